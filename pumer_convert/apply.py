@@ -1,0 +1,160 @@
+"""The first stage: a checkpoint and a recipe -> a reduced checkpoint folder; and loading any checkpoint."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pumer_convert import __version__
+from pumer_convert.checkpoint.read import check_complete, open_checkpoint, with_tokenizer
+from pumer_convert.checkpoint.write import output_folder, write_safetensors
+from pumer_convert.errors import InputError
+from pumer_convert.models.outline import Outline
+from pumer_convert.plan import Plan, edits_of, family_module, make_plan
+from pumer_convert.recipe import Recipe, load_recipe
+from pumer_convert.weights import Checkpoint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TEXT_LENGTH = 32
+"""Text tokens that plans are made for unless told otherwise: what the published figures were counted at."""
+
+
+@dataclass(frozen=True)
+class Intent:
+    """Everything that `apply` will do, decided before a weight is read."""
+
+    checkpoint: Checkpoint
+    recipe: Recipe
+    outline: Outline
+    plan: Plan
+    out: Path
+
+
+def load(path: Path | str, image_size: Any = None, dtype: str = "float32") -> "nn.Module":
+    """The model of any readable checkpoint, dense or reduced, on the CPU in eval mode.
+
+    Called as model(input_ids [B, T], attention_mask [B, T], pixel_values [B, 3, H, W] or [B, 2, 3, H, W]).logits.
+    `image_size` S or [H, W] fits it to other images than the checkpoint's. Raises InputError.
+    """
+    from pumer_convert.surgery import build
+
+    return build(open_checkpoint(Path(path)), image_size, dtype)
+
+
+def outline_of(checkpoint: Checkpoint, image_size: Any = None) -> Outline:
+    """The shape of a checkpoint's model."""
+    return family_module(checkpoint.family).outline(checkpoint.config, image_size)  # type: ignore[no-any-return]
+
+
+def intend(
+    path: Path | str,
+    recipe: Path | str,
+    out: Path | str | None = None,
+    *,
+    tokenizer: Path | None = None,
+    text_length: int | None = None,
+) -> Intent:
+    """Decide what `apply` would do; reads no weight. Raises InputError when the recipe does not fit."""
+    path, parsed = Path(path), load_recipe(recipe)
+    checkpoint = open_checkpoint(path)
+    if tokenizer is not None:
+        checkpoint = with_tokenizer(checkpoint, tokenizer)
+    if parsed.model != checkpoint.family:
+        raise parsed.error(_line(parsed, "model"), f"model: '{parsed.model}', but {path} is a {checkpoint.family}.")
+    if parsed.task is not None and parsed.task != checkpoint.task:
+        raise parsed.error(_line(parsed, "task"), f"task: '{parsed.task}', but the head of {path} is '{checkpoint.task}'.")
+    if checkpoint.config.get("pumer", {}).get("edits"):
+        raise InputError(f"{path}: reduced already; apply the recipe to the dense checkpoint it was made from.")
+    outline = outline_of(checkpoint)
+    length = text_length or min(TEXT_LENGTH, outline.max_text)
+    plan = make_plan(outline, edits_of(parsed, outline), length)
+    name = path.name if path.is_dir() else path.stem
+    target = Path(out) if out is not None else path.absolute().parent / f"{name}-pumer"
+    if path.is_dir() and target.absolute().is_relative_to(path.absolute()):
+        raise InputError(f"{target}: lies inside the checkpoint itself; choose another place with -o.")
+    return Intent(checkpoint, parsed, outline, plan, target)
+
+
+def apply(
+    path: Path | str,
+    recipe: Path | str,
+    out: Path | str | None = None,
+    *,
+    tokenizer: Path | None = None,
+    text_length: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Insert the recipe's reducers into the checkpoint at `path` and write the folder `out` (default: PATH-pumer).
+
+    The weights are copied tensor by tensor under their names of the one form; the edits go into config.json. Gives
+    the report. Raises InputError for anything that does not fit; nothing is written then.
+    """
+    intent = intend(path, recipe, out, tokenizer=tokenizer, text_length=text_length)
+    from pumer_convert.surgery import expected_shapes, pumer_section, reduced
+
+    checkpoint = reduced(intent.checkpoint, pumer_section(intent.recipe, intent.plan.edits))
+    check_complete(checkpoint, expected_shapes(checkpoint))
+    with output_folder(intent.out, overwrite) as folder:
+        progress(f"copying {checkpoint.parameters / 1e6:.1f}M parameters")
+        layout = {n: (checkpoint.source.dtype(p.key), checkpoint.shape(n)) for n, p in checkpoint.pieces.items()}
+        hashes = write_safetensors(folder, checkpoint.tensors(), layout)
+        for file in checkpoint.companions:
+            shutil.copyfile(file, folder / file.name)
+        for name, text in checkpoint.extra_files.items():
+            (folder / name).write_text(text)
+        (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=2) + "\n")
+        (folder / "recipe.yaml").write_text(intent.recipe.text)
+        report = _report(intent, checkpoint, hashes)
+        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        (folder / "README.md").write_text(_card(intent))
+    return report
+
+
+def _report(intent: Intent, checkpoint: Checkpoint, hashes: dict[str, str]) -> dict[str, Any]:
+    import safetensors
+    import torch
+    import transformers
+
+    return {
+        "pumer_convert": __version__,
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "safetensors": safetensors.__version__,
+        },
+        "source": {"path": str(checkpoint.path), "origin": checkpoint.origin},
+        "out": str(intent.out),
+        "model": checkpoint.family,
+        "task": checkpoint.task,
+        "parameters": checkpoint.parameters,
+        "sha256": hashes,
+        "recipe": intent.recipe.to_json(),
+        "plan": intent.plan.to_json(),
+        "ignored_weights": list(checkpoint.ignored),
+        "notes": list(checkpoint.notes),
+    }
+
+
+def _card(intent: Intent) -> str:
+    plan, last = intent.plan, intent.plan.rows[-1]
+    first = plan.rows[0]
+    return (
+        f"# {intent.out.name}\n\n"
+        f"A {intent.checkpoint.family} checkpoint ({intent.checkpoint.task}) with PuMer token reducers, made by "
+        f"pumer-convert {__version__} from `{intent.checkpoint.path.name}`.\n\n"
+        f"At {plan.text_length} text tokens: {first.image_in} image tokens -> {last.image_out}, "
+        f"{first.text_in} text tokens -> {last.text_out}, {plan.dense_macs / 1e9:.2f} -> "
+        f"{(plan.macs + plan.reducer_macs) / 1e9:.2f} GMACs.\n\n"
+        "`recipe.yaml` is the recipe word for word, `report.json` what was done. The weights are those of the "
+        "dense checkpoint: a short distillation finetune is what brings the accuracy back.\n"
+    )
+
+
+def _line(recipe: Recipe, key: str) -> int:
+    lines = recipe.text.splitlines()
+    return next((i for i, line in enumerate(lines, 1) if line.startswith(f"{key}:")), 1)

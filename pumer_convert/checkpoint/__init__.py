@@ -1,0 +1,1 @@
+"""Reading every checkpoint format into one form, and the one atomic writer."""

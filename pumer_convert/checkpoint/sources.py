@@ -1,0 +1,186 @@
+"""Tensors on disk: safetensors read lazily, pickles with weights-only loading."""
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pumer_convert.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+_INERT = ("sacred.", "pytorch_lightning.", "lightning.", "omegaconf.", "argparse.")
+"""Modules whose classes Lightning files pickle beside the weights; they are replaced by empty stand-ins."""
+
+
+class SafetensorsSource:
+    """One safetensors file, or the shards of an index; headers are read at once, tensors when asked for."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._where: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
+        for file in files:
+            for name, entry in safetensors_header(file).items():
+                self._where[name] = (file, _DTYPES.get(entry["dtype"], entry["dtype"]), tuple(entry["shape"]))
+
+    def names(self) -> list[str]:
+        return list(self._where)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._where[name][2]
+
+    def dtype(self, name: str) -> str:
+        return self._where[name][1]
+
+    def read(self, name: str) -> "Tensor":
+        from safetensors import safe_open
+
+        with safe_open(self._where[name][0], framework="pt") as file:
+            return file.get_tensor(name)  # type: ignore[no-any-return]
+
+
+def safetensors_header(file: Path) -> dict[str, Any]:
+    """The entries of a file's header. Raises InputError when the file is not whole."""
+    size = file.stat().st_size
+    broken = InputError(f"{file}: not a whole safetensors file (truncated or damaged); copy or download it again.")
+    with file.open("rb") as stream:
+        first = stream.read(8)
+        if len(first) < 8:
+            raise broken
+        (length,) = struct.unpack("<Q", first)
+        if length > min(size, 100_000_000):
+            raise _lfs(file) or broken
+        try:
+            header = json.loads(stream.read(length))
+            header.pop("__metadata__", None)
+            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise broken from None
+    if 8 + length + end != size:
+        raise broken
+    return header  # type: ignore[no-any-return]
+
+
+class PickleSource:
+    """A torch file read with weights-only loading; `hints` are the plain hyper-parameters of a Lightning file."""
+
+    def __init__(self, file: Path) -> None:
+        content = _load(file)
+        if not isinstance(content, Mapping):
+            raise InputError(f"{file}: holds a {type(content).__name__}, not named tensors.")
+        self.hints = _plain(content.get("hyper_parameters", {}))
+        if isinstance(self.hints.get("config"), dict):
+            self.hints = self.hints["config"]
+        state = content.get("state_dict", content)
+        import torch
+
+        odd = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+        if odd:
+            raise InputError(f"{file}: '{odd[0]}' is not a tensor; a checkpoint's state dict holds tensors only.")
+        self._state: dict[str, Tensor] = dict(state)
+
+    def names(self) -> list[str]:
+        return list(self._state)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._state[name].shape)
+
+    def dtype(self, name: str) -> str:
+        return str(self._state[name].dtype).removeprefix("torch.")
+
+    def read(self, name: str) -> "Tensor":
+        return self._state[name]
+
+
+class MergedSource:
+    """Several sources as one: the shards of a `pytorch_model.bin.index.json`."""
+
+    def __init__(self, sources: Sequence[PickleSource]) -> None:
+        self._at = {name: source for source in sources for name in source.names()}
+
+    def names(self) -> list[str]:
+        return list(self._at)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._at[name].shape(name)
+
+    def dtype(self, name: str) -> str:
+        return self._at[name].dtype(name)
+
+    def read(self, name: str) -> "Tensor":
+        return self._at[name].read(name)
+
+
+def _load(file: Path) -> Any:
+    import pickle
+    import zipfile
+
+    import torch
+
+    zipped = zipfile.is_zipfile(file)
+    broken = InputError(f"{file}: not a whole torch checkpoint (truncated or damaged); copy or download it again.")
+    stand_ins: list[Any] = []
+    if zipped:
+        try:
+            unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+        except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+            raise broken from None
+        for name in unsafe:
+            if not name.startswith(_INERT):
+                raise _code(file, name)
+            stand_ins.append((_stand_in(name), name))
+    elif (lfs := _lfs(file)) is not None:
+        raise lfs
+    try:
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        words = str(error).split("GLOBAL ")
+        if len(words) > 1:
+            raise _code(file, words[1].split()[0]) from None
+        raise broken from None
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError):
+        raise broken from None
+
+
+def _stand_in(name: str) -> type:
+    base: type = object
+    if name.endswith("Dict"):
+        base = dict
+    elif name.endswith("List"):
+        base = list
+    return type(name.rsplit(".", 1)[1], (base,), {"__module__": name.rsplit(".", 1)[0]})
+
+
+def _code(file: Path, name: str) -> InputError:
+    return InputError(
+        f"{file}: its pickle asks for '{name}', which is code and not weights; it was refused and nothing was run. "
+        "Save the state dict alone and try again."
+    )
+
+
+def _lfs(file: Path) -> InputError | None:
+    with file.open("rb") as stream:
+        if stream.read(40).startswith(b"version https://git-lfs"):
+            return InputError(f"{file}: a Git LFS pointer, not the weights; fetch them with `git lfs pull`.")
+    return None
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    def keep(item: Any) -> bool:
+        return item is None or isinstance(item, int | float | str | bool | dict | list | tuple)
+
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(k): _plain(v) if isinstance(v, Mapping) else v for k, v in value.items() if keep(v)}

@@ -1,0 +1,32 @@
+"""What can go wrong, as sentences for the user; each class carries the exit code of the command line."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PumerError(Exception):
+    """Base of every error that is the user's to mend: one sentence saying what was wrong and what to do."""
+
+    exit_code = 2
+
+
+class InputError(PumerError):
+    """A checkpoint, recipe, option or output place that cannot be used as it is (exit code 2)."""
+
+
+class VerificationError(PumerError):
+    """A stage's result does not equal what it was made from (exit code 3)."""
+
+    exit_code = 3
+
+
+class MissingDependencyError(PumerError):
+    """A package or device that this step needs is not there (exit code 4)."""
+
+    exit_code = 4
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"` for the spelling in `allowed` nearest to `word`, or an empty string."""
+    close = get_close_matches(word, list(allowed), n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,129 @@
+"""Checkpoint folder -> ONNX file, with the reducers as functions of the domain `pumer`, verified against eager."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.checkpoint.write import output_file
+from pumer_convert.errors import InputError
+from pumer_convert.reducers.base import BaseReducer
+from pumer_convert.reducers.step import Trace
+from pumer_convert.surgery import build
+from pumer_convert.verify import Case, default_cases, sample, verify_onnx
+from pumer_convert.weights import Checkpoint
+
+DOMAIN = "pumer"
+OPSET = 20
+PROTOBUF_LIMIT = 2_000_000_000
+"""Weights above this many bytes go to a file beside the model: protobuf holds 2 GiB."""
+
+
+class Graph(nn.Module):
+    """The model as its exported form: float32 pixels in, float32 logits out, then every decision of the reducers."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.dtype = next(model.parameters()).dtype
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        trace = Trace()
+        output = self.model(input_ids, attention_mask, pixel_values.to(self.dtype), trace)
+        return (output.logits.float(), *trace.taken.values())
+
+
+def export_onnx(
+    path: Path | str,
+    out: Path | str | None = None,
+    *,
+    dtype: str = "float32",
+    image_size: Any = None,
+    opset: int = OPSET,
+    overwrite: bool = False,
+    cases: tuple[Case, ...] | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Export the checkpoint at `path` to `out` (default: model.onnx in its folder) and verify it.
+
+    Inputs input_ids, attention_mask int64 [batch, text] and pixel_values float32 [batch, 3, H, W] ([batch, 2, 3, H, W]
+    for image pairs); output logits float32 [batch, labels]. The weights and the arithmetic are of type `dtype`;
+    scores, norms, counts and sizes are float32 or int64. Gives the report. Raises InputError for what cannot be
+    exported, VerificationError when the result is not equal to eager; either leaves no file.
+    """
+    if opset < OPSET:
+        raise InputError(f"opset {opset} is too old; the reducers need {OPSET} or newer.")
+    checkpoint = open_checkpoint(Path(path))
+    out = Path(out) if out is not None else checkpoint.path / "model.onnx"
+    with output_file(out, overwrite) as target:
+        progress(f"building {checkpoint.family} in {dtype}")
+        model = build(checkpoint, image_size, dtype)
+        progress("exporting")
+        program, names = trace_to_onnx(model, checkpoint, opset)
+        progress("verifying against eager")
+        cases = default_cases(checkpoint) if cases is None else cases
+        # The decisions are outputs while verifying, and then taken off.
+        save(program, target)
+        report = verify_onnx(model.float(), target, checkpoint, cases, dtype=dtype, names=names)
+        outputs = program.model.graph.outputs
+        del outputs[1:]
+        save(program, target)
+    return {"onnx": str(out), "dtype": dtype, "opset": opset, "image_size": list(model.image_size), **report}  # type: ignore[arg-type]
+
+
+def trace_to_onnx(model: nn.Module, checkpoint: Checkpoint, opset: int) -> tuple[torch.onnx.ONNXProgram, list[str]]:
+    """The ONNX program of `model`, its functions attached, and the names of the decisions among its outputs."""
+    inputs = sample(checkpoint, model, Case(batch=2, text=9))
+    with torch.no_grad():
+        names = list(model(*inputs.values_in(next(model.parameters()).dtype)).trace.taken)
+    batch, text = {0: "batch"}, {0: "batch", 1: "text"}
+    with _quiet():
+        program = torch.onnx.export(
+            Graph(model).eval(),
+            (inputs.input_ids, inputs.attention_mask, inputs.pixel_values),
+            dynamo=True,
+            opset_version=opset,
+            input_names=["input_ids", "attention_mask", "pixel_values"],
+            output_names=["logits", *names],
+            dynamic_shapes={"input_ids": text, "attention_mask": text, "pixel_values": batch},
+            verbose=False,
+        )
+    assert program is not None
+    for reducer in {type(m): m for m in model.modules() if isinstance(m, BaseReducer)}.values():
+        body = reducer.body.replace('["" : 20]', f'["" : {opset}]')
+        function = ir.serde.deserialize_function(onnx.parser.parse_function(body))
+        program.model.functions[function.identifier()] = function
+    program.model.opset_imports[DOMAIN] = 1
+    program.model.graph.name = checkpoint.family
+    program.model.producer_name = "pumer-convert"
+    return program, names
+
+
+def save(program: torch.onnx.ONNXProgram, target: Path) -> None:
+    """Write the program; its weights beside it when they are too large for one protobuf."""
+    size = sum(v.const_value.nbytes for v in program.model.graph.initializers.values() if v.const_value is not None)
+    with _quiet():
+        program.save(str(target), external_data=size > PROTOBUF_LIMIT)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter talks to its developers; its users hear from us."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,64 @@
+"""Attention, fused; and beside it the little that reducers ask of it."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+HIDDEN = -1e4
+"""Added to the logit of a masked key. exp(-1e4) is 0 in every type, and no row can become undefined."""
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[B, N, C] -> [B, H, N, C / H]."""
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """[B, H, N, D] -> [B, N, H * D]."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def key_bias(mask: Tensor, dtype: torch.dtype, size: Tensor | None = None) -> Tensor:
+    """What is added to attention logits, [B, 1, 1, N]: hides padding; with `size` [B, N] also log(size), so that a
+    merged token counts as often as the tokens in it (proportional attention; ToMe, equation 1)."""
+    bias = (1.0 - mask.to(torch.float32)) * HIDDEN
+    if size is not None:
+        bias = bias + size.to(torch.float32).log()
+    return bias.to(dtype)[:, None, None, :]
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Scaled dot-product attention [B, H, M, D] by torch's fused kernels."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention with the masked softmax of the published PuMer code: its output and its probabilities [B, H, M, N].
+
+    exp in float32 times the (perhaps fractional) `mask` [B, N], key j always visible to query j, and
+    (e + eps / N) / (sum + eps) with eps 1e-6.
+    """
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    scores = scores - scores.amax(-1, keepdim=True)
+    m, n = scores.shape[-2:]
+    diagonal = torch.arange(m, device=q.device)[:, None] == torch.arange(n, device=q.device)[None, :]
+    visible = torch.where(diagonal, 1.0, mask.to(torch.float32)[:, None, None, :])
+    weights = scores.to(torch.float32).exp() * visible
+    eps = 1e-6
+    probabilities = ((weights + eps / n) / (weights.sum(-1, keepdim=True) + eps)).to(q.dtype)
+    return probabilities @ v, probabilities
+
+
+def relevance(q: Tensor, k: Tensor, bias: Tensor | None, rows: Tensor) -> Tensor:
+    """How much attention the queries marked in `rows` [B, M] pay to each key: [B, N] float32.
+
+    Sum over rows of the mean over heads of the attention probabilities (PuMer, equation 1), computed from `q`
+    [B, H, M, D] of the text alone and `k` [B, H, N, D], in float32 and without a gradient.
+    """
+    q, k = q.detach().float(), k.detach().float()
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if bias is not None:
+        scores = scores + bias.float()
+    return (scores.softmax(-1).mean(1) * rows.to(torch.float32)[:, :, None]).sum(1)

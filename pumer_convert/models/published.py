@@ -1,0 +1,55 @@
+"""The settings of published PuMer folders, as edits."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from pumer_convert.amount import Amount
+from pumer_convert.errors import InputError
+
+
+def reference_section(config: Mapping[str, Any], site: str, per_site: int, layers: int) -> dict[str, Any]:
+    """The "pumer" section of a published PuMer config: reference semantics, one edit per layer it reduces.
+
+    `per_site` is how many of its layer numbers one of our layers takes (2 in METER). Numbers that the published code
+    never reaches (odd ones in METER) and ratios of zero, at which it does nothing, give no edit. Raises InputError
+    for settings of that code which are another method.
+    """
+    if config.get("prune_layers"):
+        raise InputError("a PuMer folder with prune_layers has learned token predictors, which are not supported.")
+    method = config.get("sim_method", "mean_head")
+    if site == "encoder" and config.get("reduce_layers") and method not in ("mean_head", "mh"):
+        raise InputError(f"a PuMer folder with sim_method '{method}' is not supported; only mean_head is.")
+    if site == "encoder" and config.get("reduce_layers") and config.get("merge_style", "tome") != "tome":
+        raise InputError(f"a PuMer folder with merge_style '{config['merge_style']}' is not supported; only tome is.")
+    prune, merge, text = (_share(config.get(k) or 0) for k in ("prune_r", "merge_r", "merge_text"))
+    amounts = [("prune", "image", prune), ("merge", "image", merge), ("merge", "text", text)]
+    actions = [
+        {"op": op, "modality": modality, "amount": amount.to_json(), "by": "relevance" if op == "prune" else "bsm"}
+        for op, modality, amount in amounts
+        if not amount.is_nothing
+    ]
+    numbers = sorted({n // per_site for n in config.get("reduce_layers") or () if n % per_site == 0})
+    edits = [{"at": f"{site}.{n}", "actions": actions} for n in numbers if n < layers] if prune.num else []
+    return {
+        "version": 1,
+        "semantics": "reference",
+        "attention": "reference",
+        "proportional_attention": False,
+        "edits": edits,
+    }
+
+
+def _share(value: float) -> Amount:
+    return Amount.share(Fraction(str(value)))
+
+
+def labels(names: Mapping[Any, Any] | None, count: int) -> dict[str, str]:
+    """id2label for config.json: the given names when there are `count` of them, else LABEL_0, LABEL_1, ..."""
+    if names and len(names) == count:
+        return {str(k): str(v) for k, v in names.items()}
+    return {str(i): f"LABEL_{i}" for i in range(count)}
+
+
+ENTAILMENT = {0: "contradiction", 1: "neutral", 2: "entailment"}
+REASONING = {0: "False", 1: "True"}

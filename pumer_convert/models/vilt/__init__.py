@@ -1,0 +1,68 @@
+"""ViLT: one transformer over [text; image] (Kim et al., ICML 2021), with transformers' parameter names.
+
+Sites: `encoder.0` .. `encoder.11`. A reduction stands inside the block, after the attention residual and before the
+feed-forward; relevance is the attention of the text rows to the image columns; keys are the block's own.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pumer_convert.models.outline import Layer, Lengths, Outline, grid
+from pumer_convert.models.vilt.formats import recognise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pumer_convert.models.vilt.network import Vilt
+
+__all__ = ["build", "fit_positions", "outline", "recognise"]
+
+
+def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
+    """Layers and costs; `image_size` S or [H, W] instead of the checkpoint's own."""
+    c, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+    patch, channels = int(config["patch_size"]), int(config.get("num_channels", 3))
+    rows, columns = grid(image_size or config["image_size"], patch)
+
+    def block(before: Lengths, after: Lengths) -> int:
+        n, left = before.image + before.text, after.image + after.text
+        return 4 * c * c * n + 2 * n * n * c + 2 * c * inner * left
+
+    def relevance(before: Lengths, after: Lengths) -> int:
+        return before.text * (before.text + before.image) * c
+
+    layers = [Layer("embeddings", lambda before, after: rows * columns * patch * patch * channels * c)]
+    for i in range(int(config["num_hidden_layers"])):
+        layers.append(Layer(f"encoder.{i}", block, f"encoder.{i}", relevance))
+    pairs = config["architectures"][0] == "ViltForImagesAndTextClassification"
+    passes = int(config.get("num_images", 2)) if pairs else 1
+    labels = len(config.get("id2label") or {0: "", 1: ""})
+    wide = c * passes
+    inner_head = wide if pairs else 2 * c
+    retrieval = config["architectures"][0] == "ViltForImageAndTextRetrieval"
+    head = c if retrieval else wide * inner_head + inner_head * labels
+    return Outline(
+        image_tokens=rows * columns + 1,
+        layers=tuple(layers),
+        passes=passes,
+        head=head + passes * c * c,
+        width=c,
+        key_width=c // int(config["num_attention_heads"]),
+        max_text=int(config["max_position_embeddings"]),
+    )
+
+
+def build(config: dict[str, Any], image_size: Any = None) -> "Vilt":
+    """The network, without weights of its own; needs torch."""
+    from pumer_convert.models.vilt.network import Vilt
+
+    return Vilt(config, image_size)
+
+
+def fit_positions(name: str, tensor: "Tensor", config: dict[str, Any], image_size: Any) -> "Tensor":
+    """`tensor` as the network for `image_size` wants it; bilinear with aligned corners, as ViLT does."""
+    if name != "vilt.embeddings.position_embeddings":
+        return tensor
+    from pumer_convert.models.positions import resize_table
+
+    rows, columns = grid(image_size, int(config["patch_size"]))
+    return resize_table(tensor[0], rows, columns, mode="bilinear", align_corners=True)[None]

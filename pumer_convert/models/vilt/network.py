@@ -1,0 +1,216 @@
+"""The ViLT network: transformers' names, a deterministic embedding, fused attention, reducers in the block."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pumer_convert.errors import InputError
+from pumer_convert.models import attention
+from pumer_convert.models.outline import grid
+from pumer_convert.models.output import Output
+from pumer_convert.reducers.step import Step, Trace
+from pumer_convert.tokens import Tokens
+
+
+class TextEmbeddings(nn.Module):
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        c = config["hidden_size"]
+        self.word_embeddings = nn.Embedding(config["vocab_size"], c)
+        self.position_embeddings = nn.Embedding(config["max_position_embeddings"], c)
+        self.token_type_embeddings = nn.Embedding(config.get("type_vocab_size", 2), c)
+        eps = config.get("text_layer_norm_eps", config["layer_norm_eps"])
+        self.LayerNorm = nn.LayerNorm(c, eps=eps)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        positions = self.position_embeddings.weight[: input_ids.shape[1]]
+        return self.LayerNorm(self.word_embeddings(input_ids) + self.token_type_embeddings.weight[0] + positions)  # type: ignore[no-any-return]
+
+
+class PatchEmbeddings(nn.Module):
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        patch = config["patch_size"]
+        self.projection = nn.Conv2d(config.get("num_channels", 3), config["hidden_size"], patch, patch)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.projection(pixels).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
+
+
+class Embeddings(nn.Module):
+    def __init__(self, config: Mapping[str, Any], patches: int) -> None:
+        super().__init__()
+        c = config["hidden_size"]
+        self.text_embeddings = TextEmbeddings(config)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, c))
+        self.position_embeddings = nn.Parameter(torch.zeros(1, patches + 1, c))
+        self.patch_embeddings = PatchEmbeddings(config)
+        self.token_type_embeddings = nn.Embedding(config.get("modality_type_vocab_size", 2), c)
+
+    def text(self, input_ids: Tensor) -> Tensor:
+        return self.text_embeddings(input_ids) + self.token_type_embeddings.weight[0]  # type: ignore[no-any-return]
+
+    def image(self, pixels: Tensor, kind: Tensor) -> Tensor:
+        """`pixels` [B, 3, H, W]; `kind` [B, 1, C]: the embedding of the image's place (1 or 2)."""
+        patches = self.patch_embeddings(pixels)
+        x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1)
+        return x + self.position_embeddings + kind
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, c: int, bias: bool) -> None:
+        super().__init__()
+        self.query = nn.Linear(c, c, bias=bias)
+        self.key = nn.Linear(c, c, bias=bias)
+        self.value = nn.Linear(c, c, bias=bias)
+
+
+class Dense(nn.Module):
+    """A linear layer under the name `dense`, as transformers has it."""
+
+    def __init__(self, inner: int, outer: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(inner, outer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(x)  # type: ignore[no-any-return]
+
+
+class Attention(nn.Module):
+    def __init__(self, c: int, bias: bool) -> None:
+        super().__init__()
+        self.attention = SelfAttention(c, bias)
+        self.output = Dense(c, c)
+
+
+class Block(nn.Module):
+    def __init__(self, config: Mapping[str, Any], published: bool) -> None:
+        super().__init__()
+        c, eps = config["hidden_size"], config["layer_norm_eps"]
+        self.heads, self.published = config["num_attention_heads"], published
+        self.attention = Attention(c, config.get("qkv_bias", True))
+        self.intermediate = Dense(c, config["intermediate_size"])
+        self.output = Dense(config["intermediate_size"], c)
+        self.layernorm_before = nn.LayerNorm(c, eps=eps)
+        self.layernorm_after = nn.LayerNorm(c, eps=eps)
+        self.dropout = nn.Dropout(config.get("hidden_dropout_prob", 0.0))
+
+    def forward(
+        self, text: Tokens, image: Tokens, step: Step | None, trace: Trace, proportional: bool
+    ) -> tuple[Tokens, Tokens]:
+        x = torch.cat([text.states, image.states], 1)
+        t = text.states.shape[1]
+        normed = self.layernorm_before(x)
+        parts = self.attention.attention
+        q, k, v = (attention.split_heads(f(normed), self.heads) for f in (parts.query, parts.key, parts.value))
+        bias, probabilities = None, None
+        if self.published:
+            mixed, probabilities = attention.reference(q, k, v, torch.cat([text.mask, image.mask], 1))
+        else:
+            size = torch.cat([text.size, image.size], 1) if proportional else None
+            bias = attention.key_bias(torch.cat([text.mask, image.mask], 1), q.dtype, size)
+            mixed = attention.fused(q, k, v, bias)
+        x = x + self.dropout(self.attention.output(attention.join_heads(mixed)))
+        text, image = text.with_states(x[:, :t]), image.with_states(x[:, t:])
+        if step is not None:
+            asked = None
+            if step.prunes_image and probabilities is not None:
+                asked = probabilities[:, :, :t, t:].mean(1).sum(1).float()
+            elif step.prunes_image:
+                asked = attention.relevance(q[:, :, :t], k, bias, text.mask)[:, t:]
+            keys = k.mean(1).detach()
+            image, text = step(image.with_keys(keys[:, t:]), text.with_keys(keys[:, :t]), asked, trace)
+            x, t = torch.cat([text.states, image.states], 1), text.states.shape[1]
+        x = x + self.dropout(self.output(F.gelu(self.intermediate(self.layernorm_after(x)))))
+        return text.with_states(x[:, :t]), image.with_states(x[:, t:])
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: Mapping[str, Any], published: bool) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Block(config, published) for _ in range(config["num_hidden_layers"]))
+
+
+class Body(nn.Module):
+    def __init__(self, config: Mapping[str, Any], patches: int, published: bool) -> None:
+        super().__init__()
+        c = config["hidden_size"]
+        self.embeddings = Embeddings(config, patches)
+        self.encoder = Encoder(config, published)
+        self.layernorm = nn.LayerNorm(c, eps=config["layer_norm_eps"])
+        self.pooler = Dense(c, c)
+
+
+class Vilt(nn.Module):
+    """ViLT with its head: question answering (and entailment), image pairs, or retrieval.
+
+    Called as model(input_ids [B, T], attention_mask [B, T], pixel_values [B, 3, H, W], or [B, 2, 3, H, W] for image
+    pairs) -> Output. H, W are fixed when it is built; text is padded on the right.
+    """
+
+    def __init__(self, config: dict[str, Any], image_size: Any = None) -> None:
+        super().__init__()
+        self.config = config
+        image_size = image_size or config["image_size"]
+        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        rows, columns = grid(image_size, config["patch_size"])
+        pumer = config.get("pumer", {})
+        self.published = pumer.get("attention") == "reference"
+        self.proportional = bool(pumer.get("proportional_attention", False))
+        self.vilt = Body(config, rows * columns, self.published)
+        c, kind = config["hidden_size"], config["architectures"][0]
+        labels = len(config.get("id2label") or {0: "", 1: ""})
+        self.images = 1
+        if kind == "ViltForImageAndTextRetrieval":
+            self.rank_output = nn.Linear(c, 1)
+        else:
+            wide, inner = c, 2 * c
+            if kind == "ViltForImagesAndTextClassification":
+                self.images = int(config.get("num_images", 2))
+                wide = inner = c * self.images
+            self.classifier = nn.Sequential(
+                nn.Linear(wide, inner), nn.LayerNorm(inner), nn.GELU(), nn.Linear(inner, labels)
+            )
+        self.reducers = nn.ModuleDict()
+
+    def step(self, site: str) -> Step | None:
+        """The reducers at a site, None where there are none."""
+        key = site.replace(".", "_")
+        return self.reducers[key] if key in self.reducers else None  # type: ignore[return-value]
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, trace: Trace | None = None
+    ) -> Output:
+        """See the class. Raises InputError when the pixels are not of the size it was built for."""
+        trace = Trace() if trace is None else trace
+        if tuple(pixel_values.shape[-2:]) != self.image_size:
+            raise InputError(
+                f"pixel_values are {tuple(pixel_values.shape[-2:])}, but the model was loaded for images of "
+                f"{self.image_size}; load it with image_size={tuple(pixel_values.shape[-2:])}"
+            )
+        body, e = self.vilt, self.vilt.embeddings
+        words = e.text(input_ids)
+        mask = attention_mask.to(words.dtype) if self.published else attention_mask > 0
+        kind = e.token_type_embeddings.weight[1 : 1 + self.images, None]
+        if self.images > 1:
+            # One pass over all images: example b's images are rows b * images, b * images + 1, ...
+            words, mask = (v.repeat_interleave(self.images, 0) for v in (words, mask))
+            kind = kind.repeat(pixel_values.shape[0], 1, 1)
+            pixel_values = pixel_values.flatten(0, 1)
+        patches = e.image(pixel_values, kind)
+        text = Tokens.start(words, mask)
+        image = Tokens.start(patches, torch.ones_like(patches[..., 0], dtype=mask.dtype))
+        proportional = False
+        for i, block in enumerate(body.encoder.layer):
+            step = self.step(f"encoder.{i}")
+            text, image = block(text, image, step, trace, proportional)
+            proportional = proportional or (self.proportional and step is not None)
+        text, image = (tokens.with_states(body.layernorm(tokens.states)) for tokens in (text, image))
+        pooled = body.pooler(text.states[:, 0]).tanh()
+        if self.images > 1:
+            pooled = pooled.unflatten(0, (-1, self.images)).flatten(1)
+        head = self.rank_output if hasattr(self, "rank_output") else self.classifier
+        return Output(head(pooled), image, text, trace)

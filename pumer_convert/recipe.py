@@ -1,0 +1,349 @@
+"""What a recipe may say: reading the YAML, with every mistake named by its line."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from pumer_convert.amount import UNLIMITED, Amount
+from pumer_convert.errors import InputError, nearest
+from pumer_convert.models import FAMILIES
+from pumer_convert.reducers import KINDS, REFERENCE_KINDS
+
+KEYS = ("recipe", "model", "task", "semantics", "proportional_attention", "reduce", "export")
+TASKS = ("vqa", "nlvr2", "ve", "retrieval")
+SEMANTICS = ("default", "reference")
+DTYPES = ("float32", "float16", "bfloat16")
+NULL = "tag:yaml.org,2002:null"  # an empty value at the top says the same as no key
+
+AMOUNTS = "a share from 0 to below 1 (0.2, 20% or 1/5), `24 tokens`, {share: 0.2}, {drop: 24} or {keep: 120}"
+SITES = "name.number as in fusion.0, fusion.0-3 or fusion.0,2,5, or a list of these"
+MODALITIES = {"prune": ("image",), "merge": ("image", "text")}
+HINTS = {("prune", "text"): " The text is what asks, so it cannot be pruned; merge it: `merge: {text: ...}`."}
+
+_NUMBER = re.compile(r"[+-]?[\d.]{1,40}(?:e[+-]?\d{1,2})?|\d{1,7}/\d{1,7}", re.ASCII | re.IGNORECASE)
+_COUNT = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
+_SITE = re.compile(r"([A-Za-z_]\w*)\.(\d{1,3}(?:-\d{1,3})?(?:\s*,\s*\d{1,3}(?:-\d{1,3})?)*)", re.ASCII)
+_FINEST = 1_000_000  # keeps 2 * length * numerator far inside int64
+
+
+@dataclass(frozen=True)
+class Action:
+    """One reducer: `op` ("prune" or "merge") on `modality` ("image" or "text"), by the reducer kind `by`."""
+
+    op: str
+    modality: str
+    amount: Amount
+    by: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done at some sites; `line` is where the step starts in the recipe, counted from 1.
+
+    The actions stand in the order of PuMer (ACL 2023, section 3): prune image, merge image, merge text.
+    """
+
+    sites: tuple[str, ...]
+    actions: tuple[Action, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The batch sizes and text lengths an engine is built for: each (smallest, fastest, largest)."""
+
+    batch: tuple[int, int, int] = (1, 1, 8)
+    text: tuple[int, int, int] = (4, 32, 40)
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """The number type and shapes that an export is made for."""
+
+    dtype: str = "float32"
+    profiles: tuple[Profile, ...] = (Profile(),)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe with every default filled in; `text` is the YAML word for word and `path` where it came from.
+
+    `semantics` "reference" is the published PuMer behaviour with its quirks, "default" the mended one.
+    `proportional_attention` weighs a merged token by its size (ToMe, ICLR 2023, section 3): on unless the
+    recipe says otherwise, always off under the reference semantics, which never had it.
+    """
+
+    model: str
+    task: str | None
+    semantics: str
+    proportional_attention: bool
+    steps: tuple[Step, ...]
+    export: ExportSettings
+    text: str
+    path: str
+
+    def error(self, line: int, message: str) -> InputError:
+        """An error to raise about this recipe's `line`: "recipes/x.yaml:12: message"."""
+        return InputError(f"{self.path}:{line}: {message}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe in its own format with the defaults filled in: read again as YAML, it means the same."""
+        profiles = [{"batch": list(p.batch), "text": list(p.text)} for p in self.export.profiles]
+        return {
+            "recipe": 1,
+            "model": self.model,
+            "task": self.task,
+            "semantics": self.semantics,
+            "proportional_attention": self.proportional_attention,
+            "reduce": [_step_to_json(step) for step in self.steps],
+            "export": {"dtype": self.export.dtype, "profiles": profiles},
+        }
+
+
+def _step_to_json(step: Step) -> dict[str, Any]:
+    result: dict[str, Any] = {"at": list(step.sites)}
+    for action in step.actions:
+        entry = result.setdefault(action.op, {"by": action.by})
+        entry[action.modality] = action.amount.to_json()
+    return result
+
+
+def load_recipe(path: Path | str) -> Recipe:
+    """Read the recipe in a file. Raises InputError when there is none, or it says something impossible."""
+    path = Path(path)
+    data = b""
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8")
+    except FileNotFoundError:
+        close = nearest(path.name, (other.name for other in path.parent.glob("*.yaml")))
+        raise InputError(f"{path}: there is no such recipe.{close}") from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: the recipe is not UTF-8 text.") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: the recipe cannot be read: {why}.") from None
+    return parse_recipe(text, str(path))
+
+
+def parse_recipe(text: str, path: str = "<recipe>") -> Recipe:
+    """Read the text of a recipe, named `path` in messages. Raises InputError with the line of a mistake."""
+    parser = _Parser(path)
+    return parser.recipe(parser.compose(text), text)
+
+
+class _Parser:
+    """Reads YAML nodes rather than values, so that numbers stay exact and every mistake has a line."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def fail(self, at: Node | int, message: str) -> NoReturn:
+        line = at if isinstance(at, int) else at.start_mark.line + 1
+        raise InputError(f"{self.path}:{line}: {message}")
+
+    def compose(self, text: str) -> Node:
+        """The root node of the YAML text."""
+        try:
+            root: Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+        except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+            mark = getattr(error, "problem_mark", None)
+            line = mark.line if mark else text.count("\n", 0, getattr(error, "position", 0))
+            parts = (getattr(error, "context", None), getattr(error, "problem", None))
+            why = ", ".join(filter(None, parts)) or "it is nested too deeply or holds an impossible character"
+            self.fail(line + 1, f"this is not valid YAML: {' '.join(why.split())}.")
+        if root is None:
+            self.fail(1, "the recipe is empty; it must hold at least `recipe: 1` and `model: ...`.")
+        return root
+
+    def mapping(self, node: Node, name: str, allowed: Collection[str]) -> dict[str, Node]:
+        """The values of a mapping by key."""
+        listed = ", ".join(allowed)
+        if not isinstance(node, MappingNode):
+            self.fail(node, f"{name} must be a mapping; its keys may be: {listed}.")
+        found: dict[str, Node] = {}
+        for key_node, value in node.value:
+            key = key_node.value if isinstance(key_node, ScalarNode) else "[...]"
+            if key not in allowed:
+                hint = HINTS.get((name, key)) or nearest(key, allowed)
+                self.fail(key_node, f"{_quote(key)} is not a key of {name}; allowed: {listed}.{hint}")
+            if key in found:
+                first = found[key].start_mark.line + 1
+                self.fail(key_node, f"{name} says '{key}' again after line {first}; keep one.")
+            found[key] = value
+        return found
+
+    def items(self, node: Node, name: str) -> list[Node]:
+        if not isinstance(node, SequenceNode):
+            self.fail(node, f"{name} must be a list.")
+        return list(node.value)
+
+    def word(self, node: Node, name: str, allowed: str) -> str:
+        """The text of a scalar exactly as it is written."""
+        if not isinstance(node, ScalarNode):
+            self.fail(node, f"{name} cannot be a list or mapping; allowed: {allowed}.")
+        return str(node.value)
+
+    def choice(self, node: Node, name: str, allowed: Collection[str]) -> str:
+        listed = ", ".join(allowed)
+        text = self.word(node, name, listed)
+        if text not in allowed:
+            self.fail(node, f"{name} cannot be {_quote(text)}; allowed: {listed}.{nearest(text, allowed)}")
+        return text
+
+    def count(self, node: Node, name: str, least: int) -> int:
+        allowed = f"a whole number from {least}"
+        text = self.word(node, name, allowed)
+        if not _COUNT.fullmatch(text) or int(text) < least:
+            self.fail(node, f"{name} cannot be {_quote(text)}; allowed: {allowed}.")
+        return int(text)
+
+    def recipe(self, root: Node, text: str) -> Recipe:
+        keys = self.mapping(root, "the recipe", KEYS)
+        keys = {key: node for key, node in keys.items() if node.tag != NULL}
+        for key, allowed in (("recipe", "1"), ("model", ", ".join(FAMILIES))):
+            if key not in keys:
+                self.fail(root, f"the recipe does not say '{key}'; allowed: {allowed}.")
+        self.choice(keys["recipe"], "recipe (the version of the format)", ("1",))
+        model = self.choice(keys["model"], "model", FAMILIES)
+        task = self.choice(keys["task"], "task", TASKS) if "task" in keys else None
+        mode = self.choice(keys["semantics"], "semantics", SEMANTICS) if "semantics" in keys else SEMANTICS[0]
+        proportional = self.proportional(keys.get("proportional_attention"), mode)
+        steps = self.steps(keys["reduce"], mode) if "reduce" in keys else ()
+        export = self.export(keys["export"]) if "export" in keys else ExportSettings()
+        return Recipe(model, task, mode, proportional, steps, export, text, self.path)
+
+    def proportional(self, node: Node | None, semantics: str) -> bool:
+        if node is None:
+            return semantics == "default"
+        wanted = self.choice(node, "proportional_attention", ("true", "false")) == "true"
+        if wanted and semantics == "reference":
+            why = "the published method has none; leave it out, or use semantics: default"
+            self.fail(node, f"proportional_attention cannot be true under semantics: reference: {why}.")
+        return wanted
+
+    def steps(self, node: Node, semantics: str) -> tuple[Step, ...]:
+        kinds = REFERENCE_KINDS if semantics == "reference" else KINDS
+        steps = tuple(self.step(item, kinds) for item in self.items(node, "reduce"))
+        taken: dict[str, int] = {}
+        for step in steps:
+            for site in step.sites:
+                if site in taken:
+                    self.fail(step.line, f"{site} is already named by the step at line {taken[site]}.")
+                taken[site] = step.line
+            if semantics == "reference":
+                self.check_reference(step, steps[0])
+        return steps
+
+    def step(self, node: Node, kinds: Mapping[str, Mapping[str, str]]) -> Step:
+        keys = self.mapping(node, "a step of reduce", ("at", *MODALITIES))
+        if "at" not in keys:
+            self.fail(node, f"the step does not say 'at', where it stands; allowed: {SITES}.")
+        sites = self.sites(keys["at"])
+        actions = [a for op in MODALITIES if op in keys for a in self.actions(keys[op], op, kinds[op])]
+        if not actions:
+            self.fail(node, "the step has neither 'prune' nor 'merge'; give one or both, or remove the step.")
+        return Step(sites, tuple(actions), node.start_mark.line + 1)
+
+    def actions(self, node: Node, op: str, kinds: Mapping[str, str]) -> list[Action]:
+        keys = self.mapping(node, op, (*MODALITIES[op], "by"))
+        by = self.choice(keys["by"], f"{op}.by", kinds) if "by" in keys else next(iter(kinds))
+        found = [m for m in MODALITIES[op] if m in keys]
+        if not found:
+            self.fail(node, f"{op} does not say of what; give it {' or '.join(MODALITIES[op])}.")
+        return [Action(op, m, self.amount(keys[m], f"{op}.{m}"), by) for m in found]
+
+    def sites(self, node: Node) -> tuple[str, ...]:
+        sites: list[str] = []
+        for item in node.value if isinstance(node, SequenceNode) else [node]:
+            text = self.word(item, "at", SITES)
+            match = _SITE.fullmatch(text.strip())
+            if match is None:
+                self.fail(item, f"at cannot be {_quote(text)}; allowed: {SITES}.")
+            for part in match[2].split(","):
+                first, _, last = part.strip().partition("-")
+                numbers = range(int(first), int(last or first) + 1)
+                if not numbers:
+                    self.fail(item, f"at has {first}-{last}, which runs backwards; write {last}-{first}.")
+                sites.extend(f"{match[1]}.{number}" for number in numbers)
+        if not sites:
+            self.fail(node, f"at names no site; allowed: {SITES}.")
+        return tuple(sites)
+
+    def amount(self, node: Node, name: str) -> Amount:
+        if isinstance(node, MappingNode):
+            keys = self.mapping(node, name, ("share", "drop", "keep"))
+            if len(keys) != 1:
+                self.fail(node, f"{name} must say exactly one thing; allowed: {AMOUNTS}.")
+            if "drop" in keys:
+                return Amount(drop=self.count(keys["drop"], f"{name}.drop", 0))
+            if "keep" in keys:
+                return Amount(keep=self.count(keys["keep"], f"{name}.keep", 1))
+            return self.share(keys["share"], f"{name}.share")
+        tokens = re.fullmatch(r"(\S+)\s+tokens?", self.word(node, name, AMOUNTS))
+        if tokens and _COUNT.fullmatch(tokens[1]):
+            return Amount(drop=int(tokens[1]))
+        return self.share(node, name)
+
+    def share(self, node: Node, name: str) -> Amount:
+        """A share, exact from its decimal text: 0.1 is one tenth, not the float nearest to it."""
+        text = self.word(node, name, AMOUNTS)
+        number, scale = (text[:-1].rstrip(), 100) if text.endswith("%") else (text, 1)
+        try:
+            share = Fraction(number) / scale if _NUMBER.fullmatch(number) else None
+        except (ValueError, ZeroDivisionError):
+            share = None
+        if share is None or not 0 <= share < 1:
+            self.fail(node, f"{name} cannot be {_quote(text)}; allowed: {AMOUNTS}.")
+        if share.denominator > _FINEST:
+            self.fail(node, f"{name} cannot be as fine as {_quote(text)}; allowed: six decimals, or 1/3.")
+        return Amount.share(share)
+
+    def check_reference(self, step: Step, first: Step) -> None:
+        """What the published method needs: one set of shares, with image pruning and merging both at work."""
+        amounts = [action.amount for action in step.actions]
+        images = {action.op for action in step.actions if action.modality == "image" and action.amount.num}
+        if any(amount.drop or amount.keep != UNLIMITED for amount in amounts):
+            self.fail(step.line, "semantics: reference takes only shares, as the published method does.")
+        if images != {"prune", "merge"}:
+            needs = "prune.image and merge.image above 0 at every step, as the published method does"
+            self.fail(step.line, f"semantics: reference needs {needs}; use semantics: default for one alone.")
+        if step.actions != first.actions:
+            needs = f"the same shares at every step, and this one differs from the step at line {first.line}"
+            self.fail(step.line, f"semantics: reference needs {needs}.")
+
+    def export(self, node: Node) -> ExportSettings:
+        keys = self.mapping(node, "export", ("dtype", "profiles"))
+        dtype = self.choice(keys["dtype"], "export.dtype", DTYPES) if "dtype" in keys else "float32"
+        profiles = ExportSettings.profiles
+        if "profiles" in keys:
+            profiles = tuple(self.profile(item) for item in self.items(keys["profiles"], "export.profiles"))
+        if not profiles:
+            self.fail(node, "export.profiles is empty; give one profile or leave the key out.")
+        return ExportSettings(dtype, profiles)
+
+    def profile(self, node: Node) -> Profile:
+        keys = self.mapping(node, "a profile of export", ("batch", "text"))
+        batch = self.bounds(keys["batch"], "batch", 1) if "batch" in keys else Profile.batch
+        text = self.bounds(keys["text"], "text", 2) if "text" in keys else Profile.text
+        return Profile(batch, text)
+
+    def bounds(self, node: Node, name: str, least: int) -> tuple[int, int, int]:
+        if isinstance(node, ScalarNode):
+            return (self.count(node, name, least),) * 3
+        values = [self.count(item, name, least) for item in self.items(node, name)]
+        if len(values) != 3 or values != sorted(values):
+            self.fail(node, f"{name} must be one number, or [min, opt, max] with min <= opt <= max.")
+        return values[0], values[1], values[2]
+
+
+def _quote(text: str) -> str:
+    """The text as it can stand in a one-line message."""
+    return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -1,0 +1,145 @@
+"""What every reducer is: a pure module from Tokens to Tokens, and its twin as an ONNX function."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pumer_convert.amount import Amount
+from pumer_convert.tokens import Tokens
+
+Size = int | torch.SymInt
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What a reduction is told besides the tokens themselves.
+
+    relevance  [B, N]  float32; how much the text asks for each image token; for reducers that prune.
+    entry      [B, N0] mask of the tokens at the entry of the step: shares are of this length (PuMer counts both
+                       its pruning and its merging from the length before either).
+    decision           a decision (see `Reduction`) to follow instead of taking one; for verification and replay.
+    """
+
+    entry: Tensor
+    relevance: Tensor | None = None
+    decision: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What a reducer gives back.
+
+    tokens    the reduced tokens.
+    decision  int64, everything that was chosen: for pruning [B, K] the positions kept, in the order of the result
+              (-1: an empty place); for merging [B, A] the odd token that each even token was merged into (-1: none).
+    slack     [B] float32, only when a decision was given: by how much the given one is worse than the reducer's
+              own, in the unit of its scores. Zero when they are equally good.
+    """
+
+    tokens: Tokens
+    decision: Tensor
+    slack: Tensor | None = None
+
+
+class BaseReducer(nn.Module, ABC):
+    """Takes Tokens and a Guide, gives a Reduction. It never mixes examples and keeps token 0 where it is.
+
+    `function` is the name of the ONNX function in domain `pumer`, and `body` its text: the same computation in
+    standard operators (opset 20), which export attaches to the graph.
+    """
+
+    function: ClassVar[str]
+    body: ClassVar[str]
+
+    def __init__(self, amount: Amount) -> None:
+        super().__init__()
+        self.amount = amount
+
+    def extra_repr(self) -> str:
+        return str(self.amount)
+
+    @abstractmethod
+    def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
+        """Reduce `tokens`; see `Reduction`."""
+
+    def attributes(self) -> dict[str, int]:
+        """The amount, as the attributes of the ONNX function."""
+        a = self.amount
+        return {"num": a.num, "den": a.den, "drop": a.drop, "keep": a.keep}
+
+    def removed(self, entry: Size, current: Size, room: Size) -> Size:
+        """How many tokens go, at most `room`; for traced lengths as for numbers."""
+        if isinstance(entry, int) and isinstance(current, int) and isinstance(room, int):
+            return min(int(self.amount.removed(entry, current)), room)
+        wanted = self.amount.removed(entry, current, torch.sym_min, torch.sym_max)
+        return torch.sym_min(wanted, room)  # type: ignore[no-any-return]
+
+    def removed_each(self, entry: Tensor, current: Tensor, room: Tensor) -> Tensor:
+        """The same for every example: int64 [B] each."""
+        wanted = self.amount.removed(entry, current, _at_most, torch.maximum)
+        return torch.minimum(wanted, room)
+
+
+def _at_most(values: Tensor, limit: int) -> Tensor:
+    return values.clamp(max=limit)
+
+
+def in_order(scores: Tensor) -> Tensor:
+    """Positions of `scores` [B, N] from the highest down; equal ones by position. int64 [B, N].
+
+    A total order, so that every runtime chooses the same tokens: ONNX's TopK breaks ties by the lower index too.
+    """
+    return scores.argsort(dim=1, descending=True, stable=True)
+
+
+def ranks(order: Tensor) -> Tensor:
+    """The inverse of a permutation: ranks(order)[b, order[b, i]] = i."""
+    return order.argsort(dim=1)
+
+
+CONSTANTS = """
+        zero = Constant <value = int64[1] {0}> ()
+        one = Constant <value = int64[1] {1}> ()
+        two = Constant <value = int64[1] {2}> ()
+        minus_one = Constant <value = int64[1] {-1}> ()
+        end = Constant <value = int64[1] {9223372036854775807}> ()
+        zero0 = Squeeze (zero)
+        one0 = Squeeze (one)
+        two0 = Squeeze (two)
+"""
+"""Constants that the ONNX bodies share; a trailing 0 marks a scalar."""
+
+AMOUNT = """
+        num0 = Constant <value_int: int = @num> ()
+        den0 = Constant <value_int: int = @den> ()
+        drop0 = Constant <value_int: int = @drop> ()
+        keep0 = Constant <value_int: int = @keep> ()
+        dden = Mul (den0, two)
+"""
+"""The function's attributes as tensors."""
+
+
+def wanted(name: str, entry: str, current: str) -> str:
+    """`Amount.removed` as ONNX text: int64 lengths `entry` and `current` [k] -> `name` [k].
+
+    The length of the whole sequence and the lengths of the examples go through it apart: TensorRT computes shapes
+    at build time and refuses one that was ever joined with data.
+    """
+    return f"""
+        {name}_twice = Mul ({entry}, two)
+        {name}_scaled = Mul ({name}_twice, num0)
+        {name}_shifted = Add ({name}_scaled, den0)
+        {name}_quotient = Div ({name}_shifted, dden)
+        {name}_rest = Mod ({name}_shifted, dden)
+        {name}_untied = Min ({name}_rest, one)
+        {name}_tied = Sub (one, {name}_untied)
+        {name}_odd = Mod ({name}_quotient, two)
+        {name}_correction = Mul ({name}_odd, {name}_tied)
+        {name}_rounded = Sub ({name}_quotient, {name}_correction)
+        {name}_dropped = Add ({name}_rounded, drop0)
+        {name}_beyond = Sub ({current}, keep0)
+        {name} = Max ({name}_dropped, {name}_beyond)
+"""

@@ -1,0 +1,238 @@
+"""Modality-aware merging by bipartite soft matching on attention keys (PuMer, section 3.2; ToMe, section 3)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pumer_convert.reducers.base import (
+    AMOUNT,
+    CONSTANTS,
+    BaseReducer,
+    Guide,
+    Reduction,
+    Size,
+    in_order,
+    ranks,
+    wanted,
+)
+from pumer_convert.tokens import Tokens, gather
+
+NEVER = -2.0
+"""Similarity of a pair that may not merge, below every cosine."""
+EPSILON = 1e-12
+"""Least norm of a key, so that a zero key is similar to nothing instead of undefined."""
+
+
+class Reducer(BaseReducer):
+    """Merges the most similar even-odd pairs into means weighted by token size; order and token 0 are kept.
+
+    Tokens at even positions (but token 0) each look for the odd one with the most similar key; the removed(n) most
+    similar of them are merged into theirs, at most (n' - 1) // 2. n is the example's valid length at the entry of
+    the step, n' its present one, so padding changes nothing.
+    """
+
+    function = "Merge"
+
+    # The rank of an even token is a second TopK over the order; merging is a one-hot MatMul with weights that
+    # sum to 1 (no overflow in half precision); survivors are brought to the front by a TopK of their positions.
+    body = f"""
+    <domain: "pumer", opset_import: ["" : 20]>
+    Merge <num: int, den: int, drop: int, keep: int>
+        (states, keys, size, mask, entry) => (merged_states, merged_size, merged_mask, target)
+    {{
+        {CONSTANTS}
+        n = Shape <start = 1, end = 2> (states)
+        n_entry = Shape <start = 1, end = 2> (entry)
+        present = Cast <to = 7> (mask)
+        count = ReduceSum <keepdims = 0> (present, one)
+        present_entry = Cast <to = 7> (entry)
+        count_entry = ReduceSum <keepdims = 0> (present_entry, one)
+        {AMOUNT}
+        {wanted("wanted", "n_entry", "n")}
+        spare = Sub (n, one)
+        room = Div (spare, two)
+        removed = Min (wanted, room)
+        k = Sub (n, removed)
+        {wanted("wanted_each", "count_entry", "count")}
+        spare_each = Sub (count, one)
+        pairs_each = Div (spare_each, two)
+        room_each = Max (pairs_each, zero)
+        removed_each = Min (wanted_each, room_each)
+        merged_each = Unsqueeze (removed_each, one)
+        left_each = Sub (count, removed_each)
+        survivors_each = Unsqueeze (left_each, one)
+
+        keys32 = Cast <to = 1> (keys)
+        norm = ReduceL2 <keepdims = 1> (keys32, minus_one)
+        epsilon = Constant <value = float[1] {{{EPSILON}}}> ()
+        safe_norm = Max (norm, epsilon)
+        unit = Div (keys32, safe_norm)
+        a = Slice (unit, zero, end, one, two)
+        b = Slice (unit, one, end, one, two)
+        bt = Transpose <perm = [0, 2, 1]> (b)
+        similarity = MatMul (a, bt)
+        mask_a = Slice (mask, zero, end, one, two)
+        mask_b = Slice (mask, one, end, one, two)
+        n_a = Shape <start = 1, end = 2> (a)
+        n_b = Shape <start = 1, end = 2> (b)
+        n_a0 = Squeeze (n_a)
+        n_b0 = Squeeze (n_b)
+        k0 = Squeeze (k)
+        evens = Range (zero0, n_a0, one0)
+        odds = Range (zero0, n_b0, one0)
+        unprotected = Greater (evens, zero)
+        free_a = And (mask_a, unprotected)
+        column_a = Unsqueeze (free_a, two)
+        row_b = Unsqueeze (mask_b, one)
+        allowed = And (column_a, row_b)
+        never = Constant <value = float[1] {{{NEVER}}}> ()
+        masked = Where (allowed, similarity, never)
+        best = ReduceMax <keepdims = 0> (masked, two)
+        partner = ArgMax <axis = 2, keepdims = 0> (masked)
+        best_sorted, order = TopK <axis = 1, largest = 1, sorted = 1> (best, n_a)
+        order_sorted, rank = TopK <axis = 1, largest = 0, sorted = 1> (order, n_a)
+        goes = Less (rank, merged_each)
+        target = Where (goes, partner, minus_one)
+
+        row_target = Unsqueeze (target, one)
+        column_odds = Unsqueeze (odds, one)
+        hit = Equal (row_target, column_odds)
+        hot = Cast <to = 1> (hit)
+        size_a = Slice (size, zero, end, one, two)
+        size_b = Slice (size, one, end, one, two)
+        row_size_a = Unsqueeze (size_a, one)
+        mass = Mul (hot, row_size_a)
+        gained = ReduceSum <keepdims = 0> (mass, two)
+        grown = Add (size_b, gained)
+        column_grown = Unsqueeze (grown, two)
+        weight32 = Div (mass, column_grown)
+        column_b = Unsqueeze (size_b, two)
+        own32 = Div (column_b, column_grown)
+        weight = CastLike (weight32, states)
+        own = CastLike (own32, states)
+        states_a = Slice (states, zero, end, one, two)
+        states_b = Slice (states, one, end, one, two)
+        kept_part = Mul (states_b, own)
+        gained_part = MatMul (weight, states_a)
+        mixed = Add (kept_part, gained_part)
+
+        all_states = Concat <axis = 1> (states_a, mixed)
+        all_size = Concat <axis = 1> (size_a, grown)
+        place_a = Mul (evens, two)
+        twice_odds = Mul (odds, two)
+        place_b = Add (twice_odds, one)
+        place = Concat <axis = 0> (place_a, place_b)
+        stays = Not (goes)
+        alive_a = And (mask_a, stays)
+        alive = Concat <axis = 1> (alive_a, mask_b)
+        behind = Add (place, n)
+        sortable = Where (alive, place, behind)
+        ascending, position = TopK <axis = 1, largest = 0, sorted = 1> (sortable, k)
+        rows = Unsqueeze (position, minus_one)
+        merged_states = GatherND <batch_dims = 1> (all_states, rows)
+        merged_size = GatherND <batch_dims = 1> (all_size, rows)
+        places = Range (zero0, k0, one0)
+        merged_mask = Less (places, survivors_each)
+    }}
+    """
+
+    def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
+        """Merge by `tokens.keys` [B, N, D]; the result has no keys."""
+        if tokens.keys is None:
+            raise ValueError("merging needs the keys of the tokens")
+        n, n_entry = tokens.states.shape[1], guide.entry.shape[1]
+        removed = self.removed(n_entry, n, (n - 1) // 2)
+        if isinstance(removed, int) and removed == 0 and guide.decision is None:
+            target = torch.full_like(tokens.size[:, ::2], -1, dtype=torch.int64)
+            return Reduction(Tokens(tokens.states, tokens.mask, tokens.size, tokens.source), target)
+        if torch.onnx.is_in_onnx_export():
+            return self._symbol(tokens, guide, n - removed)
+        count = tokens.mask.sum(1)
+        each = self.removed_each(guide.entry.sum(1), count, ((count - 1) // 2).clamp(min=0))
+        allowed = similarity(tokens.keys, tokens.mask)
+        best, partner = allowed.amax(2), allowed.argmax(2)
+        rank = ranks(in_order(best))
+        if guide.decision is None:
+            target, slack = torch.where(rank < each[:, None], partner, -1), None
+        else:
+            target = guide.decision
+            slack = merge_slack(allowed, tokens.mask, target)
+        return Reduction(_join(tokens, target, n - int(removed)), target, slack)
+
+    def _symbol(self, tokens: Tokens, guide: Guide, k: Size) -> Reduction:
+        assert tokens.keys is not None
+        states = tokens.states
+        b, n, c = states.shape
+        out = torch.onnx.ops.symbolic_multi_out(
+            f"pumer::{self.function}",
+            (states, tokens.keys, tokens.size, tokens.mask, guide.entry),
+            self.attributes(),
+            dtypes=(states.dtype, torch.float32, torch.bool, torch.int64),
+            shapes=((b, k, c), (b, k), (b, k), (b, (n + 1) // 2)),
+            version=1,
+        )
+        return Reduction(Tokens(out[0], out[2], out[1]), out[3])
+
+
+def similarity(keys: Tensor, mask: Tensor) -> Tensor:
+    """Cosines of even (rows) and odd (columns) tokens, [B, A, B'] float32; NEVER where a pair may not merge."""
+    unit = F.normalize(keys.detach().float(), dim=-1, eps=EPSILON)
+    cosines = unit[:, ::2] @ unit[:, 1::2].transpose(1, 2)
+    free = mask[:, ::2] & (torch.arange(cosines.shape[1], device=mask.device) > 0)
+    return torch.where(free[:, :, None] & mask[:, None, 1::2], cosines, NEVER)
+
+
+def merge_slack(allowed: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+    """How far a given target [B, A] is from the best one under similarities `allowed` [B, A, B'].
+
+    The larger of: the best partner's lead over the given one; the most similar unmerged token's lead over the least
+    similar merged one.
+    """
+    best = allowed.amax(2)
+    merged = target >= 0
+    given = allowed.gather(2, target.clamp(min=0)[..., None])[..., 0]
+    partner_lead = torch.where(merged, best - given, 0.0).amax(1)
+    least_merged = torch.where(merged, best, 2.0).amin(1)
+    most_unmerged = torch.where(merged | ~mask[:, ::2].bool(), NEVER, best).amax(1)
+    return torch.maximum(partner_lead, (most_unmerged - least_merged).clamp(min=0))
+
+
+def mixing(target: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights of a merge: even tokens into odd ones [B, B', A], odd ones' own [B, B'], and the odd ones' new sizes."""
+    size_a, size_b = size[:, ::2], size[:, 1::2]
+    odds = torch.arange(size_b.shape[1], device=target.device)
+    mass = (target[:, None, :] == odds[None, :, None]) * size_a[:, None, :]
+    grown = size_b + mass.sum(2)
+    return mass / grown[..., None], size_b / grown, grown
+
+
+def _join(tokens: Tokens, target: Tensor, k: int) -> Tokens:
+    states, mask, size = tokens.states, tokens.mask, tokens.size
+    n = states.shape[1]
+    weight, own, grown = mixing(target, size)
+    odd_states = states[:, 1::2]
+    mixed = odd_states * own[..., None].to(states.dtype) + weight.to(states.dtype) @ states[:, ::2]
+    all_states = torch.cat([states[:, ::2], mixed], 1)
+    all_size = torch.cat([size[:, ::2], grown], 1)
+    positions = torch.arange(n, device=target.device)
+    place = torch.cat([positions[::2], positions[1::2]])
+    alive = torch.cat([mask[:, ::2] & (target < 0), mask[:, 1::2]], 1)
+    order = torch.where(alive, place, place + n).argsort(1)
+    chosen = order[:, :k]
+    return Tokens(
+        gather(all_states, chosen),
+        gather(alive, chosen),
+        gather(all_size, chosen),
+        tokens.moved(_places(order, alive, target)),
+    )
+
+
+def _places(order: Tensor, alive: Tensor, target: Tensor) -> Tensor:
+    """Where every token of the unmerged sequence [B, N] is now (-1: it was padding)."""
+    rank = torch.where(alive, ranks(order), -1)
+    evens = target.shape[1]
+    of_even, of_odd = rank[:, :evens], rank[:, evens:]
+    of_even = torch.where(target >= 0, of_odd.gather(1, target.clamp(min=0)), of_even)
+    out = torch.empty_like(rank)
+    out[:, ::2], out[:, 1::2] = of_even, of_odd
+    return out

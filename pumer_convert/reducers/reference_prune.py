@@ -1,0 +1,70 @@
+"""Pruning as in the published PuMer code, quirks included (`semantics: reference`)."""
+
+import torch
+from torch import Tensor
+
+from pumer_convert.reducers.base import AMOUNT, CONSTANTS, BaseReducer, Guide, Reduction, in_order, wanted
+from pumer_convert.reducers.prune import EPSILON, take
+from pumer_convert.tokens import Tokens
+
+
+class Reducer(BaseReducer):
+    """Keeps the most relevant image tokens in descending order of relevance; CLS competes like any other.
+
+    The published code has no mask here: image tokens are never padding.
+    """
+
+    function = "PruneReference"
+
+    body = f"""
+    <domain: "pumer", opset_import: ["" : 20]>
+    PruneReference <num: int, den: int, drop: int, keep: int>
+        (states, keys, size, relevance) => (kept_states, kept_keys, kept_size, index)
+    {{
+        {CONSTANTS}
+        n = Shape <start = 1, end = 2> (states)
+        {AMOUNT}
+        {wanted("wanted", "n", "n")}
+        spare = Sub (n, one)
+        removed = Min (wanted, spare)
+        k = Sub (n, removed)
+        scores, index = TopK <axis = 1, largest = 1, sorted = 1> (relevance, k)
+        rows = Unsqueeze (index, minus_one)
+        kept_states = GatherND <batch_dims = 1> (states, rows)
+        kept_keys = GatherND <batch_dims = 1> (keys, rows)
+        kept_size = GatherND <batch_dims = 1> (size, rows)
+    }}
+    """
+
+    def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
+        """Prune by `guide.relevance` [B, N]; `tokens.keys` follow the tokens."""
+        if guide.relevance is None or tokens.keys is None:
+            raise ValueError("pruning needs the relevance of the tokens and their keys")
+        n = tokens.states.shape[1]
+        k = n - self.removed(n, n, n - 1)
+        if torch.onnx.is_in_onnx_export():
+            states, keys, b = tokens.states, tokens.keys, tokens.states.shape[0]
+            out = torch.onnx.ops.symbolic_multi_out(
+                f"pumer::{self.function}",
+                (states, keys, tokens.size, guide.relevance),
+                self.attributes(),
+                dtypes=(states.dtype, keys.dtype, torch.float32, torch.int64),
+                shapes=((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k)),
+                version=1,
+            )
+            return Reduction(Tokens(out[0], tokens.mask[:, :k], out[2], None, out[1]), out[3])
+        index, slack = guide.decision, None
+        if index is None:
+            index = in_order(guide.relevance)[:, : int(k)]
+        else:
+            slack = _slack(guide.relevance, index)
+        return Reduction(take(tokens, index, torch.ones_like(index, dtype=torch.bool), tokens.mask), index, slack)
+
+
+def _slack(scores: Tensor, index: Tensor) -> Tensor:
+    """How far the given order is from a descending one: its largest rise, or the lead of one left out; as a share of
+    the highest score."""
+    given = scores.gather(1, index)
+    rise = (given[:, 1:] - given[:, :-1]).clamp(min=0).amax(1) if index.shape[1] > 1 else given[:, 0] * 0
+    left = scores.scatter(1, index, -torch.inf).amax(1)
+    return torch.maximum(rise, (left - given.amin(1)).clamp(min=0)) / scores.amax(1).clamp(min=EPSILON)

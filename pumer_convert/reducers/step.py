@@ -1,0 +1,73 @@
+"""All reducers of one site, in the order of PuMer: prune the image, merge the image, merge the text."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from pumer_convert.amount import Amount
+from pumer_convert.reducers import KINDS, REFERENCE_KINDS
+from pumer_convert.reducers.base import BaseReducer, Guide
+from pumer_convert.tokens import Tokens
+
+
+@dataclass
+class Trace:
+    """What the reducers of one forward pass decided.
+
+    `given`: decisions to follow, by name ("fusion.0/prune.image"); the others are taken freely. `taken` and `slack`
+    are filled in as the pass goes on.
+    """
+
+    given: Mapping[str, Tensor] = field(default_factory=dict)
+    taken: dict[str, Tensor] = field(default_factory=dict)
+    slack: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Step(nn.Module):
+    """The reducers of one site.
+
+    `actions` is a list of {"op", "modality", "amount", "by"} as config.json records them; see `Amount.to_json`.
+    """
+
+    def __init__(self, site: str, actions: Sequence[Mapping[str, Any]], semantics: str = "default") -> None:
+        super().__init__()
+        self.site = site
+        kinds = REFERENCE_KINDS if semantics == "reference" else KINDS
+        self.prune: nn.ModuleDict = nn.ModuleDict()
+        self.merge: nn.ModuleDict = nn.ModuleDict()
+        for action in actions:
+            amount = Amount.from_json(action["amount"])
+            if amount.is_nothing:
+                continue
+            module = importlib.import_module(kinds[action["op"]][action["by"]])
+            getattr(self, action["op"])[action["modality"]] = module.Reducer(amount)
+
+    @property
+    def prunes_image(self) -> bool:
+        """Whether this step needs the relevance of image tokens."""
+        return "image" in self.prune
+
+    def forward(self, image: Tokens, text: Tokens, relevance: Tensor | None, trace: Trace) -> tuple[Tokens, Tokens]:
+        """Reduce both; `relevance` [B, N] float32 is needed when the image is pruned. The results have no keys."""
+        guide = Guide(image.mask, relevance)
+        image = self._run(self.prune, "prune", "image", image, guide, trace)
+        image = self._run(self.merge, "merge", "image", image, guide, trace)
+        text = self._run(self.merge, "merge", "text", text, Guide(text.mask), trace)
+        return replace(image, keys=None), replace(text, keys=None)
+
+    def _run(
+        self, reducers: nn.ModuleDict, op: str, modality: str, tokens: Tokens, guide: Guide, trace: Trace
+    ) -> Tokens:
+        if modality not in reducers:
+            return tokens
+        reducer = reducers[modality]
+        assert isinstance(reducer, BaseReducer)
+        name = f"{self.site}/{op}.{modality}"
+        result = reducer(tokens, replace(guide, decision=trace.given.get(name)))
+        trace.taken[name] = result.decision
+        if result.slack is not None:
+            trace.slack[name] = result.slack
+        return result.tokens  # type: ignore[no-any-return]

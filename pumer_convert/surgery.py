@@ -1,0 +1,85 @@
+"""Plan -> a network with reducers standing in it, and checkpoint -> network."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pumer_convert.checkpoint.read import check_complete
+from pumer_convert.errors import InputError
+from pumer_convert.plan import family_module
+from pumer_convert.recipe import Recipe
+from pumer_convert.reducers.step import Step
+from pumer_convert.weights import Checkpoint
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def insert(model: nn.Module, pumer: Mapping[str, Any]) -> nn.Module:
+    """Replay the edits that a config's `pumer` section records onto a dense network; gives it back."""
+    reducers = model.get_submodule("reducers")
+    assert isinstance(reducers, nn.ModuleDict)
+    for edit in pumer.get("edits", ()):
+        step = Step(edit["at"], edit["actions"], pumer.get("semantics", "default"))
+        reducers[edit["at"].replace(".", "_")] = step
+    return model
+
+
+def pumer_section(recipe: Recipe, edits: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """What config.json records of a recipe under "pumer"."""
+    return {
+        "version": 1,
+        "semantics": recipe.semantics,
+        "attention": "reference" if recipe.semantics == "reference" else "fused",
+        "proportional_attention": recipe.proportional_attention,
+        "edits": list(edits),
+    }
+
+
+def reduced(checkpoint: Checkpoint, pumer: dict[str, Any]) -> Checkpoint:
+    """The same weights under a config with these edits."""
+    return replace(checkpoint, config={**checkpoint.config, "pumer": pumer})
+
+
+def expected_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of every parameter that the checkpoint's config calls for."""
+    with torch.device("meta"):
+        network = family_module(checkpoint.family).build(checkpoint.config)
+    return {name: tuple(p.shape) for name, p in network.named_parameters()}
+
+
+def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = None) -> nn.Module:
+    """The network of a checkpoint with its weights and reducers, on the CPU, in eval mode.
+
+    `image_size` S or [H, W] fits the position table to other images; `dtype` as torch spells it, float32 by default.
+    Raises InputError for missing, unexpected or misshapen weights, and for an image size the patches do not divide.
+    """
+    check_complete(checkpoint, expected_shapes(checkpoint))
+    family = family_module(checkpoint.family)
+    if image_size is not None:
+        _check_image_size(image_size, checkpoint)
+    with torch.device("meta"):
+        network: nn.Module = family.build(checkpoint.config, image_size)
+    wanted = DTYPES[dtype or "float32"]
+
+    def fit(name: str, tensor: Tensor) -> Tensor:
+        if image_size is not None:
+            tensor = family.fit_positions(name, tensor, checkpoint.config, image_size)
+        return tensor.to(wanted) if tensor.is_floating_point() else tensor
+
+    network.load_state_dict(dict(checkpoint.tensors(fit)), strict=True, assign=True)
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    if hasattr(family, "fill_buffers"):
+        family.fill_buffers(network)
+    return insert(network, checkpoint.config.get("pumer", {})).eval()
+
+
+def _check_image_size(image_size: Any, checkpoint: Checkpoint) -> None:
+    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    config = checkpoint.config
+    patch = config["patch_size"] if "patch_size" in config else config["vision"]["patch_size"]
+    if len(sides) != 2 or any(side < patch or side % patch for side in sides):
+        raise InputError(f"an image of {'x'.join(map(str, sides))} pixels is not a whole number of {patch}-pixel patches.")

@@ -1,0 +1,60 @@
+"""Tokens: what reducers take and give."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of one modality.
+
+    states  [B, N, C]  hidden states.
+    mask    [B, N]     True where a token is there; padding stands behind the valid tokens. Under the reference
+                       semantics a float: the published code averages the masks of merged tokens.
+    size    [B, N]     float32; how many original tokens stand in each token. Sizes of the valid tokens sum to the
+                       original count minus what was pruned.
+    source  [B, N0]    int64; where each original token is now, -1 when it was pruned or never there. None while a
+                       graph is exported, which has no use for it.
+    keys    [B, N, D]  what merging compares (head means of attention keys); None outside a reduction step.
+    """
+
+    states: Tensor
+    mask: Tensor
+    size: Tensor
+    source: Tensor | None = None
+    keys: Tensor | None = None
+
+    @classmethod
+    def start(cls, states: Tensor, mask: Tensor) -> "Tokens":
+        """Unreduced tokens: every size is 1 and every valid token is its own source."""
+        size = torch.ones_like(states[..., 0], dtype=torch.float32)
+        source = None
+        if not torch.onnx.is_in_onnx_export():
+            place = torch.arange(states.shape[1], device=states.device).expand(states.shape[:2])
+            source = torch.where(mask.bool(), place, -1)
+        return cls(states, mask, size, source)
+
+    def with_states(self, states: Tensor) -> "Tokens":
+        """The same tokens with new hidden states [B, N, C]."""
+        return replace(self, states=states)
+
+    def with_keys(self, keys: Tensor) -> "Tokens":
+        """The same tokens with keys [B, N, D]."""
+        return replace(self, keys=keys)
+
+    def moved(self, place: Tensor) -> Tensor | None:
+        """The source map after every current token n has gone to place[b, n] ([B, N] int64, -1: gone)."""
+        if self.source is None:
+            return None
+        now = place.gather(1, self.source.clamp(min=0))
+        return torch.where(self.source >= 0, now, -1)
+
+
+def gather(values: Tensor, index: Tensor) -> Tensor:
+    """Rows `index` [B, K] of `values` [B, N, C] or [B, N], per example; -1 reads row 0."""
+    index = index.clamp(min=0)
+    if values.dim() == 2:
+        return values.gather(1, index)
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))

@@ -1,0 +1,105 @@
+"""The one form that every readable checkpoint is brought into, before any weight is read."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "uint8": 1, "bool": 1}
+
+
+class TensorSource(Protocol):
+    """Named tensors in a file or a set of files, read one at a time."""
+
+    def names(self) -> list[str]:
+        """Keys, in the order of the file."""
+        ...
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one tensor, from the header alone."""
+        ...
+
+    def dtype(self, name: str) -> str:
+        """Element type as torch spells it, without the prefix: "float32"."""
+        ...
+
+    def read(self, name: str) -> "Tensor":
+        """The tensor, on the CPU."""
+        ...
+
+
+@dataclass(frozen=True)
+class RawCheckpoint:
+    """What a reader found on disk, before any family has looked at it.
+
+    `config` is the folder's config.json ({} for a bare file); `hints` holds the plain values of a Lightning
+    file's hyper-parameters; `companions` are the tokenizer and processor files beside the weights.
+    """
+
+    path: Path
+    source: TensorSource
+    config: Mapping[str, Any]
+    hints: Mapping[str, Any]
+    companions: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where a tensor of the one form lies: a key of the source, and the rows of it (all when None)."""
+
+    key: str
+    rows: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in the one form.
+
+    `config` is what config.json of an output folder holds; `pieces` maps this project's parameter names to the
+    source; `ignored` are keys of the source that are known and not needed; `extra_files` are small files to be
+    written beside the weights because the source has none (name -> text); `notes` are sentences for the report.
+    """
+
+    path: Path
+    origin: str
+    family: str
+    task: str
+    config: dict[str, Any]
+    source: TensorSource
+    pieces: dict[str, Piece]
+    ignored: tuple[str, ...] = ()
+    companions: tuple[Path, ...] = ()
+    extra_files: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the parameter `name` of the one form."""
+        piece = self.pieces[name]
+        shape = self.source.shape(piece.key)
+        return shape if piece.rows is None else (piece.rows[1] - piece.rows[0], *shape[1:])
+
+    def read(self, name: str) -> "Tensor":
+        """The parameter `name` of the one form, on the CPU, in the type it is stored in."""
+        piece = self.pieces[name]
+        tensor = self.source.read(piece.key)
+        return tensor if piece.rows is None else tensor[piece.rows[0] : piece.rows[1]]
+
+    def tensors(self, change: "Callable[[str, Tensor], Tensor] | None" = None) -> "Iterator[tuple[str, Tensor]]":
+        """Every parameter in turn, so that no more than one needs to be in memory."""
+        for name in self.pieces:
+            tensor = self.read(name)
+            yield name, tensor if change is None else change(name, tensor)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return sum(prod(self.shape(name)) for name in self.pieces)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the weights in bytes."""
+        return sum(prod(self.shape(name)) * BYTES.get(self.source.dtype(p.key), 4) for name, p in self.pieces.items())

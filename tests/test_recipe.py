@@ -1,0 +1,488 @@
+"""The recipe: what it may say, and one sentence with the line for everything it may not."""
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pumer_convert.amount import Amount
+from pumer_convert.errors import InputError
+from pumer_convert.models import FAMILIES
+from pumer_convert.recipe import Action, ExportSettings, Profile, Recipe, Step, load_recipe, parse_recipe
+from pumer_convert.reducers import KINDS
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+PUBLISHED = {  # image and text tokens at the entry of every step and after the last (PuMer's configurations)
+    "vilt-vqa": ([145, 87, 52, 31], [32, 26, 21, 17]),
+    "vilt-ve": ([145, 87, 52, 31, 19], [40, 32, 26, 21, 17]),
+    "vilt-nlvr2": ([145, 87, 52, 31], [40, 32, 26, 21]),
+    "meter-vqa": ([577, 347, 209, 125, 75], [32, 26, 21, 17, 14]),
+    "meter-ve": ([577, 203, 72, 26, 10], [40, 32, 26, 21, 17]),
+    "meter-nlvr2": ([325, 114, 41, 15], [40, 32, 26, 21]),
+}
+
+HEAD = "recipe: 1\nmodel: meter\n"
+REFERENCE = HEAD + "semantics: reference\n"
+
+
+def reduce(*steps: str) -> str:
+    """A recipe whose n-th step, a flow mapping, stands in line 3 + n."""
+    return HEAD + "reduce:\n" + "".join(f"  - {step}\n" for step in steps)
+
+
+def amount(text: str) -> Amount:
+    (step,) = parse_recipe(reduce(f"{{at: fusion.0, prune: {{image: {text}}}}}")).steps
+    return step.actions[0].amount
+
+
+# What a recipe may say
+
+
+def test_everything_a_recipe_may_say() -> None:
+    text = """\
+# a comment
+recipe: 1
+model: meter
+task: vqa
+semantics: default
+proportional_attention: false
+reduce:
+  - at: fusion.0-1
+    merge: {text: 0.2, image: {keep: 120}, by: bsm}
+    prune: {image: 20%, by: relevance}
+  - at:
+      - fusion.3
+      - fusion.5
+    merge: {image: 24 tokens}
+export:
+  dtype: bfloat16
+  profiles:
+    - {batch: [1, 2, 8], text: [4, 32, 50]}
+    - {batch: 4}
+"""
+    assert parse_recipe(text, "a.yaml") == Recipe(
+        model="meter",
+        task="vqa",
+        semantics="default",
+        proportional_attention=False,
+        steps=(
+            Step(
+                ("fusion.0", "fusion.1"),
+                (
+                    Action("prune", "image", Amount(1, 5), "relevance"),
+                    Action("merge", "image", Amount(keep=120), "bsm"),
+                    Action("merge", "text", Amount(1, 5), "bsm"),
+                ),
+                line=8,
+            ),
+            Step(("fusion.3", "fusion.5"), (Action("merge", "image", Amount(drop=24), "bsm"),), line=11),
+        ),
+        export=ExportSettings("bfloat16", (Profile((1, 2, 8), (4, 32, 50)), Profile((4, 4, 4), (4, 32, 40)))),
+        text=text,
+        path="a.yaml",
+    )
+
+
+def test_defaults() -> None:
+    recipe = parse_recipe(HEAD)
+    assert (recipe.model, recipe.task, recipe.semantics, recipe.steps) == ("meter", None, "default", ())
+    assert recipe.proportional_attention
+    assert recipe.export == ExportSettings("float32", (Profile((1, 1, 8), (4, 32, 40)),))
+    assert recipe.path == "<recipe>"
+    assert not parse_recipe(REFERENCE).proportional_attention
+    assert not parse_recipe(REFERENCE + "proportional_attention: false\n").proportional_attention
+    (step,) = parse_recipe(reduce("{at: fusion.0, prune: {image: .1}, merge: {image: .1}}")).steps
+    assert [action.by for action in step.actions] == [next(iter(KINDS["prune"])), next(iter(KINDS["merge"]))]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_can_be_named(family: str) -> None:
+    assert parse_recipe(f"recipe: 1\nmodel: {family}\n").model == family
+
+
+@pytest.mark.parametrize("reduction", ["", "reduce:\n", "reduce: []\n", "task:\nexport:\n"])
+def test_empty_values_at_the_top_are_left_out(reduction: str) -> None:
+    assert parse_recipe(HEAD + reduction).steps == ()
+
+
+@pytest.mark.parametrize(
+    ("at", "numbers"),
+    [
+        ("fusion.0", [0]),
+        ("fusion.0-3", [0, 1, 2, 3]),
+        ('"fusion.2,5,8"', [2, 5, 8]),
+        ('"fusion.0-1, 4, 6-7"', [0, 1, 4, 6, 7]),
+        ("[fusion.4, fusion.1-2]", [4, 1, 2]),
+        ("fusion.3-3", [3]),
+    ],
+)
+def test_sites(at: str, numbers: list[int]) -> None:
+    (step,) = parse_recipe(reduce(f"{{at: {at}, prune: {{image: 0.1}}}}")).steps
+    assert step.sites == tuple(f"fusion.{number}" for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.1", Amount(1, 10)),
+        (".1", Amount(1, 10)),
+        ("1e-1", Amount(1, 10)),
+        ('"0.1"', Amount(1, 10)),
+        ("0.30000", Amount(3, 10)),
+        ("20%", Amount(1, 5)),
+        ("12.5 %", Amount(1, 8)),
+        ("1/3", Amount(1, 3)),
+        ("0", Amount()),
+        ("0.0", Amount()),
+        ("24 tokens", Amount(drop=24)),
+        ("1 token", Amount(drop=1)),
+        ("{share: 0.2}", Amount(1, 5)),
+        ("{drop: 40}", Amount(drop=40)),
+        ("{drop: 0}", Amount()),
+        ("{keep: 120}", Amount(keep=120)),
+    ],
+)
+def test_amounts(text: str, expected: Amount) -> None:
+    assert amount(text) == expected
+
+
+@given(st.integers(0, 999_999))
+def test_shares_are_exact(millionths: int) -> None:
+    share = Fraction(millionths, 1_000_000)
+    expected = Amount(share.numerator, share.denominator)
+    assert amount(f"0.{millionths:06}") == amount(f"{millionths}/1000000") == expected
+    assert amount(f"{millionths // 10_000}.{millionths % 10_000:04}%") == expected
+
+
+@given(st.integers(0, 100_000), st.fractions(0, 1, max_denominator=1_000_000))
+def test_a_share_removes_what_python_would_round_to(length: int, share: Fraction) -> None:
+    assert Amount(share.numerator, share.denominator).removed(length, length) == round(share * length)
+
+
+@given(st.integers(0, 5000), st.integers(0, 5000))
+def test_drop_and_keep(length: int, count: int) -> None:
+    assert Amount(drop=count).removed(length, length) == count
+    assert Amount(keep=count).removed(length, length) == max(0, length - count)
+
+
+def test_amounts_in_words() -> None:
+    amounts = (amount("20%"), amount("24 tokens"), amount("{keep: 120}"), amount("{drop: 0}"))
+    assert [str(a) for a in amounts] == ["20%", "drop 24", "keep 120", "0%"]
+    assert [a.is_nothing for a in amounts] == [False, False, False, True]
+
+
+def test_anchors() -> None:
+    text = reduce("{at: fusion.0, prune: &p {image: 0.1}}", "{at: fusion.1, prune: *p}")
+    first, second = parse_recipe(text).steps
+    assert first.actions == second.actions
+    assert (first.line, second.line) == (4, 5)
+
+
+# The recipes that come with the package
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_of_the_package_reads(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.steps
+    assert recipe.text == path.read_text(encoding="utf-8")
+    assert recipe.text.startswith("# ")
+    assert path.stem.split("-")[0] == recipe.model
+    assert (recipe.semantics == "reference") == (path.stem in PUBLISHED)
+    assert "-".join(filter(None, (recipe.model, recipe.task))) == path.stem
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipes_give_the_published_token_counts(name: str) -> None:
+    (path,) = (path for path in RECIPES if path.stem == name)
+    expected = PUBLISHED[name]
+    images, texts = [expected[0][0]], [expected[1][0]]
+    for step in load_recipe(path).steps:
+        for _ in step.sites:
+            entry = {"image": images[-1], "text": texts[-1]}
+            now = dict(entry)
+            for action in step.actions:
+                current = now[action.modality]
+                room = (current - 1) // (2 if action.op == "merge" else 1)
+                now[action.modality] -= min(action.amount.removed(entry[action.modality], current), room)
+            images.append(now["image"])
+            texts.append(now["text"])
+    assert (images, texts) == expected
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_json_means_the_same_as_the_recipe(path: Path) -> None:
+    recipe = load_recipe(path)
+    filled = json.loads(json.dumps(recipe.to_json()))
+    again = parse_recipe(yaml.safe_dump(filled, sort_keys=False))
+
+    def meaning(recipe: Recipe) -> Recipe:
+        steps = tuple(dataclasses.replace(step, line=0) for step in recipe.steps)
+        return dataclasses.replace(recipe, steps=steps, text="", path="")
+
+    assert meaning(again) == meaning(recipe)
+    assert again.to_json() == recipe.to_json()
+
+
+@given(
+    st.one_of(
+        st.fractions(0, 1, max_denominator=1000).map(Amount.share),
+        st.integers(1, 5000).map(lambda count: Amount(drop=count)),
+        st.integers(1, 5000).map(lambda count: Amount(keep=count)),
+    )
+)
+def test_amounts_go_through_json(amount: Amount) -> None:
+    assert Amount.from_json(json.loads(json.dumps(amount.to_json()))) == amount
+
+
+# What a recipe may not say
+
+
+def refusal(text: str, line: int) -> str:
+    """What is wrong with `text`, which must be said in one sentence about `line`."""
+    with pytest.raises(InputError) as caught:
+        parse_recipe(text, "recipes/x.yaml")
+    message = str(caught.value)
+    start = f"recipes/x.yaml:{line}: "
+    assert message.startswith(start)
+    assert "\n" not in message
+    assert message[-1] in ".?"
+    return message.removeprefix(start)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "fragment"),
+    [
+        ("", 1, "the recipe is empty"),
+        ("# nothing\n\n", 1, "the recipe is empty"),
+        ("- recipe: 1\n", 1, "the recipe must be a mapping; its keys may be: recipe, model"),
+        ("meter", 1, "the recipe must be a mapping"),
+        ("[" * 2000, 1, "this is not valid YAML: it is nested too deeply"),
+        ("model: meter\n", 1, "the recipe does not say 'recipe'; allowed: 1."),
+        ("recipe: 2\nmodel: meter\n", 1, "recipe (the version of the format) cannot be '2'; allowed: 1."),
+        ("recipe: 1\n", 1, "the recipe does not say 'model'; allowed: vilt, meter"),
+        ("recipe: 1\nmodel:\n", 1, "the recipe does not say 'model'"),
+        ("recipe: 1\nmodel: metre\n", 2, "model cannot be 'metre'; allowed: vilt, meter"),
+        ("recipe: 1\nmodel: metre\n", 2, "Did you mean 'meter'?"),
+        ("recipe: 1\nmodel: [meter]\n", 2, "model cannot be a list or mapping; allowed: vilt"),
+        (REFERENCE + "proportional_attention: true\n", 4, "cannot be true under semantics: reference"),
+    ],
+)
+def test_wrong_recipes(text: str, line: int, fragment: str) -> None:
+    assert fragment in refusal(text, line)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "fragment"),
+    [
+        ("reduce: [", 4, "this is not valid YAML: while parsing a flow node"),
+        ("\ttask: vqa", 3, "this is not valid YAML"),
+        ("---\nrecipe: 1", 3, "this is not valid YAML"),
+        ("task: *x", 3, "this is not valid YAML"),
+        (
+            "task: a\x01",
+            3,
+            "this is not valid YAML: it is nested too deeply or holds an impossible character",
+        ),
+        ("reduse: []", 3, "'reduse' is not a key of the recipe; allowed: recipe, model, task, semantics"),
+        ("reduse: []", 3, "Did you mean 'reduce'?"),
+        ("distill: {epochs: 3}", 3, "'distill' is not a key of the recipe"),
+        ("task: vqa\nmodel: vilt", 4, "the recipe says 'model' again after line 2"),
+        ("[a, b]: 1", 3, "'[...]' is not a key of the recipe"),
+        ("<<: {task: vqa}", 3, "'<<' is not a key of the recipe"),
+        ("task: vqa2", 3, "task cannot be 'vqa2'; allowed: vqa, nlvr2, ve, retrieval. Did you mean 'vqa'?"),
+        ("semantics: refrence", 3, "semantics cannot be 'refrence'; allowed: default, reference"),
+        ("proportional_attention: 1", 3, "proportional_attention cannot be '1'; allowed: true, false"),
+        ("reduce: {at: fusion.0}", 3, "reduce must be a list"),
+        ("export: float16", 3, "export must be a mapping; its keys may be: dtype, profiles"),
+        ("export:\n  dtyp: float16", 4, "'dtyp' is not a key of export"),
+        ("export: {dtype: fp16}", 3, "export.dtype cannot be 'fp16'; allowed: float32, float16, bfloat16"),
+        ("export: {profiles: []}", 3, "export.profiles is empty"),
+        ("export: {profiles: [[1, 2, 3]]}", 3, "a profile of export must be a mapping"),
+        ("export: {profiles: [{batch: [1, 8]}]}", 3, "batch must be one number, or [min, opt, max]"),
+        ("export: {profiles: [{batch: [1, 8, 4]}]}", 3, "with min <= opt <= max"),
+        ("export: {profiles: [{batch: {min: 1}}]}", 3, "batch must be a list"),
+        ("export: {profiles: [{batch: 0}]}", 3, "batch cannot be '0'; allowed: a whole number from 1"),
+        (
+            "export:\n  profiles:\n  - text: [1, 2, 3]",
+            5,
+            "text cannot be '1'; allowed: a whole number from 2",
+        ),
+    ],
+)
+def test_wrong_settings(text: str, line: int, fragment: str) -> None:
+    assert fragment in refusal(HEAD + text + "\n", line)
+
+
+def test_impossible_escapes() -> None:
+    assert "this is not valid YAML" in refusal(HEAD + 'task: "\\UFFFFFFFF"\n', 1)
+
+
+@pytest.mark.parametrize(
+    ("step", "fragment"),
+    [
+        ("fusion.0", "a step of reduce must be a mapping; its keys may be: at, prune, merge"),
+        ("{at: fusion.0, prun: {}}", "'prun' is not a key of a step of reduce; allowed: at, prune, merge."),
+        ("{at: fusion.0, prun: {}}", "Did you mean 'prune'?"),
+        ("{prune: {image: 0.1}}", "the step does not say 'at'"),
+        ("{at: fusion.0}", "the step has neither 'prune' nor 'merge'"),
+        ("{at: fusion.0, prune: 0.1}", "prune must be a mapping; its keys may be: image, by"),
+        ("{at: fusion.0, prune: }", "prune must be a mapping"),
+        ("{at: fusion.0, prune: {}}", "prune does not say of what; give it image."),
+        ("{at: fusion.0, prune: {image: .1, image: .1}}", "prune says 'image' again after line 4"),
+        ("{at: fusion.0, prune: {text: .1}}", "'text' is not a key of prune; allowed: image, by."),
+        ("{at: fusion.0, prune: {text: .1}}", "The text is what asks, so it cannot be pruned; merge it"),
+        ("{at: fusion.0, merge: {by: bsm}}", "merge does not say of what; give it image or text."),
+        ("{at: fusion.0, merge: {image: .1, by: bms}}", "merge.by cannot be 'bms'; allowed: bsm"),
+    ],
+)
+def test_wrong_steps(step: str, fragment: str) -> None:
+    assert fragment in refusal(reduce(step), 4)
+
+
+@pytest.mark.parametrize(
+    ("at", "fragment"),
+    [
+        ("fusion", "at cannot be 'fusion'; allowed: name.number as in fusion.0, fusion.0-3 or fusion.0,2,5"),
+        ("[fusion.2,5]", "at cannot be '5'; allowed: name.number"),
+        ("{fusion: 0}", "at cannot be a list or mapping; allowed: name.number"),
+        ("", "at cannot be ''"),
+        ("[]", "at names no site"),
+        ("fusion.3-0", "at has 3-0, which runs backwards; write 0-3"),
+        ("fusion.0-99999999999", "at cannot be 'fusion.0-99999999999'"),
+        ("[fusion.0-2, fusion.1]", "fusion.1 is already named by the step at line 4"),
+    ],
+)
+def test_wrong_sites(at: str, fragment: str) -> None:
+    assert fragment in refusal(reduce(f"{{at: {at}, prune: {{image: 0.1}}}}"), 4)
+
+
+def test_two_steps_at_one_site() -> None:
+    text = reduce(*(f"{{at: {at}, prune: {{image: 0.1}}}}" for at in ("fusion.0", "fusion.1-2", "fusion.2")))
+    assert refusal(text, 6) == "fusion.2 is already named by the step at line 5."
+
+
+@pytest.mark.parametrize(
+    ("reducers", "fragment"),
+    [
+        ("prune: {image: 0.1}", "needs prune.image and merge.image above 0 at every step"),
+        ("merge: {image: 0.1, text: 0.1}", "needs prune.image and merge.image"),
+        ("prune: {image: 0.1}, merge: {text: 0.1}", "needs prune.image and merge.image"),
+        ("prune: {image: 0}, merge: {image: 0.1}", "needs prune.image and merge.image"),
+        ("prune: {image: 0.1}, merge: {image: {drop: 5}}", "takes only shares"),
+        ("prune: {image: {keep: 5}}, merge: {image: 0.1}", "takes only shares"),
+        ("prune: {image: 0.1}, merge: {image: 0.2}", "needs the same shares at every step"),
+        ("prune: {image: 0.1}, merge: {image: 0.1, text: 0.1}", "differs from the step at line 5"),
+    ],
+)
+def test_what_the_published_semantics_needs(reducers: str, fragment: str) -> None:
+    first = "{at: fusion.0, prune: {image: 0.1}, merge: {image: 0.1}}"
+    text = REFERENCE + f"reduce:\n  - {first}\n  - {{at: fusion.1, {reducers}}}\n"
+    assert fragment in refusal(text, 6)
+
+
+NOT_AMOUNTS = (
+    *(
+        "1",
+        "1.0",
+        "1.5",
+        "100%",
+        "3/2",
+        "24",
+        "-0.1",
+        "-5%",
+        ".nan",
+        "nan",
+        ".inf",
+        "true",
+        "yes",
+        "''",
+        "~",
+        "[]",
+    ),
+    *("half", "0x1", "1_0", "0..1", "1/0", "'%'", "e", "1e-99999", "24.5 tokens", "-3 tokens", "few tokens"),
+    *("{}", "{keep: 1, drop: 2}", "{share: 24 tokens}", "{share: {share: 0.1}}"),
+)
+
+
+@pytest.mark.parametrize("text", NOT_AMOUNTS)
+@pytest.mark.parametrize(("op", "modality"), [("prune", "image"), ("merge", "image"), ("merge", "text")])
+def test_wrong_amounts(text: str, op: str, modality: str) -> None:
+    message = refusal(reduce(f"{{at: fusion.0, {op}: {{{modality}: {text}}}}}"), 4)
+    assert message.startswith(f"{op}.{modality}")
+    assert "a share from 0 to below 1" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("{keep: 0}", "prune.image.keep cannot be '0'; allowed: a whole number from 1"),
+        ("{keep: 0.5}", "prune.image.keep cannot be '0.5'; allowed: a whole number from 1"),
+        ("{keep: 010}", "prune.image.keep cannot be '010'"),
+        ("{keep: 99999999999}", "prune.image.keep cannot be"),
+        ("{drop: -1}", "prune.image.drop cannot be '-1'; allowed: a whole number from 0"),
+        ("{drop: true}", "prune.image.drop cannot be 'true'"),
+        ("{kep: 1}", "'kep' is not a key of prune.image; allowed: share, drop, keep. Did you mean 'keep'?"),
+        ("0.1234567", "prune.image cannot be as fine as '0.1234567'"),
+    ],
+)
+def test_wrong_counts(text: str, fragment: str) -> None:
+    assert fragment in refusal(reduce(f"{{at: fusion.0, prune: {{image: {text}}}}}"), 4)
+
+
+@given(st.text(st.sampled_from(" \n\t:-,.[]{}&*!|>'\"%@#?01/reducatmgxy\\\x00é"), max_size=60))
+def test_whatever_the_text_there_is_a_recipe_or_an_input_error(text: str) -> None:
+    for start in ("", HEAD, HEAD + "reduce:\n", HEAD + "reduce: [{at: fusion.0, prune: {image: "):
+        with contextlib.suppress(InputError):
+            assert isinstance(parse_recipe(start + text), Recipe)
+
+
+# Files
+
+
+def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "meter.yaml").write_text(HEAD)
+    with pytest.raises(
+        InputError, match=r"metr\.yaml: there is no such recipe\. Did you mean 'meter\.yaml'\?"
+    ):
+        load_recipe(tmp_path / "metr.yaml")
+    with pytest.raises(InputError, match="there is no such recipe"):
+        load_recipe(tmp_path / "nowhere" / "meter.yaml")
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        load_recipe(tmp_path)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_recipe("a\0b")
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes(HEAD.encode() + "# é\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin\.yaml:3: the recipe is not UTF-8 text"):
+        load_recipe(latin)
+
+
+def test_the_text_is_kept_word_for_word(tmp_path: Path) -> None:
+    data = b"\xef\xbb\xbf" + HEAD.replace("\n", "\r\n").encode() + "# é\r\n".encode()
+    (tmp_path / "a.yaml").write_bytes(data)
+    recipe = load_recipe(str(tmp_path / "a.yaml"))
+    assert recipe.text.encode() == data
+    assert recipe.model == "meter"
+
+
+def test_reading_a_recipe_does_not_need_torch() -> None:
+    code = "import sys, pumer_convert.recipe; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_error_names_the_line() -> None:
+    error = parse_recipe(HEAD, "recipes/x.yaml").error(12, "there is no site fusion.9.")
+    assert isinstance(error, InputError)
+    assert str(error) == "recipes/x.yaml:12: there is no site fusion.9."

@@ -17,6 +17,8 @@ def round_half_even(n: Any, num: int, den: int, minimum: Choose = min) -> Any:
     """
     shifted = 2 * n * num + den
     quotient = shifted // (2 * den)
+    if den % 2:
+        return quotient  # n * num / den is never a half, and traced lengths stay simple
     tied = 1 - minimum(shifted % (2 * den), 1)
     return quotient - (quotient % 2) * tied
 
@@ -41,7 +43,7 @@ class Amount:
         merging from the same length); `keep` is counted from `current`, the length now. Not limited to what is
         there: that is the reducer's to do."""
         counted = round_half_even(entry, self.num, self.den, minimum) + self.drop
-        return maximum(counted, current - self.keep)
+        return counted if self.keep == UNLIMITED else maximum(counted, current - self.keep)
 
     @property
     def is_nothing(self) -> bool:

@@ -65,9 +65,8 @@ def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = No
     wanted = DTYPES[dtype or "float32"]
 
     def fit(name: str, tensor: Tensor) -> Tensor:
-        if image_size is not None:
-            tensor = family.fit_positions(name, tensor, checkpoint.config, image_size)
-        return tensor.to(wanted) if tensor.is_floating_point() else tensor
+        tensor = tensor.to(wanted) if tensor.is_floating_point() else tensor
+        return tensor if image_size is None else family.fit_positions(name, tensor, checkpoint.config, image_size)
 
     network.load_state_dict(dict(checkpoint.tensors(fit)), strict=True, assign=True)
     for parameter in network.parameters():

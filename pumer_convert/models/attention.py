@@ -17,7 +17,11 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 def join_heads(x: Tensor) -> Tensor:
     """[B, H, N, D] -> [B, N, H * D]."""
-    return x.transpose(1, 2).flatten(2)
+    x = x.transpose(1, 2)
+    if torch.onnx.is_in_onnx_export():
+        # The exporter rewrites attention into a form with other strides, whose view it then cannot prove.
+        x = x.clone(memory_format=torch.contiguous_format)
+    return x.flatten(2)
 
 
 def key_bias(mask: Tensor, dtype: torch.dtype, size: Tensor | None = None) -> Tensor:

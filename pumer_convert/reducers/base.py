@@ -75,6 +75,8 @@ class BaseReducer(nn.Module, ABC):
         if isinstance(entry, int) and isinstance(current, int) and isinstance(room, int):
             return min(int(self.amount.removed(entry, current)), room)
         wanted = self.amount.removed(entry, current, torch.sym_min, torch.sym_max)
+        if entry is current and all(self.amount.removed(n, n) <= (n - 1) // 2 for n in range(2, 1024)):
+            return wanted  # never more than merging can take: a traced length without a minimum is far simpler
         return torch.sym_min(wanted, room)  # type: ignore[no-any-return]
 
     def removed_each(self, entry: Tensor, current: Tensor, room: Tensor) -> Tensor:

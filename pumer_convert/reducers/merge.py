@@ -140,7 +140,8 @@ class Reducer(BaseReducer):
         """Merge by `tokens.keys` [B, N, D]; the result has no keys."""
         if tokens.keys is None:
             raise ValueError("merging needs the keys of the tokens")
-        n, n_entry = tokens.states.shape[1], guide.entry.shape[1]
+        n = tokens.states.shape[1]
+        n_entry = n if guide.entry is tokens.mask else guide.entry.shape[1]
         removed = self.removed(n_entry, n, (n - 1) // 2)
         if isinstance(removed, int) and removed == 0 and guide.decision is None:
             target = torch.full_like(tokens.size[:, ::2], -1, dtype=torch.int64)

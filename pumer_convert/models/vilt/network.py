@@ -193,7 +193,7 @@ class Vilt(nn.Module):
             )
         body, e = self.vilt, self.vilt.embeddings
         words = e.text(input_ids)
-        mask = attention_mask.to(words.dtype) if self.published else attention_mask > 0
+        mask = attention_mask.float() if self.published else attention_mask > 0
         kind = e.token_type_embeddings.weight[1 : 1 + self.images, None]
         if self.images > 1:
             # One pass over all images: example b's images are rows b * images, b * images + 1, ...

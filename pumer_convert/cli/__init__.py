@@ -1,0 +1,77 @@
+"""The command line: one small file per verb, loaded when the verb is used."""
+
+import importlib
+import logging
+import sys
+import traceback
+
+import click
+
+from pumer_convert import __version__
+from pumer_convert.errors import PumerError
+
+VERBS = {
+    "inspect": "Show what a checkpoint is, its sites, and tokens and MACs of every layer.",
+    "apply": "Insert a recipe's reducers into a checkpoint and write the reduced folder.",
+    "export": "Export a checkpoint to ONNX and to a TensorRT engine.",
+    "verify": "Compare an exported ONNX model with the checkpoint once more.",
+    "demo": "Run the whole path on a tiny embedded checkpoint.",
+}
+
+
+class Verbs(click.Group):
+    """Loads a verb's module when it is called; --help needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"pumer_convert.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("-v", "--verbose", is_flag=True, help="Show the log, and the traceback of a bug.")
+@click.pass_context
+def cli(ctx: click.Context, verbose: bool) -> None:
+    """Insert PuMer token reducers into vision-language checkpoints and export them to ONNX and TensorRT.
+
+    Exit codes: 0 done, 1 a bug of pumer-convert, 2 usage, recipe or input, 3 a verification failed, 4 a missing
+    dependency or device.
+    """
+    ctx.obj = verbose
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, stream=sys.stderr)
+
+
+def main() -> None:
+    """Entry point: every error ends in one sentence and the exit code of its kind."""
+    verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except PumerError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped; nothing was left half-written.", err=True)
+        sys.exit(130)
+    except OSError as error:
+        click.echo(f"error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        if verbose:
+            traceback.print_exc()
+        click.echo(f"bug in pumer-convert: {type(error).__name__}: {error} (run with -v for the traceback)", err=True)
+        sys.exit(1)

@@ -1,0 +1,74 @@
+"""pumer-convert export."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pumer_convert.cli.output import emit, image_size, progress
+from pumer_convert.export.folder import converted_folder, export_folder
+
+
+@click.command("export")
+@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.option("--onnx", "only_onnx", is_flag=True, help="Write the ONNX model (the default).")
+@click.option("--trt", is_flag=True, help="Build a TensorRT engine from it as well.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder to write to (default: the checkpoint).")
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Default: the recipe's.")
+@click.option("--image-size", callback=image_size, metavar="S|HxW", help="Image size of the export.")
+@click.option("--opset", type=int, default=20, show_default=True)
+@click.option(
+    "--flavour",
+    type=click.Choice(["auto", "tensorrt", "tensorrt-rtx"]),
+    default="auto",
+    show_default=True,
+    help="auto: TensorRT where it and a GPU are there, TensorRT-RTX otherwise.",
+)
+@click.option("--compute-capability", "capabilities", multiple=True, metavar="8.9", help="RTX targets; repeatable.")
+@click.option("--overwrite", is_flag=True, help="Replace files of an earlier export.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(
+    checkpoint: Path | None,
+    only_onnx: bool,
+    trt: bool,
+    out: Path | None,
+    dtype: str | None,
+    image_size: Any,
+    opset: int,
+    flavour: str,
+    capabilities: tuple[str, ...],
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Export CHECKPOINT (default: the converted checkpoint here) to ONNX, verified, and to a TensorRT engine."""
+    if checkpoint is None:
+        checkpoint = converted_folder(Path.cwd())
+        progress(f"exporting {checkpoint}")
+    report = export_folder(
+        checkpoint,
+        out,
+        trt=trt,
+        dtype=dtype,
+        image_size=image_size,
+        opset=opset,
+        flavour=flavour,
+        compute_capabilities=capabilities,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+    def human() -> str:
+        check = report["verification"]
+        lines = [
+            f"wrote {report['onnx']} ({report['dtype']}, opset {report['opset']})",
+            f"verified: logits within {check['logits_error']:.1e} of eager (allowed {check['tolerance']:.0e}) in "
+            f"{check['cases']} cases; {check['decisions_that_differ']} of {check['decisions']} decisions differ",
+        ]
+        if "engine" in report:
+            engine = report["engine"]
+            lines.append(
+                f"wrote {engine['path']} ({engine['bytes'] / 1e6:.1f} MB, {engine['flavour']} {engine['version']})"
+            )
+        return "\n".join(lines)
+
+    emit(report, as_json, human)

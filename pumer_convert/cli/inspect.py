@@ -1,0 +1,52 @@
+"""pumer-convert inspect."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pumer_convert.apply import TEXT_LENGTH, outline_of
+from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.cli.output import emit, image_size, plan_table
+from pumer_convert.plan import make_plan
+
+
+@click.command("inspect")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--text-length", type=int, help=f"Text tokens to count with (default {TEXT_LENGTH}).")
+@click.option("--image-size", callback=image_size, metavar="S|HxW", help="Image size to count with.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json: bool) -> None:
+    """What CHECKPOINT is, its sites, and the tokens and MACs of every layer."""
+    found = open_checkpoint(checkpoint)
+    outline = outline_of(found, image_size)
+    edits = found.config.get("pumer", {}).get("edits", [])
+    plan = make_plan(outline, edits, text_length or min(TEXT_LENGTH, outline.max_text))
+    report = {
+        "path": str(found.path),
+        "origin": found.origin,
+        "model": found.family,
+        "task": found.task,
+        "parameters": found.parameters,
+        "bytes": found.bytes,
+        "image_size": image_size or found.config["image_size"],
+        "max_text": outline.max_text,
+        "sites": list(outline.sites),
+        "reduced_at": [edit["at"] for edit in edits],
+        "notes": list(found.notes),
+        "plan": plan.to_json(),
+    }
+
+    def human() -> str:
+        lines = [
+            f"{found.path}: {found.origin}",
+            f"model {found.family}, task {found.task}, {found.parameters / 1e6:.1f}M parameters "
+            f"({found.bytes / 1e6:.0f} MB), images of {report['image_size']}, text up to {outline.max_text} tokens",
+            f"reduced at: {', '.join(edit['at'] for edit in edits) or 'nowhere (dense)'}",
+            *(f"note: {note}" for note in found.notes),
+            "",
+            plan_table(plan),
+        ]
+        return "\n".join(lines)
+
+    emit(report, as_json, human)

@@ -1,0 +1,50 @@
+"""What the verbs print: tables for people, one JSON object for programs."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from pumer_convert.plan import Plan
+
+
+def progress(line: str) -> None:
+    """One line of progress, on standard error."""
+    click.echo(line, err=True)
+
+
+def emit(report: Mapping[str, Any], as_json: bool, human: Callable[[], str]) -> None:
+    """The report as JSON on standard output, or the words for a person."""
+    click.echo(json.dumps(report, indent=2, default=str) if as_json else human())
+
+
+def plan_table(plan: Plan) -> str:
+    """Tokens and MACs of every layer."""
+    head = ("layer", "image", "text", "dense MMACs", "reduced", "reducers")
+    rows = [head]
+    for row in plan.rows:
+        image = f"{row.image_in}" if row.image_in == row.image_out else f"{row.image_in} -> {row.image_out}"
+        text = f"{row.text_in}" if row.text_in == row.text_out else f"{row.text_in} -> {row.text_out}"
+        costs = (row.dense_macs, row.macs, row.reducers)
+        rows.append((row.layer, image, text, *(f"{cost / 1e6:.1f}" for cost in costs)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = ["  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))) for row in rows]
+    total = (
+        f"{plan.dense_macs / 1e9:.2f} -> {(plan.macs + plan.reducer_macs) / 1e9:.2f} GMACs per example at "
+        f"{plan.text_length} text tokens: x{plan.ratio:.2f} (reducers {plan.reducer_macs / 1e9:.3f})"
+    )
+    return "\n".join([*(line.rstrip() for line in lines), "", total])
+
+
+def image_size(_: Any, __: Any, value: str | None) -> int | list[int] | None:
+    """Option value S or HxW."""
+    if value is None:
+        return None
+    try:
+        sides = [int(side) for side in value.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise click.BadParameter(f"'{value}' is not an image size; write 384 or 384x640.")
+    return sides[0] if len(sides) == 1 else sides

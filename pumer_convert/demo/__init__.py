@@ -1,0 +1,6 @@
+"""The embedded demo: a tiny ViLT (6 layers, 12x12 patches) with random weights, made by tools/make_demo.py."""
+
+from pathlib import Path
+
+CHECKPOINT = Path(__file__).parent / "checkpoint"
+RECIPE = Path(__file__).parent / "demo.yaml"

@@ -1,0 +1,143 @@
+"""Exporting a checkpoint folder: ONNX, then an engine, by the settings of its recipe."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.errors import InputError
+from pumer_convert.plan import family_module
+from pumer_convert.recipe import ExportSettings, Profile, load_recipe
+from pumer_convert.verify import Case, default_cases, verify_onnx
+from pumer_convert.weights import Checkpoint
+
+
+def converted_folder(here: Path) -> Path:
+    """`here` when it is a converted checkpoint, else the one directly under it. Raises InputError otherwise."""
+    if (here / "report.json").exists():
+        return here
+    found = [path.parent for path in sorted(here.glob("*/report.json"))]
+    if len(found) != 1:
+        what = f"{len(found)} converted checkpoints" if found else "no converted checkpoint"
+        raise InputError(f"{here}: {what} here; name the one to export.")
+    return found[0]
+
+
+def settings_of(folder: Path) -> ExportSettings:
+    """The `export:` section of the recipe in a converted folder; defaults where there is none."""
+    recipe = folder / "recipe.yaml"
+    return load_recipe(recipe).export if recipe.exists() else ExportSettings()
+
+
+def export_folder(
+    path: Path,
+    out: Path | None = None,
+    *,
+    trt: bool = False,
+    dtype: str | None = None,
+    image_size: Any = None,
+    opset: int = 20,
+    flavour: str = "auto",
+    compute_capabilities: tuple[str, ...] = (),
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Write model.onnx, and with `trt` model.engine and its sidecar, to `out` (default: the checkpoint's folder).
+
+    Raises InputError, VerificationError or MissingDependencyError; no file is left by the step that failed.
+    """
+    from pumer_convert.export.onnx import export_onnx
+
+    settings = settings_of(path)
+    checkpoint = open_checkpoint(path)
+    folder = out if out is not None else (path if path.is_dir() else path.parent)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: not a folder; make it first or choose another with -o.")
+    onnx_file = folder / "model.onnx"
+    engine_file = folder / "model.engine"
+    if trt and engine_file.exists() and not overwrite:
+        raise InputError(f"{engine_file}: exists already; use --overwrite.")
+    report = export_onnx(
+        path,
+        onnx_file,
+        dtype=dtype or settings.dtype,
+        image_size=image_size,
+        opset=opset,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    if not trt:
+        return report
+    from pumer_convert.export.tensorrt import EngineSettings, build_engine
+
+    longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
+    profiles = tuple(_fit(profile, longest) for profile in settings.profiles)
+    progress("building the engine")
+    sidecar = build_engine(
+        onnx_file,
+        engine_file,
+        EngineSettings(flavour=flavour, profiles=profiles, compute_capabilities=compute_capabilities),
+        sidecar=describe(checkpoint, report),
+        overwrite=overwrite,
+    )
+    report["engine"] = {
+        "path": str(engine_file),
+        "bytes": sidecar["engine"]["bytes"],
+        "flavour": sidecar["flavour"],
+        "version": sidecar["tensorrt_version"],
+    }
+    return report
+
+
+def describe(checkpoint: Checkpoint, report: dict[str, Any]) -> dict[str, Any]:
+    """What an app needs besides the engine: the model, its labels, its preprocessing and its reductions."""
+    files = {file.name: file.read_text("utf-8") for file in checkpoint.companions if "preprocessor" in file.name}
+    text = {**checkpoint.extra_files, **files}.get("preprocessor_config.json")
+    return {
+        "model": checkpoint.family,
+        "task": checkpoint.task,
+        "image_size": report["image_size"],
+        "labels": checkpoint.config.get("id2label"),
+        "preprocessing": json.loads(text) if text else None,
+        "reductions": checkpoint.config.get("pumer", {}),
+    }
+
+
+def verify_export(path: Path, onnx_file: Path | None = None, cases: tuple[Case, ...] | None = None) -> dict[str, Any]:
+    """Compare an exported file with the checkpoint it was made from. Raises VerificationError when they differ."""
+    import onnx
+
+    from pumer_convert.surgery import build
+
+    checkpoint = open_checkpoint(path)
+    onnx_file = onnx_file or path / "model.onnx"
+    if not onnx_file.exists():
+        raise InputError(f"{onnx_file}: there is no such file; run `pumer-convert export` first.")
+    try:
+        model = onnx.load(str(onnx_file))
+    except Exception as error:
+        raise InputError(f"{onnx_file}: not a readable ONNX file.") from error
+    pixels = next((i for i in model.graph.input if i.name == "pixel_values"), None)
+    if pixels is None:
+        raise InputError(f"{onnx_file}: it has no input pixel_values; it was not exported by pumer-convert.")
+    size = [d.dim_value for d in pixels.type.tensor_type.shape.dim][-2:]
+    names = [value for node in model.graph.node if node.domain == "pumer" for value in node.output if "/" in value]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    kinds = {2: "float32", 1: "float32", 10: "float16", 16: "bfloat16"}
+    weights = max(model.graph.initializer, key=lambda t: len(t.raw_data), default=None)
+    dtype = kinds.get(weights.data_type, "float32") if weights is not None else "float32"
+    network = build(checkpoint, size, dtype).float()
+    with tempfile.TemporaryDirectory() as scratch:
+        exposed = Path(scratch) / "model.onnx"
+        onnx.save(model, str(exposed), save_as_external_data=model.ByteSize() > 1_900_000_000)
+        chosen = default_cases(checkpoint) if cases is None else cases
+        report = verify_onnx(network, exposed, checkpoint, chosen, dtype=dtype, names=names)
+    return {"onnx": str(onnx_file), "dtype": dtype, **report}
+
+
+def _fit(profile: Profile, longest: int) -> Profile:
+    least, best, most = (min(n, longest) for n in profile.text)
+    return replace(profile, text=(least, best, most))

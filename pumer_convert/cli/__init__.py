@@ -48,7 +48,9 @@ def cli(ctx: click.Context, verbose: bool) -> None:
     dependency or device.
     """
     ctx.obj = verbose
-    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, stream=sys.stderr)
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    if verbose:
+        logging.getLogger("pumer_convert").setLevel(logging.INFO)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """pumer-convert demo."""
 
+import importlib.util
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import click
 from pumer_convert.apply import apply, intend
 from pumer_convert.cli.output import emit, plan_table, progress
 from pumer_convert.demo import CHECKPOINT, RECIPE
-from pumer_convert.errors import MissingDependencyError
 from pumer_convert.export.folder import export_folder
+
+RTX = importlib.util.find_spec("tensorrt_rtx") is not None
 
 
 @click.command("demo")
@@ -23,22 +25,19 @@ def command(out: Path | None, as_json: bool) -> None:
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = out if out is not None else Path(scratch) / "demo-pumer"
-        progress("1/3 plan and apply")
+        progress("1/2 plan and apply")
         intent = intend(CHECKPOINT, RECIPE, folder)
         apply(CHECKPOINT, RECIPE, folder, progress=progress)
-        progress("2/3 export to ONNX and verify")
-        report: dict[str, Any] = export_folder(folder, progress=progress)
-        progress("3/3 engine")
-        try:
-            report = export_folder(folder, trt=True, overwrite=True, progress=progress)
-        except MissingDependencyError as missing:
-            report["engine"] = {"missing": str(missing)}
+        progress("2/2 export to ONNX and verify" + (", build an engine" if RTX else ""))
+        report: dict[str, Any] = export_folder(folder, trt=RTX, flavour="tensorrt-rtx", progress=progress)
     report["plan"] = intent.plan.to_json()
 
     def human() -> str:
-        plan, check, engine = intent.plan, report["verification"], report["engine"]
+        plan, check, engine = intent.plan, report["verification"], report.get("engine")
         first, last = plan.rows[0], plan.rows[-1]
-        made = engine.get("missing") or f"{engine['bytes'] / 1e6:.2f} MB ({engine['flavour']} {engine['version']})"
+        made = "none: pip install 'pumer-convert[rtx]' builds one"
+        if engine:
+            made = f"{engine['bytes'] / 1e6:.2f} MB ({engine['flavour']} {engine['version']})"
         rows = (
             ("image tokens", f"{first.image_in} -> {last.image_out}"),
             ("text tokens", f"{first.text_in} -> {last.text_out}"),

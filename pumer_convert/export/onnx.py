@@ -1,6 +1,7 @@
 """Checkpoint folder -> ONNX file, with the reducers as functions of the domain `pumer`, verified against eager."""
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -73,7 +74,9 @@ def export_onnx(
         cases = default_cases(checkpoint) if cases is None else cases
         # The decisions are outputs while verifying, and then taken off.
         save(program, target)
-        report = verify_onnx(model.float(), target, checkpoint, cases, dtype=dtype, names=names)
+        # A copy where the type changes: the program shares its weights with the model.
+        eager = model if dtype == "float32" else copy.deepcopy(model).float()
+        report = verify_onnx(eager, target, checkpoint, cases, dtype=dtype, names=names)
         outputs = program.model.graph.outputs
         del outputs[1:]
         save(program, target)

@@ -2,4 +2,5 @@
 
 FAMILIES = {
     "vilt": "pumer_convert.models.vilt",
+    "meter": "pumer_convert.models.meter",
 }

@@ -1,0 +1,87 @@
+"""METER: CLIP-ViT and RoBERTa towers under six pairs of fusion layers (Dou et al., CVPR 2022), the original's names.
+
+Sites: `fusion.0` .. `fusion.5`. See `network.fuse` for how a reduction enters a pair.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pumer_convert.models.meter.formats import recognise
+from pumer_convert.models.outline import Layer, Lengths, Outline, grid
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pumer_convert.models.meter.network import Meter
+
+__all__ = ["build", "fill_buffers", "fit_positions", "outline", "recognise"]
+
+
+def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
+    """Layers and costs; `image_size` S or [H, W] instead of the checkpoint's own."""
+    c, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+    vision, text = config["vision"], config["text"]
+    v, t = int(vision["hidden_size"]), int(text["hidden_size"])
+    patch = int(config["patch_size"])
+    rows, columns = grid(image_size or config["image_size"], patch)
+    sequential = config["fusion_order"] == "sequential"
+
+    def block(width: int, wide: int, n: int) -> int:
+        return 4 * width * width * n + 2 * n * n * width + 2 * width * wide * n
+
+    def fusion(before: Lengths, after: Lengths) -> int:
+        n, m, n2, m2 = before.image, before.text, after.image, after.text
+        seen = m2 if sequential else m
+        words = 4 * c * c * m + 2 * m * m * c + 2 * c * c * (m + n) + 2 * m * n * c + 2 * c * inner * m2
+        picture = 4 * c * c * n2 + 2 * n2 * n2 * c + 2 * c * c * (n2 + seen) + 2 * n2 * seen * c + 2 * c * inner * n2
+        return words + picture
+
+    layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v)]
+    for i in range(int(vision["num_hidden_layers"])):
+        cost = int(vision["intermediate_size"])
+        layers.append(Layer(f"vision.{i}", lambda before, after, wide=cost: block(v, wide, before.image)))
+    for i in range(int(text["num_hidden_layers"])):
+        cost = int(text["intermediate_size"])
+        layers.append(Layer(f"text.{i}", lambda before, after, wide=cost: block(t, wide, before.text)))
+    layers.append(Layer("transforms", lambda before, after: v * c * before.image + t * c * before.text))
+    for i in range(int(config["num_fusion_layers"])):
+        layers.append(Layer(f"fusion.{i}", fusion, f"fusion.{i}", lambda before, after: before.text * before.image * c))
+    pairs = config["architectures"][0] == "MeterForVisualReasoning"
+    passes = 2 if pairs else 1
+    labels = len(config.get("id2label") or {0: ""})
+    retrieval = config["architectures"][0] == "MeterForImageAndTextRetrieval"
+    head = 2 * c if retrieval else 2 * c * passes * 2 * c + 2 * c * labels
+    return Outline(
+        image_tokens=rows * columns + 1,
+        layers=tuple(layers),
+        passes=passes,
+        head=head + 2 * passes * c * c,
+        width=c,
+        key_width=c // int(config["num_attention_heads"]),
+        max_text=int(text["max_position_embeddings"]) - 2,
+    )
+
+
+def build(config: dict[str, Any], image_size: Any = None) -> "Meter":
+    """The network, without weights of its own; needs torch."""
+    from pumer_convert.models.meter.network import Meter
+
+    return Meter(config, image_size)
+
+
+def fit_positions(name: str, tensor: "Tensor", config: dict[str, Any], image_size: Any) -> "Tensor":
+    """`tensor` as the network for `image_size` wants it; bicubic, as METER does."""
+    if name != "vit_model.visual.positional_embedding":
+        return tensor
+    from pumer_convert.models.positions import resize_table
+
+    return resize_table(tensor, *grid(image_size, int(config["patch_size"])), mode="bicubic", align_corners=False)
+
+
+def fill_buffers(network: "nn.Module") -> None:
+    """Compute the buffers of the text tower that no checkpoint stores."""
+    import torch
+
+    embeddings = network.get_submodule("text_transformer.embeddings")
+    positions = torch.arange(embeddings.position_embeddings.num_embeddings)[None]
+    embeddings.register_buffer("position_ids", positions, persistent=False)
+    embeddings.register_buffer("token_type_ids", torch.zeros_like(positions), persistent=False)

@@ -1,0 +1,148 @@
+"""The formats that METER checkpoints come in, as maps to the original's names; nothing here reads a weight."""
+
+import json
+import math
+import re
+from typing import Any
+
+from pumer_convert.errors import InputError
+from pumer_convert.models.published import ENTAILMENT, REASONING, labels, reference_section
+from pumer_convert.weights import Checkpoint, Piece, RawCheckpoint
+
+HEADS = (
+    ("vqa_classifier.", "vqa", "MeterForQuestionAnswering"),
+    ("snli_classifier.", "ve", "MeterForVisualEntailment"),
+    ("nlvr2_classifier.", "nlvr2", "MeterForVisualReasoning"),
+    ("rank_output.", "retrieval", "MeterForImageAndTextRetrieval"),
+)
+_IGNORED = re.compile(
+    r"(position_ids|mlm_score|itm_score|mpp_score|token_pruner|text_transformer\.pooler\.|vit_model\.ln_final\.|"
+    r"vit_model\.token_embedding|vit_model\.positional_embedding)"
+)
+_TABLE = "vit_model.visual.positional_embedding"
+
+
+def recognise(raw: RawCheckpoint) -> Checkpoint | None:
+    """The checkpoint in the one form, or None when it is not a METER. Raises InputError for a Swin one."""
+    names = raw.source.names()
+    if any(".vit_model.layers." in f".{name}" for name in names):
+        raise InputError(f"{raw.path}: a METER with a Swin tower, which is not supported; only CLIP-ViT towers are.")
+    if "meter." + _TABLE.replace(".visual", "") in names:
+        return _convert(raw, {name: _from_published(name) for name in names}, published=True)
+    if _TABLE in names:
+        return _convert(raw, {name: name for name in names}, published=False)
+    return None
+
+
+def _from_published(name: str) -> str:
+    name = name.removeprefix("meter.").replace("ve_classifier.", "snli_classifier.")
+    return name.replace("vit_model.", "vit_model.visual.", 1)
+
+
+def _convert(raw: RawCheckpoint, renamed: dict[str, str], published: bool) -> Checkpoint:
+    source = raw.source
+    pieces = {new: Piece(old) for old, new in renamed.items() if not _IGNORED.search(new)}
+    if not any(name.startswith(start) for name in pieces for start, *_ in HEADS):
+        for kind in ("weight", "bias"):
+            # A pretrained file has no ranking head; the authors start it from the "match" row of the matching head.
+            if f"itm_score.fc.{kind}" in renamed.values():
+                pieces[f"rank_output.{kind}"] = Piece(f"itm_score.fc.{kind}", (1, 2))
+    found = next(((t, a) for start, t, a in HEADS if any(name.startswith(start) for name in pieces)), None)
+    if found is None:
+        raise InputError(f"{raw.path}: a METER without a head that is read (vqa, nlvr2, snli or retrieval).")
+    task, architecture = found
+    own = "fusion_order" in raw.config
+    config = dict(raw.config) if own else _config(raw, pieces, architecture, task, published)
+    used = {piece.key for piece in pieces.values()}
+    origin = "pumer-convert folder" if own else f"{'published PuMer METER folder' if published else 'original METER .ckpt'}"
+    return Checkpoint(
+        path=raw.path,
+        origin=origin,
+        family="meter",
+        task=task,
+        config=config,
+        source=source,
+        pieces=pieces,
+        ignored=tuple(name for name in renamed if name not in used),
+        companions=raw.companions,
+        extra_files={} if own else _processor(raw, config["image_size"], published),
+    )
+
+
+def _config(
+    raw: RawCheckpoint, pieces: dict[str, Piece], architecture: str, task: str, published: bool
+) -> dict[str, Any]:
+    def shape(name: str) -> tuple[int, ...]:
+        if name not in pieces:
+            raise InputError(f"{raw.path}: a METER without the weight '{name}'; the file is not whole.")
+        return raw.source.shape(pieces[name].key)
+
+    def count(pattern: str) -> int:
+        return len({m[1] for name in pieces if (m := re.match(pattern, name))})
+
+    table = shape(_TABLE)
+    patch = shape("vit_model.visual.conv1.weight")[2]
+    width = shape("cross_modal_text_transform.weight")[0]
+    words = shape("text_transformer.embeddings.word_embeddings.weight")
+    heads = int(raw.config.get("num_heads") or raw.hints.get("num_heads") or max(width // 64, 1))
+    fusion = count(r"cross_modal_text_layers\.(\d+)\.")
+    config: dict[str, Any] = {
+        "architectures": [architecture],
+        "model_type": "meter",
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "intermediate_size": shape("cross_modal_text_layers.0.intermediate.dense.weight")[0],
+        "num_fusion_layers": fusion,
+        "layer_norm_eps": 1e-12,
+        "fusion_order": "sequential" if published else "parallel",
+        "modality_type_vocab_size": shape("token_type_embeddings.weight")[0],
+        "image_size": math.isqrt(table[0] - 1) * patch,
+        "patch_size": patch,
+        "vision": {
+            "hidden_size": table[1],
+            "num_hidden_layers": count(r"vit_model\.visual\.transformer\.resblocks\.(\d+)\."),
+            "num_attention_heads": heads if table[1] == width else max(table[1] // 64, 1),
+            "intermediate_size": shape("vit_model.visual.transformer.resblocks.0.mlp.c_fc.weight")[0],
+            "layer_norm_eps": 1e-5,
+        },
+        "text": {
+            "vocab_size": words[0],
+            "hidden_size": words[1],
+            "num_hidden_layers": count(r"text_transformer\.encoder\.layer\.(\d+)\."),
+            "num_attention_heads": heads if words[1] == width else max(words[1] // 64, 1),
+            "intermediate_size": shape("text_transformer.encoder.layer.0.intermediate.dense.weight")[0],
+            "max_position_embeddings": shape("text_transformer.embeddings.position_embeddings.weight")[0],
+            "type_vocab_size": shape("text_transformer.embeddings.token_type_embeddings.weight")[0],
+            "pad_token_id": 1,
+            "layer_norm_eps": 1e-5,
+        },
+        "pumer_task": task,
+    }
+    if task != "retrieval":
+        head = next(start for start, t, _ in HEADS if t == task)
+        given = {"ve": ENTAILMENT, "nlvr2": REASONING}.get(task, raw.config.get("id2label"))
+        config["id2label"] = labels(given, shape(f"{head}3.weight")[0])
+    if published:
+        config["pumer"] = reference_section(raw.config, "fusion", 2, fusion)
+    return config
+
+
+def _processor(raw: RawCheckpoint, side: int, published: bool) -> dict[str, str]:
+    if any(file.name == "preprocessor_config.json" for file in raw.companions):
+        return {}
+    # The original crops the centre, PuMer squashes the picture to a square.
+    size = {"height": side, "width": side} if published else {"shortest_edge": side}
+    values = {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": size,
+        "resample": 3,
+        "do_center_crop": not published,
+        "crop_size": {"height": side, "width": side},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+    }
+    return {"preprocessor_config.json": json.dumps(values, indent=2)}

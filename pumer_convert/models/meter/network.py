@@ -1,0 +1,281 @@
+"""The METER network: the original's names, fused attention, reducers inside the fusion layers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import RobertaConfig, RobertaModel
+
+from pumer_convert.errors import InputError
+from pumer_convert.models import attention
+from pumer_convert.models.outline import grid
+from pumer_convert.models.output import Output
+from pumer_convert.reducers.step import Step, Trace
+from pumer_convert.tokens import Tokens
+
+
+class QuickGELU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class PackedAttention(nn.Module):
+    """Self-attention with one matrix for queries, keys and values, as CLIP stores it."""
+
+    def __init__(self, c: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.zeros(3 * c, c))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * c))
+        self.out_proj = nn.Linear(c, c)
+
+    def forward(self, x: Tensor) -> Tensor:
+        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = (attention.split_heads(part, self.heads) for part in packed.chunk(3, -1))
+        return self.out_proj(attention.join_heads(attention.fused(q, k, v, None)))  # type: ignore[no-any-return]
+
+
+class VisionBlock(nn.Module):
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        c, wide, eps = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
+        self.attn = PackedAttention(c, config["num_attention_heads"])
+        self.ln_1, self.ln_2 = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
+        self.mlp = nn.Sequential()
+        self.mlp.add_module("c_fc", nn.Linear(c, wide))
+        self.mlp.add_module("gelu", QuickGELU())
+        self.mlp.add_module("c_proj", nn.Linear(wide, c))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
+
+
+class VisionTower(nn.Module):
+    """CLIP's vision transformer, all tokens kept; `pixels` [B, 3, H, W] -> [B, N, C]."""
+
+    def __init__(self, config: Mapping[str, Any], patch: int, patches: int) -> None:
+        super().__init__()
+        c, eps = config["hidden_size"], config["layer_norm_eps"]
+        self.class_embedding = nn.Parameter(torch.zeros(c))
+        self.positional_embedding = nn.Parameter(torch.zeros(patches + 1, c))
+        self.conv1 = nn.Conv2d(3, c, patch, patch, bias=False)
+        self.ln_pre, self.ln_post = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
+        self.transformer = nn.Module()
+        self.transformer.resblocks = nn.ModuleList(VisionBlock(config) for _ in range(config["num_hidden_layers"]))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.conv1(pixels).flatten(2).transpose(1, 2)
+        first = self.class_embedding.expand(x.shape[0], 1, -1)
+        x = self.ln_pre(torch.cat([first, x], 1) + self.positional_embedding)
+        for block in self.transformer.resblocks:  # type: ignore[union-attr]
+            x = block(x)
+        return self.ln_post(x)  # type: ignore[no-any-return]
+
+
+class Projections(nn.Module):
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(c, c), nn.Linear(c, c), nn.Linear(c, c)
+
+
+class Residual(nn.Module):
+    """A linear layer, added to its residual and normalised (post-LN, as in BERT)."""
+
+    def __init__(self, inner: int, c: int, eps: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(inner, c)
+        self.LayerNorm = nn.LayerNorm(c, eps=eps)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.LayerNorm(self.dense(x) + residual)  # type: ignore[no-any-return]
+
+
+class FusionAttention(nn.Module):
+    """Attention of `queries` to `keys`, with its residual. Gives also the queries, keys and, in the published
+    form, the probabilities, which reducers ask for."""
+
+    def __init__(self, config: Mapping[str, Any], published: bool) -> None:
+        super().__init__()
+        c = config["hidden_size"]
+        self.heads, self.published = config["num_attention_heads"], published
+        self.self = Projections(c)
+        self.output = Residual(c, c, config["layer_norm_eps"])
+
+    def forward(
+        self, queries: Tensor, keys: Tokens, proportional: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        parts = self.self
+        q = attention.split_heads(parts.query(queries), self.heads)
+        k, v = (attention.split_heads(f(keys.states), self.heads) for f in (parts.key, parts.value))
+        bias, probabilities = None, None
+        if self.published:
+            mixed, probabilities = attention.reference(q, k, v, keys.mask)
+        else:
+            bias = attention.key_bias(keys.mask, q.dtype, keys.size if proportional else None)
+            mixed = attention.fused(q, k, v, bias)
+        return self.output(attention.join_heads(mixed), queries), q, k, bias, probabilities
+
+
+class Intermediate(nn.Module):
+    def __init__(self, c: int, wide: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(c, wide)
+
+
+class FusionHalf(nn.Module):
+    """One modality's side of a fusion layer: self-attention, cross-attention, feed-forward."""
+
+    def __init__(self, config: Mapping[str, Any], published: bool) -> None:
+        super().__init__()
+        c, wide = config["hidden_size"], config["intermediate_size"]
+        self.attention = FusionAttention(config, published)
+        self.crossattention = FusionAttention(config, published)
+        self.intermediate = Intermediate(c, wide)
+        self.output = Residual(wide, c, config["layer_norm_eps"])
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        return self.output(F.gelu(self.intermediate.dense(x)), x)  # type: ignore[no-any-return]
+
+
+def fuse(
+    words: FusionHalf,
+    picture: FusionHalf,
+    text: Tokens,
+    image: Tokens,
+    step: Step | None,
+    trace: Trace,
+    *,
+    sequential: bool,
+    proportional: bool,
+) -> tuple[Tokens, Tokens]:
+    """One pair of fusion layers, reduced in its text half between cross-attention and feed-forward.
+
+    The text half comes first: its cross-attention says how much each image token is asked for, its keys which are
+    alike. Its feed-forward and the whole image half then run on the reduced tokens. Under sequential fusion (PuMer)
+    the image half reads the new, merged text. Under parallel fusion (original METER) it reads the layer's own text
+    input, whole: both halves see the old pair there, and a ratio of 0 then gives exactly the dense model; the old
+    text is at most 50 tokens, so nothing is lost by keeping it.
+    """
+    own, _, text_keys, _, _ = words.attention(text.states, text, proportional)
+    x, q, image_keys, bias, probabilities = words.crossattention(own, image, proportional)
+    old_text, text = text, text.with_states(x)
+    if step is not None:
+        asked = None
+        if step.prunes_image and probabilities is not None:
+            asked = probabilities.mean(1).sum(1).float()
+        elif step.prunes_image:
+            asked = attention.relevance(q, image_keys, bias, text.mask)
+        image, text = step(
+            image.with_keys(image_keys.mean(1).detach()), text.with_keys(text_keys.mean(1).detach()), asked, trace
+        )
+    text = text.with_states(words.feed_forward(text.states))
+    y, *_ = picture.attention(image.states, image, proportional)
+    y, *_ = picture.crossattention(y, text if sequential else old_text, proportional)
+    return text, image.with_states(picture.feed_forward(y))
+
+
+class Pooler(nn.Module):
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(c, c)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        return self.dense(tokens.states[:, 0]).tanh()  # type: ignore[no-any-return]
+
+
+HEADS = {
+    "MeterForQuestionAnswering": "vqa_classifier",
+    "MeterForVisualReasoning": "nlvr2_classifier",
+    "MeterForVisualEntailment": "snli_classifier",
+}
+
+
+class Meter(nn.Module):
+    """METER with its head.
+
+    Called as model(input_ids [B, T], attention_mask [B, T], pixel_values [B, 3, H, W], or [B, 2, 3, H, W] for image
+    pairs) -> Output. H, W are fixed when it is built; text is padded on the right with token 1.
+    """
+
+    def __init__(self, config: dict[str, Any], image_size: Any = None) -> None:
+        super().__init__()
+        self.config = config
+        image_size = image_size or config["image_size"]
+        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        rows, columns = grid(image_size, config["patch_size"])
+        pumer = config.get("pumer", {})
+        self.published = pumer.get("attention") == "reference"
+        self.proportional = bool(pumer.get("proportional_attention", False))
+        self.sequential = config["fusion_order"] == "sequential"
+        c, vision, text = config["hidden_size"], config["vision"], config["text"]
+        self.vit_model = nn.Module()
+        self.vit_model.visual = VisionTower(vision, config["patch_size"], rows * columns)
+        self.text_transformer = RobertaModel(RobertaConfig(**text), add_pooling_layer=False)
+        self.cross_modal_text_transform = nn.Linear(text["hidden_size"], c)
+        self.cross_modal_image_transform = nn.Linear(vision["hidden_size"], c)
+        self.token_type_embeddings = nn.Embedding(config["modality_type_vocab_size"], c)
+        layers = config["num_fusion_layers"]
+        self.cross_modal_text_layers = nn.ModuleList(FusionHalf(config, self.published) for _ in range(layers))
+        self.cross_modal_image_layers = nn.ModuleList(FusionHalf(config, self.published) for _ in range(layers))
+        self.cross_modal_text_pooler, self.cross_modal_image_pooler = Pooler(c), Pooler(c)
+        kind = config["architectures"][0]
+        self.images = 2 if kind == "MeterForVisualReasoning" else 1
+        self.head_name = HEADS.get(kind, "rank_output")
+        if self.head_name == "rank_output":
+            self.rank_output = nn.Linear(2 * c, 1)
+        else:
+            labels = len(config["id2label"])
+            wide = 2 * c * self.images
+            head = nn.Sequential(nn.Linear(wide, 2 * c), nn.LayerNorm(2 * c), nn.GELU(), nn.Linear(2 * c, labels))
+            setattr(self, self.head_name, head)
+        self.reducers = nn.ModuleDict()
+
+    def step(self, site: str) -> Step | None:
+        """The reducers at a site, None where there are none."""
+        key = site.replace(".", "_")
+        return self.reducers[key] if key in self.reducers else None  # type: ignore[return-value]
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, trace: Trace | None = None
+    ) -> Output:
+        """See the class. Raises InputError when the pixels are not of the size it was built for."""
+        trace = Trace() if trace is None else trace
+        if tuple(pixel_values.shape[-2:]) != self.image_size:
+            raise InputError(
+                f"pixel_values are {tuple(pixel_values.shape[-2:])}, but the model was loaded for images of "
+                f"{self.image_size}; load it with image_size={tuple(pixel_values.shape[-2:])}"
+            )
+        kind = self.token_type_embeddings.weight[1 : 1 + self.images, None]
+        if self.images > 1:
+            # One pass over all images: example b's images are rows b * images, b * images + 1, ...
+            input_ids, attention_mask = (v.repeat_interleave(self.images, 0) for v in (input_ids, attention_mask))
+            kind = kind.repeat(pixel_values.shape[0], 1, 1)
+            pixel_values = pixel_values.flatten(0, 1)
+        words = self.text_transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        words = self.cross_modal_text_transform(words) + self.token_type_embeddings.weight[0]
+        patches = self.cross_modal_image_transform(self.vit_model.visual(pixel_values)) + kind  # type: ignore[operator]
+        mask = attention_mask.float() if self.published else attention_mask > 0
+        text = Tokens.start(words, mask)
+        image = Tokens.start(patches, torch.ones_like(patches[..., 0], dtype=mask.dtype))
+        proportional = False
+        pairs = zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True)
+        for i, (text_half, image_half) in enumerate(pairs):
+            step = self.step(f"fusion.{i}")
+            text, image = fuse(
+                text_half,  # type: ignore[arg-type]
+                image_half,  # type: ignore[arg-type]
+                text,
+                image,
+                step,
+                trace,
+                sequential=self.sequential,
+                proportional=proportional,
+            )
+            proportional = proportional or (self.proportional and step is not None)
+        pooled = torch.cat([self.cross_modal_text_pooler(text), self.cross_modal_image_pooler(image)], -1)
+        if self.images > 1:
+            pooled = pooled.unflatten(0, (-1, self.images)).flatten(1)
+        return Output(getattr(self, self.head_name)(pooled), image, text, trace)

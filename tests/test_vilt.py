@@ -1,0 +1,136 @@
+"""The parity ladder of ViLT: original = inserted with ratio 0 = saved and loaded = ONNX Runtime, and an engine."""
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import tiny
+import torch
+
+from pumer_convert.apply import apply, intend, load
+from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.demo import CHECKPOINT
+from pumer_convert.export.folder import export_folder, verify_export
+from pumer_convert.plan import make_plan
+from pumer_convert.recipe import load_recipe
+from pumer_convert.verify import Case
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+BASE = {
+    "architectures": ["ViltForQuestionAnswering"],
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "image_size": 384,
+    "patch_size": 32,
+    "max_position_embeddings": 40,
+    "id2label": {i: "" for i in range(3129)},
+}
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def test_dense_equals_transformers() -> None:
+    from transformers import ViltForQuestionAnswering
+
+    theirs = ViltForQuestionAnswering.from_pretrained(CHECKPOINT, attn_implementation="eager").eval()
+    inputs = tiny.batch()
+    for dtype, limit in ((torch.float32, 1e-5), (torch.float64, 1e-9)):
+        pixels = inputs["pixel_values"].to(dtype)
+        want = theirs.to(dtype)(**{**inputs, "pixel_values": pixels}).logits
+        got = load(CHECKPOINT, dtype=str(dtype).removeprefix("torch."))(**{**inputs, "pixel_values": pixels}).logits
+        assert float((got - want).abs().max() / want.abs().max()) < limit
+
+
+def test_the_original_format_and_the_published_one_hold_the_same_model(tmp_path: Path) -> None:
+    inputs = tiny.batch()
+    original = open_checkpoint(tiny.original_vilt(tmp_path / "vilt.ckpt"))
+    assert (original.task, original.config["layer_norm_eps"]) == ("vqa", 1e-6)
+    want = load(CHECKPOINT)(**inputs).logits
+    torch.testing.assert_close(load(original.path)(**inputs).logits, want, atol=2e-4, rtol=2e-4)
+    published = tiny.published_vilt(tmp_path / "pumer-ft", reduced=False)
+    unpadded = {**inputs, "attention_mask": torch.ones_like(inputs["attention_mask"])}
+    torch.testing.assert_close(load(published)(**unpadded).logits, load(CHECKPOINT)(**unpadded).logits, atol=2e-4, rtol=2e-4)
+
+
+def test_published_reductions_are_read_with_their_layers(tmp_path: Path) -> None:
+    model = load(tiny.published_vilt(tmp_path / "pumer"))
+    output = model(**tiny.batch(text=32))
+    assert output.image.states.shape[1] == 31
+    assert output.text.states.shape[1] == 17
+
+
+def test_ratio_zero_changes_no_bit(tmp_path: Path) -> None:
+    apply(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", tiny.ZERO), tmp_path / "out")
+    for text in (2, 7, 40):
+        inputs = tiny.batch(text=text)
+        assert torch.equal(load(tmp_path / "out")(**inputs).logits, load(CHECKPOINT)(**inputs).logits)
+
+
+@pytest.mark.parametrize("semantics", ["default", "reference"])
+def test_saved_loads_and_exports_to_equal_onnx_and_an_engine(tmp_path: Path, semantics: str) -> None:
+    out = tmp_path / "out"
+    report = apply(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", tiny.PUMER, semantics), out)
+    assert report["plan"]["rows"][-1]["image_out"] == 31
+    inputs = tiny.batch(text=32)
+    assert load(out)(**inputs).image.states.shape[1] == 31
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    result = export_folder(out, trt=True, dtype="float32", flavour="tensorrt-rtx")
+    assert result["verification"]["logits_error"] < 1e-4
+    again = verify_export(out, cases=tuple(Case(b, t) for b in (1, 2, 5) for t in (4, 17, 40)))
+    assert again["verification"]["logits_error"] < 1e-4
+    model = onnx.load(out / "model.onnx")
+    names = {f.name for f in model.functions}
+    assert names == ({"Prune", "Merge"} if semantics == "default" else {"PruneReference", "MergeReference"})
+    assert "Scatter" not in " ".join(n.op_type for f in (model.graph, *model.functions) for n in f.node)
+    assert [o.name for o in model.graph.output] == ["logits"]
+    sidecar = json.loads((out / "model.engine.json").read_text())
+    assert (out / "model.engine").stat().st_size == sidecar["engine"]["bytes"] > 100_000
+    assert sidecar["profiles"][0]["input_ids"] == [[1, 4], [1, 32], [8, 40]]
+    assert sidecar["labels"]["0"] == "yes"
+
+
+def test_padding_changes_no_logit_by_default(tmp_path: Path) -> None:
+    apply(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", tiny.PUMER), tmp_path / "out")
+    model = load(tmp_path / "out")
+    short = tiny.batch(rows=2, text=9)
+    short["attention_mask"][:] = 1
+    long = {
+        "input_ids": torch.nn.functional.pad(short["input_ids"], (0, 14)),
+        "attention_mask": torch.nn.functional.pad(short["attention_mask"], (0, 14)),
+        "pixel_values": short["pixel_values"],
+    }
+    torch.testing.assert_close(model(**long).logits, model(**short).logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("body", ["    prune: {image: 0.3}", "    merge: {image: 0.3}", "    merge: {text: 0.3}"])
+def test_every_operation_works_alone(tmp_path: Path, body: str) -> None:
+    apply(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", f"  - at: encoder.2\n{body}\n"), tmp_path / "out")
+    output = load(tmp_path / "out")(**tiny.batch(text=20))
+    assert output.image.states.shape[1] + output.text.states.shape[1] < 145 + 20
+    assert torch.isfinite(output.logits).all()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_is_planned_within_one_percent_of_the_published_macs(path: Path) -> None:
+    from pumer_convert.plan import edits_of, family_module
+
+    family = family_module("vilt")
+    pairs = path.stem == "vilt-nlvr2"
+    config = {**BASE, "architectures": ["ViltForImagesAndTextClassification"]} if pairs else BASE
+    outline = family.outline(config)
+    plan = make_plan(outline, edits_of(load_recipe(path), outline), 32)
+    dense, reduced = {"vilt-ve": (16.0, 7.6), "vilt-nlvr2": (31.9, 17.4)}.get(path.stem, (16.0, 8.7))
+    assert plan.dense_macs / 1e9 == pytest.approx(dense, rel=0.01)
+    assert plan.macs / 1e9 == pytest.approx(reduced, rel=0.01)
+
+
+def test_a_plan_needs_no_weights(tmp_path: Path) -> None:
+    intent = intend(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", tiny.PUMER))
+    assert [row.image_out for row in intent.plan.rows] == [145, 145, 87, 52, 52, 31, 31]

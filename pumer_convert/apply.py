@@ -66,7 +66,9 @@ def intend(
     if parsed.model != checkpoint.family:
         raise parsed.error(_line(parsed, "model"), f"model: '{parsed.model}', but {path} is a {checkpoint.family}.")
     if parsed.task is not None and parsed.task != checkpoint.task:
-        raise parsed.error(_line(parsed, "task"), f"task: '{parsed.task}', but the head of {path} is '{checkpoint.task}'.")
+        raise parsed.error(
+            _line(parsed, "task"), f"task: '{parsed.task}', but the head of {path} is '{checkpoint.task}'."
+        )
     if checkpoint.config.get("pumer", {}).get("edits"):
         raise InputError(f"{path}: reduced already; apply the recipe to the dense checkpoint it was made from.")
     outline = outline_of(checkpoint)

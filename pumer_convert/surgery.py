@@ -14,7 +14,12 @@ from pumer_convert.recipe import Recipe
 from pumer_convert.reducers.step import Step
 from pumer_convert.weights import Checkpoint
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
 
 
 def insert(model: nn.Module, pumer: Mapping[str, Any]) -> nn.Module:
@@ -81,4 +86,6 @@ def _check_image_size(image_size: Any, checkpoint: Checkpoint) -> None:
     config = checkpoint.config
     patch = config["patch_size"] if "patch_size" in config else config["vision"]["patch_size"]
     if len(sides) != 2 or any(side < patch or side % patch for side in sides):
-        raise InputError(f"an image of {'x'.join(map(str, sides))} pixels is not a whole number of {patch}-pixel patches.")
+        raise InputError(
+            f"an image of {'x'.join(map(str, sides))} pixels is not a whole number of {patch}-pixel patches."
+        )

@@ -450,9 +450,7 @@ def test_whatever_the_text_there_is_a_recipe_or_an_input_error(text: str) -> Non
 
 def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "meter.yaml").write_text(HEAD)
-    with pytest.raises(
-        InputError, match=r"metr\.yaml: there is no such recipe\. Did you mean 'meter\.yaml'\?"
-    ):
+    with pytest.raises(InputError, match=r"metr\.yaml: there is no such recipe\. Did you mean 'meter\.yaml'\?"):
         load_recipe(tmp_path / "metr.yaml")
     with pytest.raises(InputError, match="there is no such recipe"):
         load_recipe(tmp_path / "nowhere" / "meter.yaml")

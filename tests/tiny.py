@@ -63,7 +63,12 @@ def published_vilt(folder: Path, reduced: bool = True) -> Path:
     folder.mkdir()
     state = {k if k.startswith("vqa_") else f"vilt.{k}": v for k, v in original_state().items()}
     torch.save(state, folder / "pytorch_model.bin")
-    config: dict[str, Any] = {"model_type": "vilt", "num_heads": 2, "sim_method": "mean_head", "merge_style": "tome"}
+    config: dict[str, Any] = {
+        "model_type": "vilt",
+        "num_heads": 2,
+        "sim_method": "mean_head",
+        "merge_style": "tome",
+    }
     if reduced:
         config |= {"reduce_layers": [1, 2, 4], "prune_r": 0.1, "merge_r": 0.3, "merge_text": 0.2}
     (folder / "config.json").write_text(json.dumps(config))
@@ -87,4 +92,8 @@ def batch(rows: int = 3, text: int = 11, seed: int = 0) -> dict[str, torch.Tenso
     mask = torch.ones_like(ids)
     mask[1::2, text - text // 3 :] = 0
     ids[mask == 0] = 0
-    return {"input_ids": ids, "attention_mask": mask, "pixel_values": torch.randn(rows, 3, 96, 96, generator=generator)}
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "pixel_values": torch.randn(rows, 3, 96, 96, generator=generator),
+    }

@@ -1,6 +1,6 @@
 """Make the embedded demo checkpoint: a tiny ViLT with random weights and a real tokenizer and processor.
 
-    python tools/make_demo.py pumer_convert/demo/checkpoint
+python tools/make_demo.py pumer_convert/demo/checkpoint
 """
 
 import json
@@ -11,12 +11,81 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, ViltConfig, ViltForQuestionAnswering
 
-WORDS = (
-    "what which how many is are there the a an of in on to left right above below color shape size number object "
-    "objects circle square triangle star red green blue yellow purple orange black white small large big same any "
-    "does it than more fewer between and or not picture image one two three four five yes no ? . ,"
-).split()
-ANSWERS = ["yes", "no", *"zero one two three four five".split(), "red", "green", "blue", "yellow", "circle", "square"]
+WORDS = [
+    "what",
+    "which",
+    "how",
+    "many",
+    "is",
+    "are",
+    "there",
+    "the",
+    "a",
+    "an",
+    "of",
+    "in",
+    "on",
+    "to",
+    "left",
+    "right",
+    "above",
+    "below",
+    "color",
+    "shape",
+    "size",
+    "number",
+    "object",
+    "objects",
+    "circle",
+    "square",
+    "triangle",
+    "star",
+    "red",
+    "green",
+    "blue",
+    "yellow",
+    "purple",
+    "orange",
+    "black",
+    "white",
+    "small",
+    "large",
+    "big",
+    "same",
+    "any",
+    "does",
+    "it",
+    "than",
+    "more",
+    "fewer",
+    "between",
+    "and",
+    "or",
+    "not",
+    "picture",
+    "image",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "yes",
+    "no",
+    "?",
+    ".",
+    ",",
+]
+ANSWERS = [
+    "yes",
+    "no",
+    *["zero", "one", "two", "three", "four", "five"],
+    "red",
+    "green",
+    "blue",
+    "yellow",
+    "circle",
+    "square",
+]
 
 
 def main(folder: Path) -> None:

@@ -150,7 +150,16 @@ def _load(file: Path) -> Any:
         if len(words) > 1:
             raise _code(file, words[1].split()[0]) from None
         raise broken from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError):
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        UnicodeDecodeError,
+    ):
         raise broken from None
 
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.weights import BYTES
@@ -137,7 +137,7 @@ def _write_shard(
             assert given == name, (given, name)
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise InputError(f"the weights hold a NaN or an infinity, in '{name}'; nothing was written.")
-            data = memoryview(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
+            data: Any = tensor.detach().contiguous().flatten().view(torch.uint8).numpy()
             digest.update(data)
             out.write(data)
         out.flush()

@@ -34,7 +34,13 @@ def command(
         emit(report, as_json, lambda: f"{plan_table(intent.plan)}\n\nwould write {intent.out}")
         return
     report = apply(
-        checkpoint, recipe, out, tokenizer=tokenizer, text_length=text_length, overwrite=overwrite, progress=progress
+        checkpoint,
+        recipe,
+        out,
+        tokenizer=tokenizer,
+        text_length=text_length,
+        overwrite=overwrite,
+        progress=progress,
     )
     notes = "".join(f"\nnote: {note}" for note in report["notes"])
     emit(report, as_json, lambda: f"{plan_table(intent.plan)}\n\nwrote {intent.out}{notes}")

@@ -41,9 +41,15 @@ def command(out: Path | None, as_json: bool) -> None:
         rows = (
             ("image tokens", f"{first.image_in} -> {last.image_out}"),
             ("text tokens", f"{first.text_in} -> {last.text_out}"),
-            ("GMACs per example", f"{plan.dense_macs / 1e9:.4f} -> {(plan.macs + plan.reducer_macs) / 1e9:.4f}"),
+            (
+                "GMACs per example",
+                f"{plan.dense_macs / 1e9:.4f} -> {(plan.macs + plan.reducer_macs) / 1e9:.4f}",
+            ),
             ("ratio", f"x{plan.ratio:.2f}"),
-            ("ONNX against eager", f"{check['logits_error']:.1e} ({report['dtype']}, {check['cases']} cases)"),
+            (
+                "ONNX against eager",
+                f"{check['logits_error']:.1e} ({report['dtype']}, {check['cases']} cases)",
+            ),
             ("engine", made),
         )
         table = "\n".join(f"{name:<20}{value}" for name, value in rows)

@@ -29,7 +29,12 @@ def plan_table(plan: Plan) -> str:
         costs = (row.dense_macs, row.macs, row.reducers)
         rows.append((row.layer, image, text, *(f"{cost / 1e6:.1f}" for cost in costs)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))) for row in rows]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
     total = (
         f"{plan.dense_macs / 1e9:.2f} -> {(plan.macs + plan.reducer_macs) / 1e9:.2f} GMACs per example at "
         f"{plan.text_length} text tokens: x{plan.ratio:.2f} (reducers {plan.reducer_macs / 1e9:.3f})"

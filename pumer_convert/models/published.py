@@ -25,7 +25,12 @@ def reference_section(config: Mapping[str, Any], site: str, per_site: int, layer
     prune, merge, text = (_share(config.get(k) or 0) for k in ("prune_r", "merge_r", "merge_text"))
     amounts = [("prune", "image", prune), ("merge", "image", merge), ("merge", "text", text)]
     actions = [
-        {"op": op, "modality": modality, "amount": amount.to_json(), "by": "relevance" if op == "prune" else "bsm"}
+        {
+            "op": op,
+            "modality": modality,
+            "amount": amount.to_json(),
+            "by": "relevance" if op == "prune" else "bsm",
+        }
         for op, modality, amount in amounts
         if not amount.is_nothing
     ]

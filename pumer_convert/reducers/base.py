@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ class BaseReducer(nn.Module, ABC):
     def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
         """Reduce `tokens`; see `Reduction`."""
 
-    def attributes(self) -> dict[str, int]:
+    def attributes(self) -> dict[str, Any]:
         """The amount, as the attributes of the ONNX function."""
         a = self.amount
         return {"num": a.num, "den": a.den, "drop": a.drop, "keep": a.keep}
@@ -74,10 +74,11 @@ class BaseReducer(nn.Module, ABC):
         """How many tokens go, at most `room`; for traced lengths as for numbers."""
         if isinstance(entry, int) and isinstance(current, int) and isinstance(room, int):
             return min(int(self.amount.removed(entry, current)), room)
-        wanted = self.amount.removed(entry, current, torch.sym_min, torch.sym_max)
+        wanted: Size = self.amount.removed(entry, current, torch.sym_min, torch.sym_max)
         if entry is current and all(self.amount.removed(n, n) <= (n - 1) // 2 for n in range(2, 1024)):
             return wanted  # never more than merging can take: a traced length without a minimum is far simpler
-        return torch.sym_min(wanted, room)  # type: ignore[no-any-return]
+        least: Size = torch.sym_min(wanted, room)  # type: ignore[no-untyped-call]
+        return least
 
     def removed_each(self, entry: Tensor, current: Tensor, room: Tensor) -> Tensor:
         """The same for every example: int64 [B] each."""

@@ -3,7 +3,16 @@
 import torch
 from torch import Tensor
 
-from pumer_convert.reducers.base import AMOUNT, CONSTANTS, BaseReducer, Guide, Reduction, in_order, ranks, wanted
+from pumer_convert.reducers.base import (
+    AMOUNT,
+    CONSTANTS,
+    BaseReducer,
+    Guide,
+    Reduction,
+    in_order,
+    ranks,
+    wanted,
+)
 from pumer_convert.reducers.merge import EPSILON, NEVER, merge_slack, mixing, similarity
 from pumer_convert.tokens import Tokens, gather
 
@@ -116,11 +125,12 @@ class Reducer(BaseReducer):
             )
             return Reduction(Tokens(out[0], out[1], torch.ones_like(out[1])), out[2])
         allowed = similarity(tokens.keys, torch.ones_like(tokens.mask, dtype=torch.bool))
-        target, slack = guide.decision, None
-        if target is None:
+        slack = None
+        if guide.decision is None:
             rank = ranks(in_order(allowed.amax(2)))
             target = torch.where(rank < int(removed), allowed.argmax(2), -1)
         else:
+            target = guide.decision
             slack = merge_slack(allowed, torch.ones_like(tokens.mask), target)
         return Reduction(_join(tokens, target, int(removed)), target, slack)
 

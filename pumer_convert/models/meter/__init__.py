@@ -36,12 +36,11 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         return words + picture
 
     layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v)]
+    v_wide, t_wide = int(vision["intermediate_size"]), int(text["intermediate_size"])
     for i in range(int(vision["num_hidden_layers"])):
-        cost = int(vision["intermediate_size"])
-        layers.append(Layer(f"vision.{i}", lambda before, after, wide=cost: block(v, wide, before.image)))
+        layers.append(Layer(f"vision.{i}", lambda before, after: block(v, v_wide, before.image)))
     for i in range(int(text["num_hidden_layers"])):
-        cost = int(text["intermediate_size"])
-        layers.append(Layer(f"text.{i}", lambda before, after, wide=cost: block(t, wide, before.text)))
+        layers.append(Layer(f"text.{i}", lambda before, after: block(t, t_wide, before.text)))
     layers.append(Layer("transforms", lambda before, after: v * c * before.image + t * c * before.text))
     for i in range(int(config["num_fusion_layers"])):
         layers.append(Layer(f"fusion.{i}", fusion, f"fusion.{i}", lambda before, after: before.text * before.image * c))
@@ -82,6 +81,7 @@ def fill_buffers(network: "nn.Module") -> None:
     import torch
 
     embeddings = network.get_submodule("text_transformer.embeddings")
-    positions = torch.arange(embeddings.position_embeddings.num_embeddings)[None]
+    positions = torch.arange(network.get_parameter("text_transformer.embeddings.position_embeddings.weight").shape[0])
+    positions = positions[None]
     embeddings.register_buffer("position_ids", positions, persistent=False)
     embeddings.register_buffer("token_type_ids", torch.zeros_like(positions), persistent=False)

@@ -54,7 +54,9 @@ def _convert(raw: RawCheckpoint, renamed: dict[str, str], published: bool) -> Ch
     own = "fusion_order" in raw.config
     config = dict(raw.config) if own else _config(raw, pieces, architecture, task, published)
     used = {piece.key for piece in pieces.values()}
-    origin = "pumer-convert folder" if own else f"{'published PuMer METER folder' if published else 'original METER .ckpt'}"
+    origin = (
+        "pumer-convert folder" if own else f"{'published PuMer METER folder' if published else 'original METER .ckpt'}"
+    )
     return Checkpoint(
         path=raw.path,
         origin=origin,

@@ -169,7 +169,10 @@ def fuse(
         elif step.prunes_image:
             asked = attention.relevance(q, image_keys, bias, text.mask)
         image, text = step(
-            image.with_keys(image_keys.mean(1).detach()), text.with_keys(text_keys.mean(1).detach()), asked, trace
+            image.with_keys(image_keys.mean(1).detach()),
+            text.with_keys(text_keys.mean(1).detach()),
+            asked,
+            trace,
         )
     text = text.with_states(words.feed_forward(text.states))
     y, *_ = picture.attention(image.states, image, proportional)

@@ -196,7 +196,13 @@ def _processor(raw: RawCheckpoint, config: dict[str, Any], published: bool) -> d
     if any(file.name == "preprocessor_config.json" for file in raw.companions):
         return {}
     side = config["image_size"]
-    common = {"do_normalize": True, "do_rescale": True, "do_resize": True, "resample": 3, "rescale_factor": 1 / 255}
+    common = {
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+    }
     half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     if published:
         # PuMer squashes every picture to a square.

@@ -133,7 +133,7 @@ def test_the_fusion_order_belongs_to_the_checkpoint(tmp_path: Path) -> None:
     assert [edit["at"] for edit in found["pumer"]["edits"]] == ["fusion.0", "fusion.1", "fusion.2"]
     inputs = batch(text=32)
     output = load(folder)(**inputs)
-    assert (output.image.states.shape[1], output.text.states.shape[1]) == (9, 17)
+    assert (output.image.states.shape[1], output.text.states.shape[1]) == (7, 17)
     assert not torch.allclose(output.logits, load(source)(**inputs).logits, atol=1e-3)
 
 

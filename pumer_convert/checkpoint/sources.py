@@ -124,6 +124,7 @@ class MergedSource:
 
 def _load(file: Path) -> Any:
     import pickle
+    import warnings
     import zipfile
 
     import torch
@@ -134,7 +135,7 @@ def _load(file: Path) -> Any:
     if zipped:
         try:
             unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-        except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+        except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError):
             raise broken from None
         for name in unsafe:
             if not name.startswith(_INERT):
@@ -143,7 +144,8 @@ def _load(file: Path) -> Any:
     elif (lfs := _lfs(file)) is not None:
         raise lfs
     try:
-        with torch.serialization.safe_globals(stand_ins):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
+            warnings.simplefilter("ignore")  # about the pickle's protocol
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         words = str(error).split("GLOBAL ")

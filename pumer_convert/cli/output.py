@@ -22,7 +22,7 @@ def emit(report: Mapping[str, Any], as_json: bool, human: Callable[[], str]) -> 
 def plan_table(plan: Plan) -> str:
     """Tokens and MACs of every layer."""
     head = ("layer", "image", "text", "dense MMACs", "reduced", "reducers")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for row in plan.rows:
         image = f"{row.image_in}" if row.image_in == row.image_out else f"{row.image_in} -> {row.image_out}"
         text = f"{row.text_in}" if row.text_in == row.text_out else f"{row.text_in} -> {row.text_out}"

@@ -63,5 +63,5 @@ class Family(Protocol):
 
 def grid(image_size: object, patch: int) -> tuple[int, int]:
     """Rows and columns of patches of an image size given as S or [H, W]."""
-    height, width = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)  # type: ignore[arg-type, var-annotated]
+    height, width = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)  # type: ignore[arg-type]
     return int(height) // patch, int(width) // patch

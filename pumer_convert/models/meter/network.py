@@ -239,7 +239,10 @@ class Meter(nn.Module):
     def step(self, site: str) -> Step | None:
         """The reducers at a site, None where there are none."""
         key = site.replace(".", "_")
-        return self.reducers[key] if key in self.reducers else None  # type: ignore[return-value]
+        # (a ModuleDict has no get)
+        if key not in self.reducers:
+            return None
+        return self.reducers[key]  # type: ignore[return-value]
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, trace: Trace | None = None
@@ -280,5 +283,5 @@ class Meter(nn.Module):
             proportional = proportional or (self.proportional and step is not None)
         pooled = torch.cat([self.cross_modal_text_pooler(text), self.cross_modal_image_pooler(image)], -1)
         if self.images > 1:
-            pooled = pooled.unflatten(0, (-1, self.images)).flatten(1)
+            pooled = pooled.reshape(-1, self.images * pooled.shape[1])
         return Output(getattr(self, self.head_name)(pooled), image, text, trace)

@@ -179,7 +179,10 @@ class Vilt(nn.Module):
     def step(self, site: str) -> Step | None:
         """The reducers at a site, None where there are none."""
         key = site.replace(".", "_")
-        return self.reducers[key] if key in self.reducers else None  # type: ignore[return-value]
+        # (a ModuleDict has no get)
+        if key not in self.reducers:
+            return None
+        return self.reducers[key]  # type: ignore[return-value]
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, trace: Trace | None = None
@@ -211,6 +214,6 @@ class Vilt(nn.Module):
         text, image = (tokens.with_states(body.layernorm(tokens.states)) for tokens in (text, image))
         pooled = body.pooler(text.states[:, 0]).tanh()
         if self.images > 1:
-            pooled = pooled.unflatten(0, (-1, self.images)).flatten(1)
+            pooled = pooled.reshape(-1, self.images * pooled.shape[1])
         head = self.rank_output if hasattr(self, "rank_output") else self.classifier
         return Output(head(pooled), image, text, trace)

@@ -152,16 +152,7 @@ def _load(file: Path) -> Any:
         if len(words) > 1:
             raise _code(file, words[1].split()[0]) from None
         raise broken from None
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        UnicodeDecodeError,
-    ):
+    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError):
         raise broken from None
 
 

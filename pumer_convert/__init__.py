@@ -9,10 +9,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "apply": "pumer_convert.apply",
+    "apply": "pumer_convert.convert",
     "build_engine": "pumer_convert.export.tensorrt",
     "export_onnx": "pumer_convert.export.onnx",
-    "load": "pumer_convert.apply",
+    "load": "pumer_convert.convert",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from pumer_convert.apply import apply, load
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.convert import apply, load
 from pumer_convert.export.folder import export_folder
 from pumer_convert.models.meter import fill_buffers, outline
 from pumer_convert.models.meter.network import Meter

@@ -8,8 +8,8 @@ import pytest
 import tiny
 import torch
 
-from pumer_convert.apply import apply, intend, load
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.convert import apply, intend, load
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.export.folder import export_folder, verify_export
 from pumer_convert.plan import make_plan
@@ -136,3 +136,13 @@ def test_every_recipe_is_planned_within_one_percent_of_the_published_macs(path: 
 def test_a_plan_needs_no_weights(tmp_path: Path) -> None:
     intent = intend(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", tiny.PUMER))
     assert [row.image_out for row in intent.plan.rows] == [145, 145, 87, 52, 52, 31, 31]
+
+
+def test_the_public_names_are_functions(tmp_path: Path) -> None:
+    import pumer_convert
+
+    for _ in range(2):
+        pumer_convert.apply(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", tiny.PUMER), tmp_path / "out", overwrite=True)
+        assert callable(pumer_convert.load)
+    assert callable(pumer_convert.export_onnx)
+    assert callable(pumer_convert.build_engine)

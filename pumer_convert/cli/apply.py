@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from pumer_convert.apply import apply, intend
 from pumer_convert.cli.output import emit, plan_table, progress
+from pumer_convert.convert import apply, intend
 
 
 @click.command("apply")

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from pumer_convert.apply import apply, intend
 from pumer_convert.cli.output import emit, plan_table, progress
+from pumer_convert.convert import apply, intend
 from pumer_convert.demo import CHECKPOINT, RECIPE
 from pumer_convert.export.folder import export_folder
 

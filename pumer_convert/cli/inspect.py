@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
-from pumer_convert.apply import TEXT_LENGTH, outline_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.cli.output import emit, image_size, plan_table
+from pumer_convert.convert import TEXT_LENGTH, outline_of
 from pumer_convert.plan import make_plan
 
 

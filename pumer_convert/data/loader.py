@@ -1,0 +1,154 @@
+"""Batches, in the same order and with the same augmentation whatever the number of worker processes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pumer_convert.data.preprocess import Preprocessor
+from pumer_convert.data.sample import Picture, Sample
+from pumer_convert.errors import InputError, PumerError
+from pumer_convert.tasks.base import Row, Task
+
+__all__ = ["Batch", "Preprocessor", "batch_count", "batches", "collate"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows, ready for the model.
+
+    `inputs`: input_ids, attention_mask int64 [L, T]; pixel_values float32 [L, 3, H, W], or [L, 2, 3, H, W] for pairs.
+    L is rows * task.lines. `target` is the task's own, `ids` and `indices` (places among the samples) one per row.
+    """
+
+    inputs: dict[str, Tensor]
+    target: dict[str, Tensor]
+    ids: list[str]
+    indices: list[int]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The batch on a device."""
+        inputs, target = (
+            {name: value.to(device, non_blocking=True) for name, value in part.items()}
+            for part in (self.inputs, self.target)
+        )
+        return Batch(inputs, target, self.ids, self.indices)
+
+
+def batch_count(samples: int, batch_size: int, *, train: bool, world: int = 1) -> int:
+    """How many batches an epoch has: the same for every rank."""
+    whole = batch_size * world
+    return samples // whole if train else -(-samples // whole)
+
+
+def batches(
+    samples: Sequence[Sample],
+    task: Task,
+    preprocessor: Preprocessor,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    train: bool = False,
+    workers: int = 0,
+    start: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """The batches of one epoch, from number `start` on.
+
+    In training the samples are shuffled, augmented if the preprocessor says how, and an incomplete last batch is left
+    out; else they come in their order and all of them. All of it follows from (seed, epoch) alone. `batch_size` is of
+    one process: rank r of `world` gets the r-th part of every `batch_size` * `world` samples, so that together they
+    see what one process sees at their total (a rank may go without in the last, incomplete batch of an evaluation).
+
+    Raises InputError at once for samples or sizes that do not fit, and when a picture turns out to be broken.
+    """
+    if batch_size < 1 or not 0 <= rank < world or start < 0:
+        raise InputError(f"batches of {batch_size}, from {start} on, for rank {rank} of {world}: that is not possible.")
+    rows = task.rows(samples, train=train, seed=seed, epoch=epoch)
+    count = batch_count(len(rows), batch_size, train=train, world=world)
+    if count == 0:
+        raise InputError(f"{len(rows)} samples do not fill one batch of {batch_size * world}.")
+    order = np.random.default_rng([seed, epoch]).permutation(len(rows)) if train else np.arange(len(rows))
+    whole = batch_size * world
+    parts = [order[i * whole :][rank * batch_size : (rank + 1) * batch_size].tolist() for i in range(start, count)]
+    dataset = _Batches(rows, task, preprocessor, (seed, epoch) if train else None)
+    # Its own generator: the loader would otherwise draw from the one that dropout uses, and a resumed run would differ.
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=[part for part in parts if part],
+        num_workers=workers,
+        collate_fn=_unchanged,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return _checked(loader)
+
+
+def collate(rows: Sequence[Row], task: Task, preprocessor: Preprocessor, key: tuple[int, int] | None = None) -> Batch:
+    """One batch of the rows; `key` is (seed, epoch) where pictures are to be augmented, None where not."""
+    texts: list[str] = []
+    images: list[np.ndarray] = []
+    for row in rows:
+        made: dict[tuple[str, int], np.ndarray] = {}
+        for line in row.lines:
+            texts.append(line.text)
+            images.append(_stack([_pixels(p, i, row, preprocessor, key, made) for i, p in enumerate(line.pictures)]))
+    ids, mask = preprocessor.text(texts)
+    inputs = {
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(mask),
+        "pixel_values": torch.from_numpy(np.stack(images)),
+    }
+    return Batch(inputs, task.target(rows), [row.sample.id for row in rows], [row.index for row in rows])
+
+
+def _pixels(
+    picture: Picture,
+    place: int,
+    row: Row,
+    preprocessor: Preprocessor,
+    key: tuple[int, int] | None,
+    made: dict[tuple[str, int], np.ndarray],
+) -> np.ndarray:
+    """The pixels of a row's picture; the candidates of a query share the one they have in common."""
+    if (picture.name, place) not in made:
+        random = None if key is None else np.random.default_rng([*key, row.index, place])
+        made[picture.name, place] = preprocessor.pixels(picture.open(), random)
+    return made[picture.name, place]
+
+
+def _stack(pictures: list[np.ndarray]) -> np.ndarray:
+    return pictures[0] if len(pictures) == 1 else np.stack(pictures)
+
+
+class _Batches(Dataset[Batch | PumerError]):
+    """Batches by the places of their rows."""
+
+    def __init__(
+        self, rows: Sequence[Row], task: Task, preprocessor: Preprocessor, key: tuple[int, int] | None
+    ) -> None:
+        self.rows, self.task, self.preprocessor, self.key = rows, task, preprocessor, key
+
+    def __getitem__(self, places: list[int]) -> Batch | PumerError:
+        # Raised in a worker, it would reach the user as the worker's whole traceback.
+        try:
+            return collate([self.rows[i] for i in places], self.task, self.preprocessor, self.key)
+        except PumerError as error:
+            return error
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _checked(loader: "DataLoader[Batch | PumerError]") -> Iterator[Batch]:
+    for batch in loader:
+        if isinstance(batch, PumerError):
+            raise batch
+        yield batch

@@ -1,0 +1,129 @@
+"""Text and pictures into the arrays that a checkpoint takes, by the checkpoint's own files."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.data.augment import RandAugment
+from pumer_convert.data.image import ImageSettings, to_pixels
+from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.models import FAMILIES
+from pumer_convert.plan import family_module
+
+PROCESSOR = "preprocessor_config.json"
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """Makes a model's inputs; needs numpy and PIL, and transformers for the tokenizer alone.
+
+    `longest` is the longest text in tokens, special ones included; `pad_id` fills shorter ones on the right. With
+    `pad_to` every text becomes that long exactly, as an engine of one shape wants it. `augment` is used on training
+    pictures only.
+    """
+
+    image: ImageSettings
+    tokenizer: Any
+    longest: int
+    pad_id: int
+    pad_to: int | None = None
+    augment: RandAugment | None = None
+
+    @classmethod
+    def of(
+        cls,
+        checkpoint: Path | str,
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        pad_to: int | None = None,
+        fit: str | None = None,
+        augment: RandAugment | None = None,
+    ) -> "Preprocessor":
+        """The preprocessing of a checkpoint folder: its config.json, preprocessor_config.json and tokenizer.
+
+        `image_size` instead of the config's own; `fit` see `ImageSettings.of`. Raises InputError when a file is
+        missing or says something impossible, MissingDependencyError without transformers.
+        """
+        folder = Path(checkpoint)
+        config, values = _settings(folder)
+        size = image_size or config["image_size"]
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
+        tokenizer = load_tokenizer(folder)
+        longest: int = family_module(config["model_type"]).outline(config).max_text
+        limit = getattr(tokenizer, "model_max_length", None)
+        longest = min(longest, limit) if limit else longest
+        if pad_to is not None and not 2 <= pad_to <= longest:
+            raise InputError(f"{folder}: a text of {pad_to} tokens does not fit; this model takes 2 to {longest}.")
+        pad = config.get("text", config).get("pad_token_id")
+        pad = tokenizer.pad_token_id if pad is None else pad
+        return cls(
+            image=ImageSettings.of(values, (int(height), int(width)), fit),
+            tokenizer=tokenizer,
+            longest=pad_to or longest,
+            pad_id=int(pad or 0),
+            pad_to=pad_to,
+            augment=augment,
+        )
+
+    def text(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """input_ids and attention_mask, int64 [B, T]; T is `pad_to`, or the longest of these texts."""
+        # One by one: a batch would start the tokenizer's threads, which do not survive the fork of a worker.
+        tokens = [self.tokenizer(t, truncation=True, max_length=self.longest)["input_ids"] for t in texts]
+        length = self.pad_to or max(map(len, tokens))
+        ids = np.full((len(tokens), length), self.pad_id, np.int64)
+        mask = np.zeros_like(ids)
+        for row, found in enumerate(tokens):
+            ids[row, : len(found)], mask[row, : len(found)] = found, 1
+        return ids, mask
+
+    def pixels(self, image: Image.Image, random: np.random.Generator | None = None) -> NDArray[np.float32]:
+        """float32 [3, H, W]; augmented when `random` is given and there is something to augment with."""
+        if random is not None and self.augment is not None:
+            image = self.augment(image.convert("RGB"), random)
+        return to_pixels(image, self.image)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a checkpoint folder. Raises InputError when it has none that works."""
+    try:
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    except ImportError:
+        raise MissingDependencyError("text needs the package transformers: pip install transformers.") from None
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        # transformers asks a config.json for the class when the tokenizer's own files do not name it, and METER's
+        # model_type is none of transformers'.
+        if (folder / "tokenizer.json").exists():
+            return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))  # type: ignore[no-untyped-call]
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{folder}: no tokenizer that can be loaded there ({first}).") from None
+
+
+def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    # An engine's folder may hold no weights, so what is there is read without opening a checkpoint.
+    if (folder / "config.json").exists() and (folder / PROCESSOR).exists():
+        config, values = _json(folder / "config.json"), _json(folder / PROCESSOR)
+        if config.get("model_type") in FAMILIES and "image_size" in config:
+            return config, values
+    checkpoint = open_checkpoint(folder)
+    for file in checkpoint.companions:
+        if file.name == PROCESSOR:
+            return checkpoint.config, _json(file)
+    if PROCESSOR in checkpoint.extra_files:
+        return checkpoint.config, dict(json.loads(checkpoint.extra_files[PROCESSOR]))
+    raise InputError(f"{folder}: there is no {PROCESSOR}, which says how pictures become pixels; copy it there.")
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text("utf-8")))
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(f"{file}: not readable as a JSON object ({error}).") from None

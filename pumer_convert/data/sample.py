@@ -1,0 +1,71 @@
+"""One example, whatever the file it came from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+from pumer_convert.errors import InputError
+
+LABELS = ("contradiction", "neutral", "entailment")
+"""What visual entailment tells apart, in the order of the published checkpoints."""
+
+
+class Picture(Protocol):
+    """A picture that is opened only when it is needed, in a worker process: it must pickle."""
+
+    @property
+    def name(self) -> str:
+        """What tells it from every other picture of the data; messages show it."""
+        ...
+
+    def open(self) -> Image.Image:
+        """The picture as RGB."""
+        ...
+
+
+@dataclass(frozen=True)
+class FilePicture:
+    """A picture in a file."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def open(self) -> Image.Image:
+        """The picture as RGB. Raises InputError naming the file when it is not there or cannot be decoded."""
+        try:
+            with Image.open(self.path) as image:
+                return image.convert("RGB")
+        except FileNotFoundError:
+            raise InputError(f"{self.path}: there is no such picture.") from None
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            raise InputError(f"{self.path}: the picture cannot be read ({error}).") from None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example. `where` is the place it came from: "file:line", or "file:list[i]" inside one JSON document.
+
+    `pictures` are one, or two for nlvr2. `target` by task:
+
+    vqa         tuple[str, ...]: the answers of the humans, ten or fewer, () when they are not given; or
+                Mapping[str, float]: ready scores from 0 to 1
+    nlvr2       bool: is the sentence true of the pair
+    ve          one of `LABELS`
+    retrieval   str: the identity of the image that the caption belongs to
+    """
+
+    id: str
+    pictures: tuple[Picture, ...]
+    text: str
+    target: Any
+    where: str
+
+
+Scores = Mapping[str, float]
+"""Ready scores of answers, from 0 to 1."""

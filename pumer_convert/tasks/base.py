@@ -1,0 +1,135 @@
+"""What a task is: how samples become rows of a batch, the loss, the distillation term and the metric."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, overload
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from pumer_convert.data.sample import Picture, Sample
+from pumer_convert.errors import InputError
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one line of the model's inputs is made of."""
+
+    pictures: tuple[Picture, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example of a batch: `lines` inputs that are judged together. `index` is its place among the samples.
+
+    There is one line, except in retrieval: there a row is a query, its lines are the candidates, the right one first.
+    """
+
+    sample: Sample
+    index: int
+    lines: tuple[Line, ...]
+
+
+class Rows(Sequence[Row]):
+    """The rows of the samples, each made when it is asked for."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+
+    def make(self, index: int) -> Row:
+        """The row of one sample."""
+        sample = self.samples[index]
+        return Row(sample, index, (Line(sample.pictures, sample.text),))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self.make(i) for i in range(*index.indices(len(self)))]
+        return self.make(range(len(self))[index])
+
+
+class Task(ABC):
+    """One task with the labels of one checkpoint. Stateless: the same object serves every process.
+
+    `metric` names the mean of `scores`; `pictures` is how many a sample has; `lines` how many lines of inputs a row
+    makes, so that logits are [rows * lines, labels].
+    """
+
+    name: ClassVar[str]
+    metric: ClassVar[str] = "accuracy"
+    pictures: ClassVar[int] = 1
+    lines: int = 1
+
+    @abstractmethod
+    def __init__(self, config: dict[str, Any]) -> None: ...
+
+    def rows(self, samples: Sequence[Sample], *, train: bool = False, seed: int = 0, epoch: int = 0) -> Sequence[Row]:
+        """A row for every sample, in their order; what is drawn depends on (seed, epoch, index) alone.
+
+        Raises InputError for samples that cannot be this task's.
+        """
+        self.check(samples)
+        return Rows(samples)
+
+    def check(self, samples: Sequence[Sample]) -> None:
+        """Raises InputError when there are no samples or they have the wrong number of pictures."""
+        if not samples:
+            raise InputError("there is no sample to work on.")
+        first = samples[0]
+        if len(first.pictures) != self.pictures:
+            raise InputError(f"{first.where}: {len(first.pictures)} picture(s), but {self.name} takes {self.pictures}.")
+
+    @abstractmethod
+    def target(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """What loss and scores compare with, for the rows of one batch; the first dimension of each is the rows."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """The task's loss of logits [rows * lines, labels], a scalar."""
+
+    def distillation(
+        self, student: Tensor, teacher: Tensor, target: Mapping[str, Tensor], temperature: float = 1.0
+    ) -> Tensor:
+        """KL(teacher || student) between the softmaxes at a temperature, summed over classes, mean over rows.
+
+        Multiplied by the temperature squared, so that its gradient keeps its size (Hinton et al. 2015, section 2).
+        """
+        student = F.log_softmax(student.float() / temperature, -1)
+        teacher = F.log_softmax(teacher.float() / temperature, -1)
+        return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+    @abstractmethod
+    def scores(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """The metric of every row, from 0 to 1: float32 [rows]."""
+
+    @abstractmethod
+    def answers(self, logits: Tensor) -> list[str]:
+        """What the model says to every row, in words."""
+
+    def summary(self, scores: Tensor) -> dict[str, float]:
+        """The metric over all rows, by its name, from 0 to 1."""
+        return {self.metric: float(scores.double().mean()) if scores.numel() else 0.0}
+
+
+def names(config: Mapping[str, Any]) -> list[str]:
+    """The names of the logits in their order, from id2label. Raises InputError when there are none or a gap."""
+    given = config.get("id2label") or {}
+    found = {int(key): str(value) for key, value in given.items()}
+    if not found or sorted(found) != list(range(len(found))):
+        raise InputError("the checkpoint's config.json has no whole id2label, which names the answers of its head.")
+    return [found[i] for i in range(len(found))]
+
+
+def placeholders(labels: Sequence[str]) -> bool:
+    """Are these the names LABEL_0, LABEL_1, ... of a checkpoint that came without names?"""
+    return all(label == f"LABEL_{i}" for i, label in enumerate(labels))

@@ -11,46 +11,28 @@ from collections.abc import Iterator, Sequence
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
 """The marks that are taken out. Apostrophes stay (possessives), and so do colons (times) and any others."""
 ARTICLES = frozenset(("a", "an", "the"))
-NUMBERS = {
-    word: str(i)
-    for i, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
-} | {"none": "0"}
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+NUMBERS = {word: str(i) for i, word in enumerate(_words("zero one two three four five six seven eight nine ten"))}
+NUMBERS["none"] = "0"
 
 _BETWEEN_DIGITS = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
 
-_NOT = [
-    "ai",
-    "are",
-    "ca",
-    "could",
-    "did",
-    "does",
-    "do",
-    "had",
-    "has",
-    "have",
-    "is",
-    "might",
-    "must",
-    "need",
-    "ought",
-    "sha",
-    "should",
-    "was",
-    "were",
-    "wo",
-    "would",
-]
-_NOT_HAVE = ["could", "had", "might", "should", "would"]
+_NOT = _words("ai are ca could did does do had has have is might must need ought sha should was were wo would")
+_NOT_HAVE = _words("could had might should would")
 _ENDINGS = {
-    "ve": ["could", "might", "must", "should", "would", "not", "they", "we", "what", "where", "who", "you"],
-    "d": ["he", "how", "it", "someone", "something", "there", "they", "where", "who", "you"],
-    "ll": ["how", "it", "somebody", "someone", "something", "they", "what", "who", "why", "you"],
-    "re": ["there", "they", "what", "why", "you"],
-    "s": ["he", "how", "somebody", "someone", "that", "there", "what", "when", "where", "who", "why"],
+    "ve": _words("could might must should would not they we what where who you"),
+    "d": _words("he how it someone something there they where who you"),
+    "ll": _words("how it somebody someone something they what who why you"),
+    "re": _words("there they what why you"),
+    "s": _words("he how somebody someone that there what when where who why"),
 }
-_WOULD_HAVE = ["he", "it", "she", "somebody", "someone", "something", "there", "they", "we", "who", "you"]
+_WOULD_HAVE = _words("he it she somebody someone something there they we who you")
 _OTHERS = {"maam": "ma'am", "oclock": "o'clock", "twas": "'twas", "yall": "y'all", "ow's'at": "'ow's'at"}
 
 
@@ -95,7 +77,9 @@ def _without_punctuation(text: str) -> str:
     that answer. Periods go unless a digit follows: 1.5 keeps its own.
     """
     joined = _BETWEEN_DIGITS.search(text) is not None
-    changes = {mark: "" if joined or f" {mark}" in text or f"{mark} " in text else " " for mark in MARKS}
+    changes: dict[str, str | int | None] = {
+        mark: "" if joined or f" {mark}" in text or f"{mark} " in text else " " for mark in MARKS
+    }
     return _PERIOD.sub("", text.translate(str.maketrans(changes)))
 
 

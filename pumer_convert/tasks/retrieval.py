@@ -77,11 +77,11 @@ class Queries(Rows):
     def __init__(self, samples: Sequence[Sample], lines: int, key: tuple[int, ...]) -> None:
         super().__init__(samples)
         self.candidates, self.key = lines, key
-        self.captions: dict[str, list[int]] = {}
-        self.images = [str(sample.target) for sample in samples]
-        for place, image in enumerate(self.images):
-            self.captions.setdefault(image, []).append(place)
-        self.order = {image: i for i, image in enumerate(self.captions)}
+        captions: dict[str, list[int]] = {}
+        for place, sample in enumerate(samples):
+            captions.setdefault(str(sample.target), []).append(place)
+        self.captions = list(captions.values())
+        self.number = {image: i for i, image in enumerate(captions)}
         if len(self.captions) < 2:
             raise InputError(f"{samples[0].where}: all captions are of one image; there is nothing to tell apart.")
 
@@ -89,13 +89,12 @@ class Queries(Rows):
         """The query of one sample."""
         sample = self.samples[index]
         random = np.random.default_rng([*self.key, index])
-        pool = list(self.captions.values())
-        wanted = self.candidates - 1
-        drawn = random.choice(len(pool) - 1, wanted, replace=len(pool) - 1 < wanted)
-        own = self.order[self.images[index]]
+        others, wanted = len(self.captions) - 1, self.candidates - 1
+        drawn = random.choice(others, wanted, replace=others < wanted)
+        own = self.number[str(sample.target)]
         texts = [sample.text]
         for image in drawn + (drawn >= own):  # the numbers of all images but its own
-            texts.append(self.samples[int(random.choice(pool[image]))].text)
+            texts.append(self.samples[int(random.choice(self.captions[image]))].text)
         return Row(sample, index, tuple(Line(sample.pictures, text) for text in texts))
 
 

@@ -1,0 +1,123 @@
+"""Reading data in whatever format it comes. A format is a module (see `Format`) and one line here.
+
+Every row and every picture is checked when the data are read, not when training comes to them.
+"""
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, cast
+
+from pumer_convert.data.formats.source import Source
+from pumer_convert.data.pictures import CHECKS, check_picture
+from pumer_convert.data.sample import FilePicture, Sample
+from pumer_convert.errors import InputError, nearest
+from pumer_convert.tasks import TASKS
+
+FORMATS = {
+    "vqav2": "pumer_convert.data.formats.vqav2",
+    "nlvr2": "pumer_convert.data.formats.nlvr2",
+    "snli-ve": "pumer_convert.data.formats.snli_ve",
+    "karpathy": "pumer_convert.data.formats.karpathy",
+    "pumer": "pumer_convert.data.formats.published",
+    "datasets": "pumer_convert.data.formats.hub",
+    "simple": "pumer_convert.data.formats.simple",
+}
+"""In the order they are tried; simple comes last, for it asks for the least."""
+
+ON_ERROR = ("raise", "skip")
+
+
+class Format(Protocol):
+    """What the module of a format offers."""
+
+    KIND: str
+    """What it is, for messages."""
+    TASKS: tuple[str, ...]
+
+    def recognises(self, source: Source) -> bool:
+        """Is this the format? Judged by the content."""
+        ...
+
+    def read(self, source: Source, task: str, images: Path | None, split: str | None) -> Iterable[Sample | InputError]:
+        """The samples. What is wrong with one of them stands in its place; what is wrong with all is raised."""
+        ...
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """What was read: the samples, a sentence for each that was skipped, and the name of the format."""
+
+    samples: list[Sample]
+    skipped: list[str] = field(default_factory=list)
+    format: str = ""
+
+
+def read_samples(
+    path: Path | str,
+    task: str,
+    *,
+    images: Path | str | None = None,
+    split: str | None = None,
+    on_error: str = "raise",
+    check: str = "quick",
+) -> SampleSet:
+    """The samples of a file or folder for a task, all of them checked.
+
+    `images`: the folder of the pictures, where they do not lie beside the data. `split`: train, val, test, ..., for
+    data that hold several. A row with a missing field or picture raises InputError naming its file and line, or with
+    `on_error` "skip" is left out and told in `skipped`. `check` of pictures: "exists", "quick" (the header and the
+    end of every file; what looks odd is decoded) or "decode" (every one, which takes minutes for COCO).
+    """
+    for name, value, allowed in (
+        ("on_error", on_error, ON_ERROR),
+        ("check", check, CHECKS),
+        ("task", task, tuple(TASKS)),
+    ):
+        if value not in allowed:
+            raise InputError(f"{name} cannot be '{value}'; allowed: {', '.join(allowed)}.{nearest(value, allowed)}")
+    source = Source(Path(path))
+    name, module = _recognised(source)
+    if task not in module.TASKS:
+        raise InputError(f"{path}: {module.KIND}, which is for {' or '.join(module.TASKS)}, not for {task}.")
+    samples: list[Sample] = []
+    skipped: list[str] = []
+    known: dict[str, str | None] = {}
+    for item in module.read(source, task, Path(images) if images is not None else None, split):
+        fault = str(item) if isinstance(item, InputError) else _broken(item, check, known)
+        if fault is None:
+            samples.append(cast(Sample, item))
+        elif on_error == "raise":
+            raise InputError(fault)
+        else:
+            skipped.append(fault)
+    if not samples:
+        rest = f"; the first of {len(skipped)} that were skipped: {skipped[0]}" if skipped else ""
+        of = f" of split '{split}'" if split else ""
+        raise InputError(f"{path}: there is no sample{of} in it{rest}.")
+    return SampleSet(samples, skipped, name)
+
+
+def _recognised(source: Source) -> tuple[str, Format]:
+    for name, place in FORMATS.items():
+        module = cast(Format, importlib.import_module(place))
+        if module.recognises(source):
+            return name, module
+    raise InputError(
+        f"{source.path}: no format that is read here ({source.looks}); readable are the official files of VQAv2, "
+        "NLVR2, SNLI-VE and the Karpathy splits, PuMer's prepared jsonl, a folder saved by `datasets`, and the simple "
+        "jsonl of pumer_convert/data/formats/simple.py."
+    )
+
+
+def _broken(sample: Sample, check: str, known: dict[str, str | None]) -> str | None:
+    """What is wrong with a sample's pictures, None when nothing; `known` are those that were looked at before."""
+    for picture in sample.pictures:
+        if not isinstance(picture, FilePicture):
+            continue
+        if picture.name not in known:
+            known[picture.name] = check_picture(picture, check)
+        if (fault := known[picture.name]) is not None:
+            return f"{sample.where}: {fault}"
+    return None

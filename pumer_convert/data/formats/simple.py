@@ -1,0 +1,102 @@
+"""A simple format of our own: JSON lines, one object per sample, in UTF-8.
+
+    {"image": "pictures/1.jpg", "text": "What is it?", "answers": ["cat", "cat", "kitten"]}     vqa; or "answer": "cat"
+    {"image": "pictures/1.jpg", "text": "What is it?", "answers": {"cat": 1.0, "kitten": 0.3}}  vqa, ready scores
+    {"images": ["1.jpg", "2.jpg"], "text": "Both have a cat.", "label": true}                   nlvr2
+    {"image": "pictures/1.jpg", "text": "A dog sleeps.", "label": "contradiction"}              ve
+    {"image": "pictures/1.jpg", "text": "A cat on a mat."}        retrieval; "texts": [...] for several captions
+
+"id" names a sample (the line's number if left out). Pictures are looked for beside the file, then in `images`.
+In retrieval, captions of one picture belong together; "image_id" says so where one picture has several files.
+"split" keeps a row for that split. Other fields are left alone; "question", "sentence", "hypothesis" and "caption"
+are read as "text".
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pumer_convert.data.formats.rows import read_rows
+from pumer_convert.data.formats.source import Fields, Source, field
+from pumer_convert.data.pictures import Pictures
+from pumer_convert.data.sample import LABELS, Picture, Sample
+from pumer_convert.errors import InputError
+
+KIND = "simple JSON lines"
+TASKS = ("vqa", "nlvr2", "ve", "retrieval")
+TEXT = ("text", "question", "sentence", "hypothesis", "caption")
+_TRUTH = {"true": True, "false": False, "1": True, "0": False}
+
+
+def recognises(source: Source) -> bool:
+    """Rows with a picture and a text."""
+    first = source.first
+    return bool({"image", "images"} & first.keys()) and any(name in first for name in (*TEXT, "texts"))
+
+
+def read(source: Source, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
+    """The samples, or what is wrong with a row."""
+    return read_rows(source, convert, task, images, split)
+
+
+def convert(row: Fields, task: str, where: str, pictures: Pictures) -> Iterator[Sample]:
+    """The samples of a row."""
+    number = str(row.get("id", where.rsplit(":", 1)[-1].strip("[]")))
+    wanted = 2 if task == "nlvr2" else 1
+    given = row["images"] if "images" in row else [field(row, "image", where, object)]
+    if not isinstance(given, list | tuple) or len(given) != wanted:
+        raise InputError(f"{where}: {task} takes {wanted} picture(s), in the field 'image{'s' if wanted > 1 else ''}'.")
+    found = tuple(_picture(value, where, pictures) for value in given)
+    if task == "retrieval":
+        identity = str(row.get("image_id", found[0].name))
+        texts = field(row, "texts", where, list) if "texts" in row else [_text(row, where)]
+        for i, text in enumerate(texts):
+            if not isinstance(text, str) or not text:
+                raise InputError(f"{where}: texts[{i}] is not a text.")
+            yield Sample(number if len(texts) == 1 else f"{number}#{i}", found, text, identity, where)
+        return
+    yield Sample(number, found, _text(row, where), _TARGETS[task](row, where), where)
+
+
+def _text(row: Fields, where: str) -> Any:
+    return field(row, next((name for name in TEXT if name in row), "text"), where)
+
+
+def _picture(value: Any, where: str, pictures: Pictures) -> Picture:
+    if hasattr(value, "open") and hasattr(value, "name"):
+        return value  # type: ignore[no-any-return]  # a row of `datasets` brings its own
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{where}: a picture is named by its path, not {value!r}.")
+    return pictures.find([value], where)
+
+
+def _answers(row: Fields, where: str) -> Any:
+    if "answers" not in row:
+        return (str(field(row, "answer", where, (str, int))),)
+    given = field(row, "answers", where, (list, dict))
+    if isinstance(given, dict):
+        if not all(isinstance(score, int | float) and 0 <= score <= 1 for score in given.values()):
+            raise InputError(f"{where}: the scores of 'answers' are numbers from 0 to 1.")
+        return given
+    # In VQAv2's own form every answer is an object.
+    found = [answer.get("answer") if isinstance(answer, dict) else answer for answer in given]
+    if not found or not all(isinstance(answer, str | int) for answer in found):
+        raise InputError(f"{where}: the field 'answers' is a list of texts.")
+    return tuple(map(str, found))
+
+
+def _truth(row: Fields, where: str) -> bool:
+    label = str(field(row, "label", where, (bool, str, int)))
+    if label.lower() not in _TRUTH:
+        raise InputError(f"{where}: the label of nlvr2 is true or false, not '{label}'.")
+    return _TRUTH[label.lower()]
+
+
+def _entailment(row: Fields, where: str) -> str:
+    label = str(field(row, "label", where))
+    if label not in LABELS:
+        raise InputError(f"{where}: the label of ve is one of {', '.join(LABELS)}, not '{label}'.")
+    return label
+
+
+_TARGETS = {"vqa": _answers, "nlvr2": _truth, "ve": _entailment}

@@ -1,0 +1,121 @@
+"""A data file before its format is known: JSON lines, one JSON document, or a folder."""
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pumer_convert.errors import InputError
+
+Fields = dict[str, Any]
+
+
+class Source:
+    """The data at a path. What it is gets found out once, when it is first asked for.
+
+    Raises InputError when there is nothing, or a document is not JSON.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file or folder.")
+        self.path = path
+
+    @property
+    def is_folder(self) -> bool:
+        return self.path.is_dir()
+
+    @cached_property
+    def _content(self) -> tuple[str, Any]:
+        """("folder" | "lines" | "list" | "document", the parsed JSON where it was parsed)."""
+        if self.is_folder:
+            return "folder", None
+        first, second = self._first_two_lines()
+        try:
+            value = json.loads(first)
+        except ValueError:
+            if self.path.suffix == ".jsonl":
+                return "lines", None
+            value = self._parse()
+        else:
+            if second or self.path.suffix == ".jsonl":
+                return "lines", None
+        return ("list" if isinstance(value, list) else "document"), value
+
+    def _first_two_lines(self) -> tuple[str, str]:
+        found: list[str] = []
+        try:
+            with self.path.open(encoding="utf-8") as lines:
+                for line in lines:
+                    if line.strip():
+                        found.append(line)
+                    if len(found) == 2:
+                        break
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{self.path}: not readable as UTF-8 text ({error}).") from None
+        if not found:
+            raise InputError(f"{self.path}: the file is empty.")
+        return found[0], found[1] if len(found) > 1 else ""
+
+    def _parse(self) -> Any:
+        try:
+            return json.loads(self.path.read_text("utf-8"))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{self.path}:{error.lineno}: not valid JSON ({error.msg}).") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path}: not readable as JSON ({error}).") from None
+
+    @property
+    def document(self) -> Fields:
+        """The one JSON object that the file is, {} when it is something else."""
+        kind, value = self._content
+        return value if kind == "document" and isinstance(value, dict) else {}
+
+    @cached_property
+    def first(self) -> Fields:
+        """The first row that can be read, {} when there is none."""
+        if self._content[0] == "folder":
+            return {}
+        return next((row for row, _ in self.rows() if isinstance(row, dict)), {})
+
+    def rows(self) -> Iterator[tuple[Fields | InputError, str]]:
+        """Every row with its place: of JSON lines, of a list, or the one object of a document."""
+        kind, value = self._content
+        if kind == "lines":
+            yield from self._lines()
+            return
+        for i, row in enumerate(value if kind == "list" else [value]):
+            where = f"{self.path}:[{i}]" if kind == "list" else f"{self.path}:1"
+            yield (row if isinstance(row, dict) else InputError(f"{where}: not a JSON object.")), where
+
+    def _lines(self) -> Iterator[tuple[Fields | InputError, str]]:
+        # As bytes, so that one line that is not UTF-8 spoils only itself.
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                where = f"{self.path}:{number}"
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    yield InputError(f"{where}: not valid JSON ({error})."), where
+                    continue
+                yield (row if isinstance(row, dict) else InputError(f"{where}: not a JSON object.")), where
+
+    @property
+    def looks(self) -> str:
+        """What was found, for a message about a format that nobody knows."""
+        if self.is_folder:
+            held = sorted(p.name for p in self.path.iterdir())
+            return f"a folder with {', '.join(held[:3]) or 'nothing'}{', ...' if len(held) > 3 else ''}"
+        return f"rows with {', '.join(map(str, self.first)) or 'no fields'}"
+
+
+def field(row: Fields, name: str, where: str, kind: type | tuple[type, ...] = str) -> Any:
+    """The value of a field. Raises InputError when it is missing, empty or of another kind."""
+    if row.get(name) is None or row[name] == "":
+        raise InputError(f"{where}: the field '{name}' is missing.")
+    if not isinstance(row[name], kind):
+        raise InputError(f"{where}: the field '{name}' cannot be {json.dumps(row[name], default=str)[:60]}.")
+    return row[name]

@@ -1,0 +1,103 @@
+"""VQAv2 as it is downloaded (visualqa.org): questions and annotations, each one JSON document, and COCO's pictures.
+
+v2_OpenEnded_mscoco_train2014_questions.json has data_subtype and questions: [{question_id, image_id, question}];
+v2_mscoco_train2014_annotations.json has annotations: [{question_id, answers: [{answer}]}]. Pictures are
+train2014/COCO_train2014_000000000009.jpg. Test questions come without annotations and with test2015's pictures.
+Give the folder that holds the files, with a split if there are several, or the file of questions.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pumer_convert.data.formats.source import Fields, Source, field
+from pumer_convert.data.pictures import Pictures, roots
+from pumer_convert.data.sample import Sample
+from pumer_convert.errors import InputError
+
+KIND = "VQA's own questions"
+TASKS = ("vqa",)
+_YEARS = {"train": "train2014", "val": "val2014", "test": "test2015", "test-dev": "test-dev2015"}
+_ENDING = "_questions.json"
+
+
+def recognises(source: Source) -> bool:
+    """A document with questions, or a folder with such a file."""
+    if source.is_folder:
+        return bool(_files(source.path))
+    return isinstance(source.document.get("questions"), list)
+
+
+def read(source: Source, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
+    """The samples, or what is wrong with a question. Raises InputError when the files do not fit each other."""
+    if source.is_folder:
+        source = Source(_choose(source.path, split))
+    document = source.document
+    if not isinstance(document.get("questions"), list):
+        raise InputError(f"{source.path}: there are no questions in it.")
+    subset = str(field(document, "data_subtype", str(source.path)))
+    if split is not None and subset != _YEARS.get(split, split):
+        raise InputError(f"{source.path}: holds {subset}, not '{split}'.")
+    answers = _answers(source.path, subset)
+    pictures = Pictures(roots(source.path, images))
+    for number, row in enumerate(document["questions"]):
+        try:
+            yield _sample(row, f"{source.path}:questions[{number}]", subset, answers, pictures)
+        except InputError as error:
+            yield error
+
+
+def _sample(
+    row: Any, where: str, subset: str, answers: dict[int, tuple[str, ...]] | None, pictures: Pictures
+) -> Sample:
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: not a JSON object.")
+    number = field(row, "question_id", where, int)
+    text = field(row, "question", where)
+    year = subset.replace("test-dev", "test")
+    file = f"COCO_{year}_{field(row, 'image_id', where, int):012d}.jpg"
+    picture = pictures.find([f"{year}/{file}", file, f"images/{year}/{file}"], where)
+    if answers is not None and not answers.get(number):
+        raise InputError(f"{where}: question {number} has no answers in the annotations.")
+    return Sample(str(number), (picture,), text, answers[number] if answers is not None else (), where)
+
+
+def _files(folder: Path) -> list[Path]:
+    found = [*folder.glob(f"*{_ENDING}"), *folder.glob(f"*/*{_ENDING}")]
+    return sorted(file for file in found if "MultipleChoice" not in file.name)
+
+
+def _choose(folder: Path, split: str | None) -> Path:
+    files = _files(folder)
+    fit = [f for f in files if split is None or f.name.endswith(f"_{_YEARS.get(split, split)}{_ENDING}")]
+    if len(fit) != 1:
+        what = f"no questions of split '{split}'" if not fit else "several files of questions; say which split"
+        raise InputError(f"{folder}: {what}; there are {', '.join(file.name for file in files)}.")
+    return fit[0]
+
+
+def _answers(questions: Path, subset: str) -> dict[int, tuple[str, ...]] | None:
+    """The humans' answers by question; None for a test set, of which they are not public."""
+    name = questions.name.replace("OpenEnded_", "").replace(_ENDING, "_annotations.json")
+    places = [questions.parent / name, *sorted(questions.parent.parent.glob(f"*/{name}"))]
+    file = next((place for place in places if place.is_file() and place != questions), None)
+    if file is None:
+        if subset.startswith("test"):
+            return None
+        raise InputError(f"{questions}: its annotations are not beside it ({name}).")
+    document = Source(file).document
+    if document.get("data_subtype", subset) != subset:
+        raise InputError(f"{file}: holds {document['data_subtype']}, but the questions are of {subset}.")
+    rows = document.get("annotations")
+    if not isinstance(rows, list):
+        raise InputError(f"{file}: there are no annotations in it.")
+    return dict(_annotation(row, f"{file}:annotations[{i}]") for i, row in enumerate(rows))
+
+
+def _annotation(row: Fields, where: str) -> tuple[int, tuple[str, ...]]:
+    # A broken annotation leaves its question without answers, and is reported there.
+    try:
+        given = field(row, "answers", where, list)
+        return field(row, "question_id", where, int), tuple(str(field(a, "answer", where)) for a in given)
+    except (InputError, AttributeError, TypeError):
+        return (row.get("question_id", -1) if isinstance(row, dict) else -1), ()

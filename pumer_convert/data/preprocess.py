@@ -18,6 +18,7 @@ from pumer_convert.models import FAMILIES
 from pumer_convert.plan import family_module
 
 PROCESSOR = "preprocessor_config.json"
+TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
 @dataclass(frozen=True)
@@ -92,19 +93,23 @@ class Preprocessor:
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a checkpoint folder. Raises InputError when it has none that works."""
+    files = [name for name in TOKENIZERS if (folder / name).exists()]
+    if not files:  # transformers would make up an empty one
+        raise InputError(f"{folder}: there is no tokenizer ({', '.join(TOKENIZERS)}); copy its files there.")
     try:
-        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+        import transformers
     except ImportError:
         raise MissingDependencyError("text needs the package transformers: pip install transformers.") from None
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if (folder / "config.json").exists() and _json(folder / "config.json").get("model_type") == "meter":
+            # No model of transformers has that name, by which AutoTokenizer would choose: METER's text is RoBERTa's.
+            if files[0] == "tokenizer.json":
+                return transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / files[0]))  # type: ignore[no-untyped-call]
+            return transformers.RobertaTokenizer.from_pretrained(folder)
+        return transformers.AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        # transformers asks a config.json for the class when the tokenizer's own files do not name it, and METER's
-        # model_type is none of transformers'.
-        if (folder / "tokenizer.json").exists():
-            return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))  # type: ignore[no-untyped-call]
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{folder}: no tokenizer that can be loaded there ({first}).") from None
+        raise InputError(f"{folder}: its tokenizer cannot be loaded ({first}).") from None
 
 
 def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:

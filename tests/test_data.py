@@ -1,0 +1,730 @@
+"""Reading every format as it is downloaded, and batches that are the same whoever makes them."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from pumer_convert.data.augment import CHANGES, DIRECTED, UNDIRECTED, RandAugment
+from pumer_convert.data.formats import FORMATS, SampleSet, read_samples
+from pumer_convert.data.image import ImageSettings, to_pixels
+from pumer_convert.data.loader import Batch, Preprocessor, batch_count, batches
+from pumer_convert.data.preprocess import load_tokenizer
+from pumer_convert.data.sample import FilePicture, Sample
+from pumer_convert.demo import CHECKPOINT
+from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.tasks import open_task
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A picture that no filter or crop leaves alone."""
+    random = np.random.default_rng(seed)
+    small = Image.fromarray(random.integers(0, 256, (7, 5, 3), dtype=np.uint8))
+    return small.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def picture(file: Path, seed: int = 0) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    noise(64, 48, seed).save(file)
+    return file
+
+
+def lines(file: Path, rows: Iterable[Any]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+# The originals' files, field by field.
+
+
+def vqav2(folder: Path) -> Path:
+    """vqa2/ with train2014, val2014 and test2015, as visualqa.org's archives unpack."""
+    info = {
+        "description": "This is v2.0 of the VQA dataset.",
+        "year": 2017,
+        "version": "2.0",
+        "contributor": "VQA Team",
+    }
+    for split, numbers in (("train2014", (458752, 9)), ("val2014", (262148,)), ("test2015", (1,))):
+        questions = []
+        annotations = []
+        for image in numbers:
+            picture(folder / split / f"COCO_{split}_{image:012d}.jpg", image)
+            questions.append({"image_id": image, "question": f"What is {image}?", "question_id": image * 1000})
+            answers = [
+                {"answer": "net" if i else "a net", "answer_confidence": "yes", "answer_id": i + 1} for i in range(10)
+            ]
+            annotations.append(
+                {
+                    "question_type": "what is",
+                    "multiple_choice_answer": "net",
+                    "answers": answers,
+                    "image_id": image,
+                    "answer_type": "other",
+                    "question_id": image * 1000,
+                }
+            )
+        head = {"info": info, "license": {"name": "CC"}, "data_type": "mscoco", "data_subtype": split}
+        text = json.dumps({**head, "task_type": "Open-Ended", "questions": questions})
+        (folder / f"v2_OpenEnded_mscoco_{split}_questions.json").write_text(text)
+        if split != "test2015":
+            text = json.dumps({**head, "annotations": annotations[::-1]})
+            (folder / f"v2_mscoco_{split}_annotations.json").write_text(text)
+    return folder
+
+
+def nlvr2(folder: Path, split: str = "train") -> Path:
+    """train.json with its pictures in images/train/<directory>; dev.json with dev/."""
+    rows = []
+    for i, label in enumerate(("True", "False")):
+        identifier = f"{split}-10171-{i}-0"
+        row = {"identifier": identifier, "label": label, "sentence": f"Both have {i} dogs.", "synset": "dog"}
+        row |= {"left_url": "http://x/a.jpg", "right_url": "http://x/b.jpg", "writer": "7", "validation": {"3": label}}
+        place = folder / split
+        if split == "train":
+            row["directory"] = 37 + i
+            place = folder / "images" / "train" / str(37 + i)
+        for side in (0, 1):
+            picture(place / f"{split}-10171-{i}-img{side}.png", side)
+        rows.append(row)
+    return lines(folder / f"{split}.json", rows)
+
+
+def snli_ve(folder: Path) -> Path:
+    rows = []
+    for i, label in enumerate(("neutral", "entailment", "contradiction")):
+        picture(folder / "flickr30k_images" / f"470555291{i}.jpg", i)
+        pair = f"470555291{i}.jpg#2r1{label[0]}"
+        row = {"Flickr30K_ID": f"470555291{i}", "pairID": pair, "captionID": pair[:-3], "gold_label": label}
+        row |= {"annotator_labels": [label] * 5, "sentence1": "A caption.", "sentence2": f"Hypothesis {i}."}
+        rows.append(row)
+    return lines(folder / "snli_ve_dev.jsonl", rows)
+
+
+def karpathy(folder: Path, coco: bool = True) -> Path:
+    images = []
+    for i, split in enumerate(("train", "restval", "val", "test")):
+        file = f"COCO_val2014_{i:012d}.jpg" if coco else f"100009279{i}.jpg"
+        place = "val2014" if coco else "flickr30k_images"
+        picture(folder / place / file, i)
+        sentences = [
+            {"raw": f"Caption {c} of {i}.", "tokens": ["caption"], "imgid": i, "sentid": 5 * i + c} for c in range(2)
+        ]
+        row: dict[str, Any] = {"filename": file, "split": split, "imgid": i, "sentids": [5 * i, 5 * i + 1]}
+        row["sentences"] = sentences
+        images.append(row | ({"filepath": place, "cocoid": i} if coco else {}))
+    file = folder / f"dataset_{'coco' if coco else 'flickr30k'}.json"
+    file.write_text(json.dumps({"images": images, "dataset": "coco" if coco else "flickr30k"}))
+    return file
+
+
+def prepared_vqa(folder: Path) -> Path:
+    picture(folder / "train2014" / "COCO_train2014_000000000009.jpg")
+    row = {"qid": 9000, "question": "How many cookies?", "img_id": "COCO_train2014_000000000009"}
+    return lines(folder / "vqa2-train2014.jsonl", [{**row, "label": {"2": 1, "many": 0.3}, "answer_type": "number"}])
+
+
+def prepared_retrieval(folder: Path) -> Path:
+    picture(folder / "flickr30k_images" / "1000092795.jpg")
+    return lines(
+        folder / "flickr30k-test.jsonl", [{"item_id": 1000092795, "captions": ["a", "b"], "img_id": "1000092795"}]
+    )
+
+
+def simple(folder: Path, *rows: Any) -> Path:
+    for name in ("1.png", "2.png", "3.png"):
+        picture(folder / "pictures" / name, int(name[0]))
+    return lines(folder / "data.jsonl", rows)
+
+
+def brief(found: SampleSet) -> list[tuple[str, str, Any, list[str]]]:
+    return [(s.id, s.text, s.target, [Path(p.name).name for p in s.pictures]) for s in found.samples]
+
+
+def test_vqav2_folder_and_file(tmp_path: Path) -> None:
+    folder = vqav2(tmp_path / "vqa2")
+    found = read_samples(folder, "vqa", split="train")
+    assert found.format == "vqav2"
+    humans = ("a net", *["net"] * 9)
+    assert brief(found) == [
+        ("458752000", "What is 458752?", humans, ["COCO_train2014_000000458752.jpg"]),
+        ("9000", "What is 9?", humans, ["COCO_train2014_000000000009.jpg"]),
+    ]
+    file = folder / "v2_OpenEnded_mscoco_val2014_questions.json"
+    assert found.samples[1].where == f"{folder / 'v2_OpenEnded_mscoco_train2014_questions.json'}:questions[1]"
+    assert brief(read_samples(file, "vqa")) == [
+        ("262148000", "What is 262148?", humans, ["COCO_val2014_000000262148.jpg"])
+    ]
+    with pytest.raises(InputError, match="say which split"):
+        read_samples(folder, "vqa")
+    with pytest.raises(InputError, match="no questions of split 'vall'"):
+        read_samples(folder, "vqa", split="vall")
+
+
+def test_vqav2_test_questions_and_pictures_elsewhere(tmp_path: Path) -> None:
+    folder = vqav2(tmp_path / "vqa2")
+    coco = tmp_path / "coco"
+    coco.mkdir()
+    for split in ("train2014", "val2014", "test2015"):
+        (folder / split).rename(coco / split)
+    assert read_samples(folder, "vqa", split="test", images=coco).samples[0].target == ()
+    assert len(read_samples(folder, "vqa", split="train", images=coco / "train2014").samples) == 2
+    with pytest.raises(
+        InputError, match=r"questions\[0\]: there is no picture train2014/COCO_train2014_000000458752.jpg"
+    ):
+        read_samples(folder, "vqa", split="train")
+    (folder / "v2_mscoco_train2014_annotations.json").unlink()
+    with pytest.raises(InputError, match="annotations are not beside it"):
+        read_samples(folder, "vqa", split="train", images=coco)
+
+
+def test_nlvr2(tmp_path: Path) -> None:
+    found = read_samples(nlvr2(tmp_path), "nlvr2")
+    assert found.format == "nlvr2"
+    first = [f"train-10171-0-img{i}.png" for i in (0, 1)]
+    assert brief(found)[0] == ("train-10171-0-0", "Both have 0 dogs.", True, first)
+    assert [s.target for s in found.samples] == [True, False]
+    assert found.samples[1].where == f"{tmp_path / 'train.json'}:2"
+    assert len(read_samples(nlvr2(tmp_path, "dev"), "nlvr2").samples) == 2
+
+
+def test_snli_ve(tmp_path: Path) -> None:
+    found = read_samples(snli_ve(tmp_path), "ve")
+    assert found.format == "snli-ve"
+    assert brief(found)[0] == ("4705552910.jpg#2r1n", "Hypothesis 0.", "neutral", ["4705552910.jpg"])
+    assert [s.target for s in found.samples] == ["neutral", "entailment", "contradiction"]
+
+
+@pytest.mark.parametrize("coco", [True, False])
+def test_karpathy(tmp_path: Path, coco: bool) -> None:
+    file = karpathy(tmp_path, coco)
+    found = read_samples(file, "retrieval", split="test")
+    assert found.format == "karpathy"
+    image = "COCO_val2014_000000000003.jpg" if coco else "1000092793.jpg"
+    assert brief(found) == [(str(15 + c), f"Caption {c} of 3.", image, [image]) for c in range(2)]
+    assert len(read_samples(file, "retrieval", split="train").samples) == 4, "restval is train's"
+    assert len(read_samples(file, "retrieval").samples) == 8
+    with pytest.raises(InputError, match=r"no split 'tets'; it has restval, test, train, val\. Did you mean 'test'"):
+        read_samples(file, "retrieval", split="tets")
+
+
+def test_prepared_by_pumer(tmp_path: Path) -> None:
+    found = read_samples(prepared_vqa(tmp_path), "vqa")
+    assert found.format == "pumer"
+    assert brief(found) == [("9000", "How many cookies?", {"2": 1, "many": 0.3}, ["COCO_train2014_000000000009.jpg"])]
+    found = read_samples(prepared_retrieval(tmp_path), "retrieval")
+    assert brief(found) == [(f"1000092795#{i}", t, "1000092795", ["1000092795.jpg"]) for i, t in enumerate("ab")]
+    with pytest.raises(InputError, match="not for vqa"):
+        read_samples(prepared_retrieval(tmp_path), "vqa")
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "expected"),
+    [
+        (
+            "vqa",
+            {"image": "pictures/1.png", "text": "?", "answers": ["cat", "dog"]},
+            ("1", "?", ("cat", "dog"), ["1.png"]),
+        ),
+        (
+            "vqa",
+            {"id": 7, "image": "pictures/1.png", "question": "?", "answer": "cat"},
+            ("7", "?", ("cat",), ["1.png"]),
+        ),
+        ("vqa", {"image": "pictures/1.png", "text": "?", "answers": {"a": 0.3}}, ("1", "?", {"a": 0.3}, ["1.png"])),
+        (
+            "nlvr2",
+            {"images": ["pictures/1.png", "pictures/2.png"], "text": "t", "label": False},
+            ("1", "t", False, ["1.png", "2.png"]),
+        ),
+        ("ve", {"image": "pictures/1.png", "text": "t", "label": "neutral"}, ("1", "t", "neutral", ["1.png"])),
+        ("retrieval", {"image": "pictures/1.png", "text": "t", "image_id": 4}, ("1", "t", "4", ["1.png"])),
+    ],
+)
+def test_simple(tmp_path: Path, task: str, row: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    found = read_samples(simple(tmp_path, row), task)
+    assert found.format == "simple"
+    assert brief(found) == [expected]
+
+
+def test_simple_captions_split_and_list(tmp_path: Path) -> None:
+    row = {"image": "pictures/1.png", "texts": ["a", "b"], "split": "val"}
+    file = simple(tmp_path, row, {**row, "split": "train", "image": "pictures/2.png"})
+    assert [(s.id, s.target) for s in read_samples(file, "retrieval", split="val").samples] == [
+        ("1#0", str(tmp_path / "pictures/1.png")),
+        ("1#1", str(tmp_path / "pictures/1.png")),
+    ]
+    listed = tmp_path / "data.json"
+    listed.write_text(json.dumps([row, row], indent=1))
+    assert [s.where for s in read_samples(listed, "retrieval").samples] == [f"{listed}:[{i}]" for i in (0, 0, 1, 1)]
+    with pytest.raises(InputError, match="no sample of split 'test'"):
+        read_samples(file, "retrieval", split="test")
+
+
+def broken_after(folder: Path, bad: Any, task: str = "vqa") -> Path:
+    good = {"image": "pictures/1.png", "text": "?", "answer": "cat", "label": "neutral"}
+    return simple(folder, good, bad, good)
+
+
+@pytest.mark.parametrize(
+    ("bad", "task", "says"),
+    [
+        ({"image": "pictures/1.png", "answer": "cat"}, "vqa", ":2: the field 'text' is missing"),
+        ({"image": "pictures/1.png", "text": "?"}, "vqa", ":2: the field 'answer' is missing"),
+        (
+            {"image": "pictures/1.png", "text": "?", "answers": [None]},
+            "vqa",
+            ":2: the field 'answers' is a list of texts",
+        ),
+        ({"image": "pictures/1.png", "text": "?", "answers": {"a": 7}}, "vqa", ":2: the scores of 'answers'"),
+        ({"image": "pictures/1.png", "text": 3, "answer": "cat"}, "vqa", ":2: the field 'text' cannot be 3"),
+        ({"text": "?", "answer": "cat"}, "vqa", ":2: the field 'image' is missing"),
+        ({"image": "pictures/9.png", "text": "?", "answer": "cat"}, "vqa", ":2: there is no picture pictures/9.png"),
+        ({"image": "pictures/1.png", "text": "?", "label": "maybe"}, "ve", "'maybe'"),
+        ('{"image": "pictures/1.png", \n', "vqa", ":2: not valid JSON"),
+        ("[1, 2]\n", "vqa", ":2: not a JSON object"),
+    ],
+)
+def test_a_bad_row_is_named_or_skipped_and_counted(tmp_path: Path, bad: Any, task: str, says: str) -> None:
+    file = broken_after(tmp_path, bad, task)
+    with pytest.raises(InputError) as error:
+        read_samples(file, task)
+    assert says in str(error.value)
+    assert str(file) in str(error.value)
+    found = read_samples(file, task, on_error="skip")
+    assert [s.where for s in found.samples] == [f"{file}:1", f"{file}:3"]
+    assert len(found.skipped) == 1
+    assert says in found.skipped[0]
+
+
+@pytest.mark.parametrize("make", [nlvr2, snli_ve])
+def test_a_missing_field_in_an_official_file(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    file = make(tmp_path)
+    task = "nlvr2" if make is nlvr2 else "ve"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    del rows[1]["sentence" if make is nlvr2 else "sentence2"]
+    lines(file, rows)
+    with pytest.raises(InputError, match=f"{file.name}:2: the field 'sentence"):
+        read_samples(file, task)
+    assert len(read_samples(file, task, on_error="skip").skipped) == 1
+
+
+def test_a_question_without_annotation(tmp_path: Path) -> None:
+    folder = vqav2(tmp_path)
+    file = folder / "v2_mscoco_train2014_annotations.json"
+    document = json.loads(file.read_text())
+    document["annotations"][0].pop("answers")
+    file.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"questions\[1\]: question 9000 has no answers"):
+        read_samples(folder, "vqa", split="train")
+    assert len(read_samples(folder, "vqa", split="train", on_error="skip").samples) == 1
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "trailing"])
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_a_broken_picture_is_found_at_the_start(tmp_path: Path, kind: str, damage: str) -> None:
+    row = {"image": "1.png", "text": "?", "answer": "cat"}
+    noise(200, 150, 1).save(tmp_path / "1.png")
+    noise(200, 150, 2).save(tmp_path / f"2.{kind}")
+    file = lines(tmp_path / "d.jsonl", [row, {**row, "image": f"2.{kind}"}])
+    assert len(read_samples(file, "vqa").samples) == 2
+    bad = tmp_path / f"2.{kind}"
+    content = bad.read_bytes()
+    changed = {"truncated": content[:-500], "text": b"<html>", "empty": b"", "trailing": content + bytes(500)}[damage]
+    bad.write_bytes(changed)
+    if damage == "trailing":  # odd, but it can be decoded
+        assert len(read_samples(file, "vqa").samples) == 2
+        return
+    with pytest.raises(InputError, match=rf"d.jsonl:2: .*2\.{kind}: the picture cannot be read"):
+        read_samples(file, "vqa")
+    found = read_samples(file, "vqa", on_error="skip")
+    assert len(found.samples) == len(found.skipped) == 1
+
+
+def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_samples(tmp_path / "nowhere", "vqa")
+    with pytest.raises(InputError, match=r"no format that is read here \(rows with a, b\)"):
+        read_samples(lines(tmp_path / "x.jsonl", [{"a": 1, "b": 2}] * 2), "vqa")
+    with pytest.raises(InputError, match=r"no format that is read here \(a folder with x.jsonl\)"):
+        read_samples(tmp_path, "vqa")
+    with pytest.raises(InputError, match="the file is empty"):
+        read_samples(lines(tmp_path / "y.jsonl", []), "vqa")
+    (tmp_path / "z.json").write_text('{\n"a": }')
+    with pytest.raises(InputError, match=r"z.json:2: not valid JSON"):
+        read_samples(tmp_path / "z.json", "vqa")
+    with pytest.raises(InputError, match="which is for nlvr2, not for vqa"):
+        read_samples(nlvr2(tmp_path), "vqa")
+    with pytest.raises(InputError, match="on_error cannot be 'ignore'; allowed: raise, skip"):
+        read_samples(tmp_path, "vqa", on_error="ignore")
+    with pytest.raises(InputError, match="Did you mean 'vqa'"):
+        read_samples(tmp_path, "vqaa")
+
+
+# A folder saved by `datasets`: with the real package where it is installed, else with a stand-in of what is used.
+
+
+class Column:
+    """A feature; `names` as ClassLabel has them."""
+
+    def __init__(self, names: list[str] | None = None) -> None:
+        self.names = names
+
+
+class PictureColumn(Column):
+    pass
+
+
+class Table:
+    def __init__(self, rows: list[dict[str, Any]], features: dict[str, Column]) -> None:
+        self.rows, self.features = rows, features
+        self.column_names = list(features)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {name: self.rows[index].get(name) for name in self.column_names}
+
+    def remove_columns(self, names: list[str]) -> "Table":
+        return Table(self.rows, {name: f for name, f in self.features.items() if name not in names})
+
+
+def saved(folder: Path, monkeypatch: pytest.MonkeyPatch, table: Table) -> Path:
+    folder.mkdir()
+    for file in ("dataset_info.json", "state.json"):
+        (folder / file).write_text("{}")
+    module = ModuleType("datasets")
+    module.load_from_disk = lambda path: table  # type: ignore[attr-defined]
+    module.Image = PictureColumn  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    return folder
+
+
+def test_a_saved_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"question_id": i, "question": f"q{i}", "answers": [{"answer": "net"}] * 10, "image": noise(9, 9)}
+        for i in (5, 6)
+    ]
+    rows.append({"question_id": 7, "answers": [], "image": None})
+    features = {"question_id": Column(), "question": Column(), "answers": Column(), "image": PictureColumn()}
+    folder = saved(tmp_path / "saved", monkeypatch, Table(rows, features))
+    with pytest.raises(InputError, match="saved:3: the field 'text' is missing"):
+        read_samples(folder, "vqa")
+    found = read_samples(folder, "vqa", on_error="skip")
+    assert found.format == "datasets"
+    assert [(s.id, s.text, s.target) for s in found.samples] == [(str(i), f"q{i}", ("net",) * 10) for i in (5, 6)]
+    assert found.samples[0].pictures[0].open().size == (9, 9)
+
+
+def test_a_saved_data_set_of_pairs_and_class_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"sentence": "s", "label": 1, "image_0": noise(9, 9), "image_1": noise(8, 9)}]
+    features = {"sentence": Column(), "label": Column(["False", "True"])}
+    table = Table(rows, {**features, "image_0": PictureColumn(), "image_1": PictureColumn()})
+    sample = read_samples(saved(tmp_path / "saved", monkeypatch, table), "nlvr2").samples[0]
+    assert sample.target is True
+    assert [p.open().size for p in sample.pictures] == [(9, 9), (8, 9)]
+
+
+def test_a_saved_data_set_without_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved(tmp_path / "saved", monkeypatch, Table([], {}))
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingDependencyError, match="pip install datasets"):
+        read_samples(folder, "vqa")
+
+
+def test_a_data_set_saved_by_the_real_package(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = {"text": ["a", "b"], "label": ["neutral", "entailment"], "image": [str(picture(tmp_path / "1.png"))] * 2}
+    data = datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
+    datasets.DatasetDict({"train": data, "test": data}).save_to_disk(tmp_path / "saved")
+    found = read_samples(tmp_path / "saved", "ve", split="test")
+    assert [(s.text, s.target, s.pictures[0].open().size) for s in found.samples] == [
+        ("a", "neutral", (64, 48)),
+        ("b", "entailment", (64, 48)),
+    ]
+    with pytest.raises(InputError, match="say which split; it has train, test"):
+        read_samples(tmp_path / "saved", "ve")
+
+
+# Pictures to pixels.
+
+
+def processor(kind: str, size: Any) -> tuple[Any, dict[str, Any]]:
+    """transformers' PIL processor and its preprocessor_config.json."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcessorPil
+
+    made = ViltImageProcessorPil(size=size) if kind == "vilt" else CLIPImageProcessorPil(size=size)
+    return made, made.to_dict()
+
+
+@pytest.mark.parametrize("side", [300, 384, 500])
+def test_a_square_picture_is_as_vilts_processor_makes_it(side: int) -> None:
+    theirs, values = processor("vilt", {"shortest_edge": 384})
+    image = noise(side, side)
+    ours = to_pixels(image, ImageSettings.of(values, (384, 384)))
+    np.testing.assert_allclose(ours, theirs(image)["pixel_values"][0], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(224, 224), (300, 300), (640, 480), (333, 500), (500, 225), (100, 150)])
+@pytest.mark.parametrize("size", [{"shortest_edge": 224}, {"height": 224, "width": 224}, {"shortest_edge": 256}])
+def test_any_picture_is_as_clips_processor_makes_it(shape: tuple[int, int], size: dict[str, int]) -> None:
+    theirs, values = processor("clip", size)
+    image = noise(*shape)
+    ours = to_pixels(image, ImageSettings.of(values, (224, 224)))
+    np.testing.assert_allclose(ours, theirs(image)["pixel_values"][0], atol=1e-6, rtol=0)
+
+
+def test_the_pixels_of_a_rectangle_and_of_another_size() -> None:
+    _, values = processor("clip", {"shortest_edge": 224})
+    assert to_pixels(noise(64, 48), ImageSettings.of(values, (32, 96))).shape == (3, 32, 96)
+    assert to_pixels(noise(48, 64), ImageSettings.of(values, (288, 288))).shape == (3, 288, 288)
+    squashed = to_pixels(noise(64, 48), ImageSettings.of(values, (32, 32), "squash"))
+    assert abs(squashed - to_pixels(noise(64, 48), ImageSettings.of(values, (32, 32)))).max() > 0.1
+    with pytest.raises(InputError, match="allowed: squash, crop"):
+        ImageSettings.of(values, (32, 32), "stretch")
+    assert to_pixels(Image.new("L", (5, 5)), ImageSettings(8, 8)).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_every_change_keeps_the_size(change: str, sign: int) -> None:
+    image = noise(31, 20)
+    strength = 0.3 * sign if change in DIRECTED else 0.3
+    changed = {**UNDIRECTED, **DIRECTED}[change](image, strength)
+    assert (changed.size, changed.mode) == (image.size, "RGB")
+    different = bool((np.asarray(changed) != np.asarray(image)).any())
+    assert different == (change != "identity")
+
+
+def test_augmentation_is_drawn_from_the_given_source() -> None:
+    image, augment = noise(40, 30), RandAugment()
+    made = [np.asarray(augment(image, np.random.default_rng([0, 0, i]))) for i in range(12)]
+    again = [np.asarray(augment(image, np.random.default_rng([0, 0, i]))) for i in range(12)]
+    assert all((a == b).all() for a, b in zip(made, again, strict=True))
+    assert len({a.tobytes() for a in made}) > 6
+    assert (np.asarray(image) == np.asarray(noise(40, 30))).all()
+
+
+# Batches.
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A picture drawn when it is opened."""
+
+    name: str
+    seed: int
+
+    def open(self) -> Image.Image:
+        return noise(60, 40, self.seed)
+
+
+@pytest.fixture(scope="module")
+def preprocessor() -> Preprocessor:
+    return Preprocessor.of(CHECKPOINT, augment=RandAugment())
+
+
+WORDS = ("how many", "what color is it", "is it red", "what")
+
+
+def made_samples(task: str, count: int = 11) -> list[Sample]:
+    target: dict[str, Callable[[int], Any]] = {
+        "vqa": lambda i: ("yes",) * (i % 11),
+        "nlvr2": lambda i: i % 2 == 0,
+        "ve": lambda i: "neutral",
+        "retrieval": lambda i: str(i // 2),
+    }
+    found = []
+    for i in range(count):
+        image = i // 2 if task == "retrieval" else i
+        pictures = tuple(Noise(f"{image}.{side}", 2 * image + side) for side in range(2 if task == "nlvr2" else 1))
+        found.append(Sample(f"s{i}", pictures, WORDS[i % 4], target[task](i), f"made:{i}"))
+    return found
+
+
+CONFIG = {
+    "vqa": {"id2label": {"0": "yes", "1": "no"}},
+    "nlvr2": {"id2label": {"0": "False", "1": "True"}},
+    "ve": {"id2label": {"0": "contradiction", "1": "neutral", "2": "entailment"}},
+    "retrieval": {},
+}
+
+
+def made(task: str, preprocessor: Preprocessor, size: int = 3, **how: Any) -> list[Batch]:
+    options = {"candidates": 3} if task == "retrieval" else {}
+    return list(batches(made_samples(task), open_task(task, CONFIG[task], **options), preprocessor, size, **how))
+
+
+def same(a: list[Batch], b: list[Batch]) -> bool:
+    return len(a) == len(b) and all(
+        x.ids == y.ids
+        and x.indices == y.indices
+        and all(torch.equal(x.inputs[k], y.inputs[k]) for k in x.inputs)
+        and all(torch.equal(x.target[k], y.target[k]) for k in x.target)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+@pytest.mark.parametrize("task", ["vqa", "nlvr2", "ve", "retrieval"])
+def test_batches_have_the_shapes_that_models_take(task: str, preprocessor: Preprocessor) -> None:
+    batch = made(task, preprocessor, train=True)[0]
+    lines = 9 if task == "retrieval" else 3
+    height, width = preprocessor.image.height, preprocessor.image.width
+    assert batch.inputs["pixel_values"].shape == (lines, *((2,) if task == "nlvr2" else ()), 3, height, width)
+    assert batch.inputs["pixel_values"].dtype == torch.float32
+    ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+    assert ids.dtype == mask.dtype == torch.int64
+    assert ids.shape == mask.shape
+    assert ids.shape[0] == lines
+    assert int(mask.sum(1).max()) == ids.shape[1], "no longer than its longest text"
+    assert bool((mask[:, :-1] >= mask[:, 1:]).all()), "padded on the right"
+    assert bool((ids[mask == 0] == preprocessor.pad_id).all())
+    assert len(batch.ids) == 3
+    assert all(len(value) == 3 for value in batch.target.values())
+
+
+@pytest.mark.parametrize("task", ["vqa", "retrieval"])
+def test_the_same_batches_with_any_number_of_workers(task: str, preprocessor: Preprocessor) -> None:
+    how: dict[str, Any] = {"train": True, "seed": 3, "epoch": 1}
+    alone = made(task, preprocessor, **how)
+    assert same(alone, made(task, preprocessor, workers=2, **how))
+    assert not same(alone, made(task, preprocessor, train=True, seed=3, epoch=2))
+    assert not same(alone, made(task, preprocessor, train=True, seed=4, epoch=1))
+
+
+def test_every_sample_once_and_in_order_in_evaluation(preprocessor: Preprocessor) -> None:
+    found = made("vqa", preprocessor)
+    assert [i for batch in found for i in batch.indices] == list(range(11))
+    assert [len(batch.ids) for batch in found] == [3, 3, 3, 2] == [3] * 3 + [11 % 3]
+    trained = made("vqa", preprocessor, train=True)
+    assert len(trained) == 3 == batch_count(11, 3, train=True)
+    assert len({i for batch in trained for i in batch.indices}) == 9
+    assert same(found, made("vqa", preprocessor, epoch=5)), "nothing is drawn in evaluation"
+
+
+def test_augmentation_only_in_training_and_only_when_asked(preprocessor: Preprocessor) -> None:
+    plain = replace(preprocessor, augment=None)
+
+    def by_id(found: list[Batch]) -> dict[str, torch.Tensor]:
+        return {i: pixels for batch in found for i, pixels in zip(batch.ids, batch.inputs["pixel_values"], strict=True)}
+
+    still = by_id(made("vqa", plain))
+    assert all(torch.equal(p, still[i]) for i, p in by_id(made("vqa", preprocessor)).items())
+    assert all(torch.equal(p, still[i]) for i, p in by_id(made("vqa", plain, train=True)).items())
+    moved = [i for i, p in by_id(made("vqa", preprocessor, train=True)).items() if not torch.equal(p, still[i])]
+    assert len(moved) > 5
+
+
+def test_starting_in_the_middle_and_shards(preprocessor: Preprocessor) -> None:
+    for train in (True, False):
+        whole = made("vqa", preprocessor, 4, train=train, seed=1)
+        assert same(whole[1:], made("vqa", preprocessor, 4, train=train, seed=1, start=1))
+        parts = [made("vqa", preprocessor, 2, train=train, seed=1, rank=r, world=2) for r in (0, 1)]
+        for i, batch in enumerate(whole):
+            assert [x for part in parts for x in part[i].indices] == batch.indices
+    assert made("vqa", preprocessor, 4, train=True, start=2) == []
+
+
+def test_the_global_random_state_is_left_alone(preprocessor: Preprocessor) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    made("vqa", preprocessor, train=True)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_picture_that_vanishes_is_one_sentence(tmp_path: Path, preprocessor: Preprocessor, workers: int) -> None:
+    files = [picture(tmp_path / f"{i}.png", i) for i in range(6)]
+    samples = [Sample(str(i), (FilePicture(file),), "what", "neutral", "f:1") for i, file in enumerate(files)]
+    files[4].unlink()
+    found = batches(samples, open_task("ve", CONFIG["ve"]), preprocessor, 2, workers=workers)
+    assert next(found).ids == ["0", "1"]
+    with pytest.raises(InputError) as error:
+        list(found)
+    assert str(error.value) == f"{files[4]}: there is no such picture."
+
+
+def test_batches_that_cannot_be(preprocessor: Preprocessor) -> None:
+    with pytest.raises(InputError, match="11 samples do not fill one batch of 12"):
+        made("vqa", preprocessor, 12, train=True)
+    with pytest.raises(InputError, match="batches of 0"):
+        made("vqa", preprocessor, 0)
+    with pytest.raises(InputError, match="rank 2 of 2"):
+        made("vqa", preprocessor, rank=2, world=2)
+
+
+def test_text_padding_and_truncation(preprocessor: Preprocessor) -> None:
+    fixed = Preprocessor.of(CHECKPOINT, pad_to=8)
+    ids, mask = fixed.text(["what", "what " * 50])
+    assert ids.shape == (2, 8)
+    assert mask.sum(1).tolist() == [3, 8]
+    assert ids[1, -1] == fixed.tokenizer.sep_token_id, "a cut text still ends as a whole one"
+    ids, _ = preprocessor.text(["what " * 500])
+    assert ids.shape == (1, preprocessor.longest)
+    with pytest.raises(InputError, match="a text of 5000 tokens does not fit"):
+        Preprocessor.of(CHECKPOINT, pad_to=5000)
+
+
+def test_the_preprocessing_of_a_checkpoint(tmp_path: Path, preprocessor: Preprocessor) -> None:
+    config = json.loads((CHECKPOINT / "config.json").read_text())
+    assert (preprocessor.image.height, preprocessor.image.width) == (config["image_size"], config["image_size"])
+    assert preprocessor.image.fit == "squash"
+    assert Preprocessor.of(CHECKPOINT, image_size=(64, 32)).image.height == 64
+    folder = Path(shutil.copytree(CHECKPOINT, tmp_path / "ckpt"))
+    (folder / "model.safetensors").unlink()
+    assert Preprocessor.of(folder).image == preprocessor.image, "no weights are needed"
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(InputError, match="no tokenizer"):
+        Preprocessor.of(folder)
+
+
+def test_the_preprocessing_of_a_published_folder_is_its_own(tmp_path: Path) -> None:
+    folder = tiny.published_vilt(tmp_path / "published")
+    for file in CHECKPOINT.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    image = Preprocessor.of(folder).image
+    assert (image.fit, image.filter, image.height) == ("squash", 2, 96)
+    # The squash of the published code: torchvision's Resize([S, S]), ToTensor, Normalize on a PIL picture.
+    squashed = np.asarray(noise(50, 70).resize((96, 96), Image.Resampling.BILINEAR)) / 255
+    expected = (squashed.transpose(2, 0, 1) - 0.5) / 0.5
+    np.testing.assert_allclose(to_pixels(noise(50, 70), image), expected, atol=1e-6)
+
+
+def test_the_tokenizer_of_meter_is_robertas(tmp_path: Path) -> None:
+    meter = {"model_type": "meter", "image_size": 32, "text": {"max_position_embeddings": 42}}
+    (tmp_path / "config.json").write_text(json.dumps(meter))
+    vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "h": 5, "i": 6, "hi": 7}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nh i\n")
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer("hi")["input_ids"] == [0, 7, 2]
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path)("hi")["input_ids"] == [0, 7, 2]
+
+
+def test_formats_are_all_tested() -> None:
+    assert set(FORMATS) == {"vqav2", "nlvr2", "snli-ve", "karpathy", "pumer", "datasets", "simple"}
+
+
+def test_reading_data_does_not_import_torch(tmp_path: Path) -> None:
+    import subprocess
+
+    file = simple(tmp_path, {"image": "pictures/1.png", "text": "?", "answer": "cat"})
+    code = "import sys; from pumer_convert.data.formats import read_samples; import pumer_convert.data.preprocess\n"
+    code += f"read_samples({str(file)!r}, 'vqa')\nassert not {{'torch', 'transformers'}} & sys.modules.keys()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

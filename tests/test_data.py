@@ -352,6 +352,22 @@ def test_a_broken_picture_is_found_at_the_start(tmp_path: Path, kind: str, damag
     assert len(found.samples) == len(found.skipped) == 1
 
 
+def test_how_closely_pictures_are_looked_at(tmp_path: Path) -> None:
+    file = simple(tmp_path, {"image": "pictures/1.png", "text": "?", "answer": "cat"})
+    whole = tmp_path / "pictures" / "1.png"
+    content = bytearray(whole.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)  # begins and ends as it should
+    whole.write_bytes(content)
+    assert len(read_samples(file, "vqa").samples) == 1
+    with pytest.raises(InputError, match=r"data.jsonl:1: .*1\.png: the picture cannot be read"):
+        read_samples(file, "vqa", check="decode")
+    whole.write_bytes(b"")
+    assert len(read_samples(file, "vqa", check="exists").samples) == 1
+    with pytest.raises(InputError, match="allowed: exists, quick, decode"):
+        read_samples(file, "vqa", check="closely")
+
+
 def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_samples(tmp_path / "nowhere", "vqa")

@@ -1,6 +1,5 @@
 """One example, whatever the file it came from."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,7 +64,3 @@ class Sample:
     text: str
     target: Any
     where: str
-
-
-Scores = Mapping[str, float]
-"""Ready scores of answers, from 0 to 1."""

@@ -84,9 +84,9 @@ class Task(Base):
 def build_vocabulary(samples: Iterable[Sample], minimum: int = 9) -> dict[str, str]:
     """An id2label of the answers that are the right one of at least `minimum` samples, in alphabetical order.
 
-    The right one is the answer that most humans gave, the first of them in a tie, as in VQAv2's own
-    multiple_choice_answer; 9 is what gives the 3129 answers of train and val that everyone uses. Raises InputError
-    when no answer is frequent enough.
+    The right one is the answer that most humans gave, the first of them in a tie. 9 is the originals' minimum, which
+    gave them 3129 answers of VQAv2's train and val; they counted its multiple_choice_answer, which may differ in a
+    tie, so for a published checkpoint use its own id2label. Raises InputError when no answer is frequent enough.
     """
     counts = Counter(answer for sample in samples if (answer := _right(sample.target)) is not None)
     found = sorted(answer for answer, count in counts.items() if count >= minimum)

@@ -6,6 +6,7 @@ train2014/COCO_train2014_000000000009.jpg. Test questions come without annotatio
 Give the folder that holds the files, with a split if there are several, or the file of questions.
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def _annotation(row: Fields, where: str) -> tuple[int, tuple[str, ...]]:
     # A broken annotation leaves its question without answers, and is reported there.
     try:
         given = field(row, "answers", where, list)
-        return field(row, "question_id", where, int), tuple(str(field(a, "answer", where)) for a in given)
+        # Millions of answers are few different words: interned, each is kept once.
+        return field(row, "question_id", where, int), tuple(sys.intern(field(a, "answer", where)) for a in given)
     except (InputError, AttributeError, TypeError):
         return (row.get("question_id", -1) if isinstance(row, dict) else -1), ()

@@ -12,8 +12,8 @@ def reference_section(config: Mapping[str, Any], site: str, per_site: int, layer
     """The "pumer" section of a published PuMer config: reference semantics, one edit per layer it reduces.
 
     `per_site` is how many of its layer numbers one of our layers takes (2 in METER). Numbers that the published code
-    never reaches (odd ones in METER) and ratios of zero, at which it does nothing, give no edit. Raises InputError
-    for settings of that code which are another method.
+    never reaches (odd ones in METER) give no edit; nor does a prune ratio of zero, at which it does nothing at all.
+    Raises InputError for settings of that code which are another method.
     """
     if config.get("prune_layers"):
         raise InputError("a PuMer folder with prune_layers has learned token predictors, which are not supported.")
@@ -23,6 +23,9 @@ def reference_section(config: Mapping[str, Any], site: str, per_site: int, layer
     if site == "encoder" and config.get("reduce_layers") and config.get("merge_style", "tome") != "tome":
         raise InputError(f"a PuMer folder with merge_style '{config['merge_style']}' is not supported; only tome is.")
     prune, merge, text = (_share(config.get(k) or 0) for k in ("prune_r", "merge_r", "merge_text"))
+    acts = not prune.is_nothing
+    if site == "fusion" and merge.is_nothing:
+        prune = merge  # METER's code merges the text, but takes the image from before its pruning
     amounts = [("prune", "image", prune), ("merge", "image", merge), ("merge", "text", text)]
     actions = [
         {
@@ -35,7 +38,7 @@ def reference_section(config: Mapping[str, Any], site: str, per_site: int, layer
         if not amount.is_nothing
     ]
     numbers = sorted({n // per_site for n in config.get("reduce_layers") or () if n % per_site == 0})
-    edits = [{"at": f"{site}.{n}", "actions": actions} for n in numbers if n < layers] if prune.num else []
+    edits = [{"at": f"{site}.{n}", "actions": actions} for n in numbers if n < layers] if acts and actions else []
     return {
         "version": 1,
         "semantics": "reference",

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pumer_convert.errors import InputError, VerificationError
+from pumer_convert.errors import VerificationError
+from pumer_convert.graph import Graph, open_graph
 from pumer_convert.plan import family_module
 from pumer_convert.reducers.step import Trace
+from pumer_convert.surgery import build
 from pumer_convert.weights import Checkpoint
 
 TOLERANCE = {"float32": 1e-4, "float16": 3e-2, "bfloat16": 2e-1}
@@ -32,7 +34,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Inputs:
-    """input_ids, attention_mask int64 [B, T]; pixel_values float32."""
+    """input_ids, attention_mask int64 [B, T]; pixel_values float32 [B, 3, H, W] or [B, 2, 3, H, W]."""
 
     input_ids: Tensor
     attention_mask: Tensor
@@ -64,8 +66,9 @@ def default_cases(checkpoint: Checkpoint) -> tuple[Case, ...]:
     )
 
 
-def sample(checkpoint: Checkpoint, model: nn.Module, case: Case) -> Inputs:
-    """Random inputs of a case, the same every time."""
+def sample(checkpoint: Checkpoint, case: Case, picture: tuple[int, ...]) -> Inputs:
+    """Random inputs of a case, the same every time; `picture` is the shape of an example's pixels, [3, H, W] or
+    [2, 3, H, W]."""
     random = np.random.default_rng([case.batch, case.text, case.padded, case.ties])
     config = checkpoint.config
     text = config.get("text", config)
@@ -77,109 +80,84 @@ def sample(checkpoint: Checkpoint, model: nn.Module, case: Case) -> Inputs:
         for row in range(1, case.batch, 2):
             cut = max(2, case.text - case.text // 3 - row // 2)
             mask[row, cut:], ids[row, cut:] = 0, pad
-    height, width = model.image_size  # type: ignore[misc]
-    images = int(model.images)  # type: ignore[arg-type]
-    shape = (case.batch, *((images,) if images > 1 else ()), 3, height, width)
+    shape = (case.batch, *picture)
     pixels = random.standard_normal(shape).astype(np.float32)
     if case.ties:
         pixels = np.broadcast_to(pixels.mean(axis=(-1, -2), keepdims=True), shape).copy()
     return Inputs(torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(pixels))
 
 
-def verify_onnx(
-    model: nn.Module,
-    path: Path,
-    checkpoint: Checkpoint,
-    cases: Sequence[Case],
-    *,
-    dtype: str,
-    names: Sequence[str],
-    tolerance: float | None = None,
-) -> dict[str, Any]:
-    """Compare the ONNX file at `path` on ONNX Runtime's CPU with `model` (float32 arithmetic on the same weights).
+def verify_onnx(path: Path, checkpoint: Checkpoint, cases: Sequence[Case] | None = None) -> dict[str, Any]:
+    """Compare the ONNX file at `path`, on ONNX Runtime's CPU, with the eager model of `checkpoint` (float32 arithmetic
+    on weights of the file's type); `default_cases` unless others are given.
 
-    Every decision of the graph, `names` among its outputs, must be eager's own or as good as it; then the logits must
-    agree when eager follows the same decisions. Gives {"verification": {...}}; raises VerificationError otherwise.
+    Every decision of the graph must be eager's own or as good as it; then the logits must agree when eager follows
+    the same decisions. Gives {"dtype": ..., "verification": {...}}; raises VerificationError otherwise, InputError
+    for a file that is not one of ours. The two never stand in memory together.
     """
-    runnable = path if dtype != "bfloat16" else widened(path)
-    session = open_session(runnable)
-    if runnable != path:
-        runnable.unlink()
-    limit = TOLERANCE[dtype] if tolerance is None else tolerance
-    worst, worst_slack, differing, decided = 0.0, 0.0, 0, 0
-    for case in cases:
-        inputs = sample(checkpoint, model, case)
-        outputs = session.run(None, inputs.as_numpy())
-        given = {name: torch.from_numpy(value) for name, value in zip(names, outputs[1:], strict=True)}
-        with torch.no_grad():
-            free = model(*inputs.values_in(torch.float32))
-            trace = Trace(given)
-            forced = model(*inputs.values_in(torch.float32), trace)
-        for name, own in free.trace.taken.items():
-            decided += own.numel()
-            differing += int((own != given[name]).sum())
-        slack = max((float(s.max()) for s in trace.slack.values()), default=0.0)
-        logits = torch.from_numpy(outputs[0])
-        if not bool(torch.isfinite(logits).all()):
-            raise VerificationError(f"{path.name}: the logits are not finite at {case}.")
-        error = float((logits - forced.logits).abs().max() / forced.logits.abs().max().clamp(min=1e-12))
-        worst, worst_slack = max(worst, error), max(worst_slack, slack)
-        if slack > SLACK[dtype]:
-            raise VerificationError(
-                f"{path.name}: the graph chose other tokens than eager at {case}, worse by {slack:.2e} "
-                f"({SLACK[dtype]:.0e} counts as a tie)."
-            )
-        if error > limit:
-            raise VerificationError(
-                f"{path.name}: the logits differ from eager by {error:.2e} of the largest at {case}; "
-                f"{limit:.0e} is allowed for {dtype}."
-            )
+    cases = default_cases(checkpoint) if cases is None else cases
+    with open_graph(path) as graph:
+        dtype, picture = graph.dtype, graph.picture
+        answers = [_Answer.of(graph, sample(checkpoint, case, picture)) for case in cases]
+    del graph
+    model = build(checkpoint, list(picture[-2:]), dtype).float()
+    report = [_compare(model, case, answer, dtype, path.name) for case, answer in zip(cases, answers, strict=True)]
     return {
+        "dtype": dtype,
         "verification": {
             "cases": len(cases),
-            "logits_error": worst,
-            "tolerance": limit,
-            "decisions": decided,
-            "decisions_that_differ": differing,
-            "worst_slack": worst_slack,
-        }
+            "logits_error": max(r.error for r in report),
+            "tolerance": TOLERANCE[dtype],
+            "decisions": sum(r.decided for r in report),
+            "decisions_that_differ": sum(r.differing for r in report),
+            "worst_slack": max(r.slack for r in report),
+        },
     }
 
 
-def widened(path: Path) -> Path:
-    """A copy of a bfloat16 graph in float32 arithmetic with the same weights, beside it: ONNX Runtime's CPU has no
-    bfloat16 kernels."""
-    import onnx
+@dataclass(frozen=True)
+class _Answer:
+    inputs: Inputs
+    logits: Tensor
+    decisions: dict[str, Tensor]
 
-    model = onnx.load(str(path))
-    bf16, fp32 = onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT
-
-    def widen(tensor: Any, name: str) -> None:
-        if tensor.data_type == bf16:
-            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float32), name))
-
-    for tensor in model.graph.initializer:
-        widen(tensor, tensor.name)
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.name in ("to", "dtype") and attribute.i == bf16:
-                attribute.i = fp32
-            if attribute.HasField("t"):
-                widen(attribute.t, attribute.t.name)
-    del model.graph.value_info[:]
-    wide = path.with_name(path.name + ".wide")
-    onnx.save(model, str(wide))
-    return wide
+    @classmethod
+    def of(cls, graph: Graph, inputs: Inputs) -> "_Answer":
+        logits, decisions = graph.run(inputs.as_numpy())
+        return cls(inputs, torch.from_numpy(logits), {k: torch.from_numpy(v) for k, v in decisions.items()})
 
 
-def open_session(path: Path) -> Any:
-    """An ONNX Runtime session on the CPU. Raises InputError when the file cannot be loaded."""
-    import onnxruntime
+@dataclass(frozen=True)
+class _Agreement:
+    error: float
+    slack: float
+    decided: int
+    differing: int
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: ONNX Runtime cannot load it: {first}") from error
+
+def _compare(model: nn.Module, case: Case, answer: _Answer, dtype: str, name: str) -> _Agreement:
+    inputs = answer.inputs.values_in(torch.float32)
+    with torch.no_grad():
+        own = model(*inputs).trace.taken
+        trace = Trace(answer.decisions)
+        forced = model(*inputs, trace).logits
+    slack = max((float(s.max()) for s in trace.slack.values()), default=0.0)
+    if not bool(torch.isfinite(answer.logits).all()):
+        raise VerificationError(f"{name}: the logits are not finite at {case}.")
+    error = float((answer.logits - forced).abs().max() / forced.abs().max().clamp(min=1e-12))
+    if slack > SLACK[dtype]:
+        raise VerificationError(
+            f"{name}: the graph chose other tokens than eager at {case}, worse by {slack:.2e} "
+            f"({SLACK[dtype]:.0e} counts as a tie)."
+        )
+    if error > TOLERANCE[dtype]:
+        raise VerificationError(
+            f"{name}: the logits differ from eager by {error:.2e} of the largest at {case}; "
+            f"{TOLERANCE[dtype]:.0e} is allowed for {dtype}."
+        )
+    return _Agreement(
+        error=error,
+        slack=slack,
+        decided=sum(value.numel() for value in own.values()),
+        differing=sum(int((value != answer.decisions[key]).sum()) for key, value in own.items()),
+    )

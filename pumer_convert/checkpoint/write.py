@@ -47,12 +47,14 @@ def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
 def output_file(path: Path, overwrite: bool) -> Iterator[Path]:
     """A file to write, in a folder of its own; all files of that folder move beside `path` when the block ends well.
 
-    Raises InputError as `output_folder` does.
+    An earlier `path`.data (weights beside an ONNX file) goes when the new file has none. Raises InputError as
+    `output_folder` does.
     """
     if path.is_dir() or (path.exists() and not overwrite):
         raise InputError(f"{path}: exists already; use --overwrite.")
     with _beside(path) as partial:
         yield partial / path.name
+        path.with_name(path.name + ".data").unlink(missing_ok=True)
         for file in sorted(partial.iterdir()):
             file.replace(path.parent / file.name)
 

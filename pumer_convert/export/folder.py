@@ -1,7 +1,6 @@
 """Exporting a checkpoint folder: ONNX, then an engine, by the settings of its recipe."""
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
 from pumer_convert.plan import family_module
 from pumer_convert.recipe import ExportSettings, Profile, load_recipe
-from pumer_convert.verify import Case, default_cases, verify_onnx
+from pumer_convert.verify import Case, verify_onnx
 from pumer_convert.weights import Checkpoint
 
 
@@ -108,34 +107,10 @@ def describe(checkpoint: Checkpoint, report: dict[str, Any]) -> dict[str, Any]:
 
 def verify_export(path: Path, onnx_file: Path | None = None, cases: tuple[Case, ...] | None = None) -> dict[str, Any]:
     """Compare an exported file with the checkpoint it was made from. Raises VerificationError when they differ."""
-    import onnx
-
-    from pumer_convert.surgery import build
-
-    checkpoint = open_checkpoint(path)
     onnx_file = onnx_file or path / "model.onnx"
     if not onnx_file.exists():
         raise InputError(f"{onnx_file}: there is no such file; run `pumer-convert export` first.")
-    try:
-        model = onnx.load(str(onnx_file))
-    except Exception as error:
-        raise InputError(f"{onnx_file}: not a readable ONNX file.") from error
-    pixels = next((i for i in model.graph.input if i.name == "pixel_values"), None)
-    if pixels is None:
-        raise InputError(f"{onnx_file}: it has no input pixel_values; it was not exported by pumer-convert.")
-    size = [d.dim_value for d in pixels.type.tensor_type.shape.dim][-2:]
-    names = [value for node in model.graph.node if node.domain == "pumer" for value in node.output if "/" in value]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    kinds = {2: "float32", 1: "float32", 10: "float16", 16: "bfloat16"}
-    weights = max(model.graph.initializer, key=lambda t: len(t.raw_data), default=None)
-    dtype = kinds.get(weights.data_type, "float32") if weights is not None else "float32"
-    network = build(checkpoint, size, dtype).float()
-    with tempfile.TemporaryDirectory() as scratch:
-        exposed = Path(scratch) / "model.onnx"
-        onnx.save(model, str(exposed), save_as_external_data=model.ByteSize() > 1_900_000_000)
-        chosen = default_cases(checkpoint) if cases is None else cases
-        report = verify_onnx(network, exposed, checkpoint, chosen, dtype=dtype, names=names)
-    return {"onnx": str(onnx_file), "dtype": dtype, **report}
+    return {"onnx": str(onnx_file), **verify_onnx(onnx_file, open_checkpoint(path), cases)}
 
 
 def _fit(profile: Profile, longest: int) -> Profile:

@@ -1,7 +1,7 @@
 """Checkpoint folder -> ONNX file, with the reducers as functions of the domain `pumer`, verified against eager."""
 
 import contextlib
-import copy
+import gc
 import io
 import logging
 import warnings
@@ -20,13 +20,13 @@ from pumer_convert.errors import InputError
 from pumer_convert.reducers.base import BaseReducer
 from pumer_convert.reducers.step import Trace
 from pumer_convert.surgery import build
-from pumer_convert.verify import Case, default_cases, sample, verify_onnx
+from pumer_convert.verify import Case, sample, verify_onnx
 from pumer_convert.weights import Checkpoint
 
 DOMAIN = "pumer"
 OPSET = 20
-PROTOBUF_LIMIT = 2_000_000_000
-"""Weights above this many bytes go to a file beside the model: protobuf holds 2 GiB."""
+INLINE_LIMIT = 64 * 2**20
+"""Weights above this many bytes go to a file beside the model: protobuf holds 2 GiB, and needs the memory twice."""
 
 
 class Graph(nn.Module):
@@ -68,24 +68,22 @@ def export_onnx(
     with output_file(out, overwrite) as target:
         progress(f"building {checkpoint.family} in {dtype}")
         model = build(checkpoint, image_size, dtype)
+        side = list(model.image_size)  # type: ignore[arg-type]
         progress("exporting")
-        program, names = trace_to_onnx(model, checkpoint, opset)
+        write_graph(model, checkpoint, opset, target)
+        # Verification builds it anew, so that it never stands in memory beside the graph.
+        del model
+        gc.collect()  # the exporter leaves cycles
         progress("verifying against eager")
-        cases = default_cases(checkpoint) if cases is None else cases
-        # The decisions are outputs while verifying, and then taken off.
-        save(program, target)
-        # A copy where the type changes: the program shares its weights with the model.
-        eager = model if dtype == "float32" else copy.deepcopy(model).float()
-        report = verify_onnx(eager, target, checkpoint, cases, dtype=dtype, names=names)
-        outputs = program.model.graph.outputs
-        del outputs[1:]
-        save(program, target)
-    return {"onnx": str(out), "dtype": dtype, "opset": opset, "image_size": list(model.image_size), **report}  # type: ignore[arg-type]
+        report = verify_onnx(target, checkpoint, cases)
+    return {"onnx": str(out), "opset": opset, "image_size": side, **report}
 
 
-def trace_to_onnx(model: nn.Module, checkpoint: Checkpoint, opset: int) -> tuple[torch.onnx.ONNXProgram, list[str]]:
-    """The ONNX program of `model`, its functions attached, and the names of the decisions among its outputs."""
-    inputs = sample(checkpoint, model, Case(batch=2, text=9))
+def trace_to_onnx(model: nn.Module, checkpoint: Checkpoint, opset: int) -> torch.onnx.ONNXProgram:
+    """The ONNX program of `model`, not optimised, its functions without bodies, the decisions its last outputs."""
+    images = int(model.images)  # type: ignore[arg-type]
+    picture = (*((images,) if images > 1 else ()), 3, *model.image_size)  # type: ignore[misc]
+    inputs = sample(checkpoint, Case(batch=2, text=9), picture)
     with torch.no_grad():
         names = list(model(*inputs.values_in(next(model.parameters()).dtype)).trace.taken)
     batch, text = {0: "batch"}, {0: "batch", 1: "text"}
@@ -98,24 +96,39 @@ def trace_to_onnx(model: nn.Module, checkpoint: Checkpoint, opset: int) -> tuple
             input_names=["input_ids", "attention_mask", "pixel_values"],
             output_names=["logits", *names],
             dynamic_shapes={"input_ids": text, "attention_mask": text, "pixel_values": batch},
+            optimize=False,
             verbose=False,
         )
     assert program is not None
+    program.model.graph.name = checkpoint.family
+    program.model.producer_name = "pumer-convert"
+    return program
+
+
+def write_graph(model: nn.Module, checkpoint: Checkpoint, opset: int, target: Path) -> None:
+    """Trace, optimise and write; weights too large for one protobuf go beside the file."""
+    program = trace_to_onnx(model, checkpoint, opset)
+    weights = list(program.model.graph.initializers.values())
+    with _quiet():
+        program.optimize()
+        # The decisions keep their names in the graph, where `open_graph` finds them.
+        del program.model.graph.outputs[1:]
+        attach_functions(program.model, model, opset)
+        weights += program.model.graph.initializers.values()
+        size = sum(w.const_value.nbytes for w in program.model.graph.initializers.values() if w.const_value is not None)
+        program.save(str(target), external_data=size > INLINE_LIMIT)
+    # The optimiser's rules keep the last graph that they saw, so its weights have to go by hand.
+    for weight in weights:
+        weight.const_value = None
+
+
+def attach_functions(graph: ir.Model, model: nn.Module, opset: int) -> None:
+    """Give the graph the body of every function that its reducers call; the optimiser would have inlined them."""
     for reducer in {type(m): m for m in model.modules() if isinstance(m, BaseReducer)}.values():
         body = reducer.body.replace('["" : 20]', f'["" : {opset}]')
         function = ir.serde.deserialize_function(onnx.parser.parse_function(body))
-        program.model.functions[function.identifier()] = function
-    program.model.opset_imports[DOMAIN] = 1
-    program.model.graph.name = checkpoint.family
-    program.model.producer_name = "pumer-convert"
-    return program, names
-
-
-def save(program: torch.onnx.ONNXProgram, target: Path) -> None:
-    """Write the program; its weights beside it when they are too large for one protobuf."""
-    size = sum(v.const_value.nbytes for v in program.model.graph.initializers.values() if v.const_value is not None)
-    with _quiet():
-        program.save(str(target), external_data=size > PROTOBUF_LIMIT)
+        graph.functions[function.identifier()] = function
+    graph.opset_imports[DOMAIN] = 1
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pumer_convert.data.loader import batches
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
+from pumer_convert.errors import InputError
 from pumer_convert.tasks.base import Task
 from pumer_convert.tasks.retrieval import Gallery, recalls, score_matrix
 from pumer_convert.tasks.retrieval import Task as Retrieval
@@ -30,7 +31,8 @@ class Predictions:
                      its image first of all (recall@1), else 0.
     answers          in words; in retrieval the identity of the image that comes first.
     ids              of the samples.
-    metrics          by name, from 0 to 1: the task's metric; in retrieval all the recalls.
+    metrics          by name, from 0 to 1: the task's metric; in retrieval all the recalls. The first is the
+                     mean of `scores`.
     seconds          spent in the model alone, after a warm-up.
     passes           examples that went through the model in that time: rows; in retrieval pairs.
     """
@@ -41,6 +43,11 @@ class Predictions:
     metrics: dict[str, float]
     seconds: float
     passes: int
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric that is the mean of `scores`."""
+        return next(iter(self.metrics))
 
     @property
     def rate(self) -> float:
@@ -91,6 +98,8 @@ def predict_each(
 
     The models take turns, batch by batch, so that whatever else the machine does meanwhile slows all of them alike.
     """
+    if batch_size < 1:
+        raise InputError(f"a batch has 1 example or more, not {batch_size}.")
     timed = [_Timed(model, torch.device(device)) for model in models]
     report = progress if progress is not None else lambda done, total: None
     with torch.inference_mode(), _evaluating(models):

@@ -94,8 +94,8 @@ def make_plan(outline: Outline, edits: Sequence[dict[str, Any]], text_length: in
         after, own = now, 0
         if layer.site in actions:
             after, own = _reduce(now, actions[layer.site], outline)
-            pruned = any(a["op"] == "prune" for a in actions[layer.site])
-            own += layer.relevance(now, after) if layer.relevance is not None and pruned else 0
+            asked = {a["by"] for a in actions[layer.site] if a["op"] == "prune"}
+            own += sum(layer.scores[score](now, after) for score in asked if score in layer.scores)
         rows.append(
             Row(
                 layer.name,

@@ -59,7 +59,7 @@ def relevance(q: Tensor, k: Tensor, bias: Tensor | None, rows: Tensor) -> Tensor
     """How much attention the queries marked in `rows` [B, M] pay to each key: [B, N] float32.
 
     Sum over rows of the mean over heads of the attention probabilities (PuMer, equation 1), computed from `q`
-    [B, H, M, D] of the text alone and `k` [B, H, N, D], in float32 and without a gradient.
+    [B, H, M, D] of the text alone (or of any few tokens) and `k` [B, H, N, D], in float32 and without a gradient.
     """
     q, k = q.detach().float(), k.detach().float()
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])

@@ -1,7 +1,7 @@
 """What planning needs to know of a model: its sites and what each costs, without torch and without weights."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -21,13 +21,14 @@ Cost = Callable[[Lengths, Lengths], int]
 class Layer:
     """One layer. `site` is the name a recipe uses for it, None where nothing can be reduced.
 
-    `relevance` is what scoring the image tokens costs there, paid only when they are pruned.
+    `scores` is what scoring the image tokens costs there, by the name of the score; paid only when they are pruned
+    by it.
     """
 
     name: str
     cost: Cost
     site: str | None = None
-    relevance: Cost | None = None
+    scores: Mapping[str, Cost] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

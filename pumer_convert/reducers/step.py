@@ -30,6 +30,7 @@ class Step(nn.Module):
     """The reducers of one site.
 
     `actions` is a list of {"op", "modality", "amount", "by"} as config.json records them; see `Amount.to_json`.
+    `score` names the score of the image tokens that it prunes by (see `KINDS`), None when it does not prune.
     """
 
     def __init__(self, site: str, actions: Sequence[Mapping[str, Any]], semantics: str = "default") -> None:
@@ -38,21 +39,19 @@ class Step(nn.Module):
         kinds = REFERENCE_KINDS if semantics == "reference" else KINDS
         self.prune: nn.ModuleDict = nn.ModuleDict()
         self.merge: nn.ModuleDict = nn.ModuleDict()
+        self.score: str | None = None
         for action in actions:
             amount = Amount.from_json(action["amount"])
             if amount.is_nothing:
                 continue
             module = importlib.import_module(kinds[action["op"]][action["by"]])
             getattr(self, action["op"])[action["modality"]] = module.Reducer(amount)
+            if action["op"] == "prune":
+                self.score = action["by"]
 
-    @property
-    def prunes_image(self) -> bool:
-        """Whether this step needs the relevance of image tokens."""
-        return "image" in self.prune
-
-    def forward(self, image: Tokens, text: Tokens, relevance: Tensor | None, trace: Trace) -> tuple[Tokens, Tokens]:
-        """Reduce both; `relevance` [B, N] float32 is needed when the image is pruned. The results have no keys."""
-        guide = Guide(image.mask, relevance)
+    def forward(self, image: Tokens, text: Tokens, score: Tensor | None, trace: Trace) -> tuple[Tokens, Tokens]:
+        """Reduce both; `score` [B, N] float32 is of the image tokens. The results have no keys."""
+        guide = Guide(image.mask, score)
         image = self._run(self.prune, "prune", "image", image, guide, trace)
         image = self._run(self.merge, "merge", "image", image, guide, trace)
         text = self._run(self.merge, "merge", "text", text, Guide(text.mask), trace)

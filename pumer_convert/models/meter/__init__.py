@@ -35,6 +35,14 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         picture = 4 * c * c * n2 + 2 * n2 * n2 * c + 2 * c * c * (n2 + seen) + 2 * n2 * seen * c + 2 * c * inner * n2
         return words + picture
 
+    def relevance(before: Lengths, after: Lengths) -> int:
+        return before.text * before.image * c
+
+    def cls_attention(before: Lengths, after: Lengths) -> int:
+        # The image half's own query and keys, which it computes once more on the tokens that are left.
+        return (before.image + 1) * c * c + before.image * c
+
+    scores = {"relevance": relevance, "cls_attention": cls_attention}
     layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v)]
     v_wide, t_wide = int(vision["intermediate_size"]), int(text["intermediate_size"])
     for i in range(int(vision["num_hidden_layers"])):
@@ -43,7 +51,7 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         layers.append(Layer(f"text.{i}", lambda before, after: block(t, t_wide, before.text)))
     layers.append(Layer("transforms", lambda before, after: v * c * before.image + t * c * before.text))
     for i in range(int(config["num_fusion_layers"])):
-        layers.append(Layer(f"fusion.{i}", fusion, f"fusion.{i}", lambda before, after: before.text * before.image * c))
+        layers.append(Layer(f"fusion.{i}", fusion, f"fusion.{i}", scores))
     pairs = config["architectures"][0] == "MeterForVisualReasoning"
     passes = 2 if pairs else 1
     labels = len(config.get("id2label") or {0: ""})

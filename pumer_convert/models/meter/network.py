@@ -118,6 +118,15 @@ class FusionAttention(nn.Module):
             mixed = attention.fused(q, k, v, bias)
         return self.output(attention.join_heads(mixed), queries), q, k, bias, probabilities
 
+    def of_first(self, tokens: Tokens, proportional: bool) -> Tensor:
+        """How much attention the first of the tokens pays to each of them, float32 [B, N] without a gradient: the mean
+        over heads."""
+        states = tokens.states.detach()
+        q = attention.split_heads(self.self.query(states[:, :1]), self.heads)
+        k = attention.split_heads(self.self.key(states), self.heads)
+        bias = attention.key_bias(tokens.mask, q.dtype, tokens.size if proportional else None)
+        return attention.relevance(q, k, bias, tokens.mask[:, :1])
+
 
 class Intermediate(nn.Module):
     def __init__(self, c: int, wide: int) -> None:
@@ -154,20 +163,23 @@ def fuse(
     """One pair of fusion layers, reduced in its text half between cross-attention and feed-forward.
 
     The text half comes first: its cross-attention says how much each image token is asked for, its keys which are
-    alike. Its feed-forward and the whole image half then run on the reduced tokens. Under sequential fusion (PuMer)
-    the image half reads the new, merged text. Under parallel fusion (original METER) it reads the layer's own text
-    input, whole: both halves see the old pair there, and a ratio of 0 then gives exactly the dense model; the old
-    text is at most 50 tokens, so nothing is lost by keeping it.
+    alike. Its feed-forward and the whole image half then run on the reduced tokens. (Pruning by the attention of the
+    image's CLS takes that of the image half beforehand.) Under sequential fusion (PuMer) the image half reads the new,
+    merged text. Under parallel fusion (original METER) it reads the layer's own text input, whole: both halves see the
+    old pair there, and a ratio of 0 then gives exactly the dense model; the old text is at most 50 tokens, so nothing
+    is lost by keeping it.
     """
     own, _, text_keys, _, _ = words.attention(text.states, text, proportional)
     x, q, image_keys, bias, probabilities = words.crossattention(own, image, proportional)
     old_text, text = text, text.with_states(x)
     if step is not None:
         asked = None
-        if step.prunes_image and probabilities is not None:
+        if step.score == "relevance" and probabilities is not None:
             asked = probabilities.mean(1).sum(1).float()
-        elif step.prunes_image:
+        elif step.score == "relevance":
             asked = attention.relevance(q, image_keys, bias, text.mask)
+        elif step.score == "cls_attention":
+            asked = picture.attention.of_first(image, proportional)
         image, text = step(
             image.with_keys(image_keys.mean(1).detach()),
             text.with_keys(text_keys.mean(1).detach()),

@@ -30,9 +30,13 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
     def relevance(before: Lengths, after: Lengths) -> int:
         return before.text * (before.text + before.image) * c
 
+    def cls_attention(before: Lengths, after: Lengths) -> int:
+        return (before.text + before.image) * c
+
+    scores = {"relevance": relevance, "cls_attention": cls_attention}
     layers = [Layer("embeddings", lambda before, after: rows * columns * patch * patch * channels * c)]
     for i in range(int(config["num_hidden_layers"])):
-        layers.append(Layer(f"encoder.{i}", block, f"encoder.{i}", relevance))
+        layers.append(Layer(f"encoder.{i}", block, f"encoder.{i}", scores))
     pairs = config["architectures"][0] == "ViltForImagesAndTextClassification"
     passes = int(config.get("num_images", 2)) if pairs else 1
     labels = len(config.get("id2label") or {0: "", 1: ""})

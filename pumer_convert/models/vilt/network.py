@@ -117,10 +117,12 @@ class Block(nn.Module):
         text, image = text.with_states(x[:, :t]), image.with_states(x[:, t:])
         if step is not None:
             asked = None
-            if step.prunes_image and probabilities is not None:
+            if step.score == "relevance" and probabilities is not None:
                 asked = probabilities[:, :, :t, t:].mean(1).sum(1).float()
-            elif step.prunes_image:
+            elif step.score == "relevance":
                 asked = attention.relevance(q[:, :, :t], k, bias, text.mask)[:, t:]
+            elif step.score == "cls_attention":
+                asked = attention.relevance(q[:, :, t : t + 1], k, bias, image.mask[:, :1])[:, t:]
             keys = k.mean(1).detach()
             image, text = step(image.with_keys(keys[:, t:]), text.with_keys(keys[:, :t]), asked, trace)
             x, t = torch.cat([text.states, image.states], 1), text.states.shape[1]

@@ -50,6 +50,11 @@ class Amount:
         """Whether it removes nothing at any length."""
         return self.num == 0 and self.drop == 0 and self.keep == UNLIMITED
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share of the length and no number of tokens."""
+        return self.drop == 0 and self.keep == UNLIMITED
+
     def to_json(self) -> dict[str, Any]:
         """{"share": "1/5"}, {"drop": 40} or {"keep": 120}."""
         if self.keep != UNLIMITED:

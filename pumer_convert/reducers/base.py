@@ -70,15 +70,24 @@ class BaseReducer(nn.Module, ABC):
         a = self.amount
         return {"num": a.num, "den": a.den, "drop": a.drop, "keep": a.keep}
 
-    def removed(self, entry: Size, current: Size, room: Size) -> Size:
-        """How many tokens go, at most `room`; for traced lengths as for numbers."""
-        if isinstance(entry, int) and isinstance(current, int) and isinstance(room, int):
-            return min(int(self.amount.removed(entry, current)), room)
-        wanted: Size = self.amount.removed(entry, current, torch.sym_min, torch.sym_max)
-        if entry is current and all(self.amount.removed(n, n) <= (n - 1) // 2 for n in range(2, 1024)):
-            return wanted  # never more than merging can take: a traced length without a minimum is far simpler
-        least: Size = torch.sym_min(wanted, room)  # type: ignore[no-untyped-call]
-        return least
+    def left(self, entry: Size, current: Size, least: Size) -> Size:
+        """How many of `current` tokens are left, no fewer than `least`; for traced lengths as for numbers.
+
+        A traced length of the usual kind, an odd share of the length itself, is one rising function of it without a
+        branch: the exporter handles it faster, and TensorRT, which bounds lengths by intervals, sees that it is never
+        negative (n - removed(n) seems to be, after a few steps).
+        """
+        if isinstance(entry, int) and isinstance(current, int) and isinstance(least, int):
+            return max(current - int(self.amount.removed(entry, current)), least)
+        a = self.amount
+        if entry is current and a.is_share and a.den % 2:
+            left: Size = (2 * current * (a.den - a.num) + a.den - 1) // (2 * a.den)
+            if all(self.amount.removed(n, n) <= (n - 1) // 2 for n in range(2, 1024)):
+                return left
+        else:
+            left = current - a.removed(entry, current, torch.sym_min, torch.sym_max)
+        most: Size = torch.sym_max(left, least)  # type: ignore[no-untyped-call]
+        return most
 
     def removed_each(self, entry: Tensor, current: Tensor, room: Tensor) -> Tensor:
         """The same for every example: int64 [B] each."""
@@ -129,7 +138,8 @@ def wanted(name: str, entry: str, current: str) -> str:
     """`Amount.removed` as ONNX text: int64 lengths `entry` and `current` [k] -> `name` [k].
 
     The length of the whole sequence and the lengths of the examples go through it apart: TensorRT computes shapes
-    at build time and refuses one that was ever joined with data.
+    at build time and refuses one that was ever joined with data. It computes them as intervals, in which n - wanted(n)
+    can seem negative after a few steps: bodies say max(n - wanted, the least that can be left) and so stay positive.
     """
     return f"""
         {name}_twice = Mul ({entry}, two)

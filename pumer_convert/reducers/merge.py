@@ -49,10 +49,10 @@ class Reducer(BaseReducer):
         count_entry = ReduceSum <keepdims = 0> (present_entry, one)
         {AMOUNT}
         {wanted("wanted", "n_entry", "n")}
-        spare = Sub (n, one)
-        room = Div (spare, two)
-        removed = Min (wanted, room)
-        k = Sub (n, removed)
+        half = Div (n, two)
+        least = Add (half, one)
+        rest = Sub (n, wanted)
+        k = Max (rest, least)
         {wanted("wanted_each", "count_entry", "count")}
         spare_each = Sub (count, one)
         pairs_each = Div (spare_each, two)
@@ -142,12 +142,12 @@ class Reducer(BaseReducer):
             raise ValueError("merging needs the keys of the tokens")
         n = tokens.states.shape[1]
         n_entry = n if guide.entry is tokens.mask else guide.entry.shape[1]
-        removed = self.removed(n_entry, n, (n - 1) // 2)
-        if isinstance(removed, int) and removed == 0 and guide.decision is None:
+        k = self.left(n_entry, n, n // 2 + 1)
+        if isinstance(k, int) and k == n and guide.decision is None:
             target = torch.full_like(tokens.size[:, ::2], -1, dtype=torch.int64)
             return Reduction(Tokens(tokens.states, tokens.mask, tokens.size, tokens.source), target)
         if torch.onnx.is_in_onnx_export():
-            return self._symbol(tokens, guide, n - removed)
+            return self._symbol(tokens, guide, k)
         count = tokens.mask.sum(1)
         each = self.removed_each(guide.entry.sum(1), count, ((count - 1) // 2).clamp(min=0))
         allowed = similarity(tokens.keys, tokens.mask)
@@ -158,7 +158,7 @@ class Reducer(BaseReducer):
         else:
             target = guide.decision
             slack = merge_slack(allowed, tokens.mask, target)
-        return Reduction(_join(tokens, target, n - int(removed)), target, slack)
+        return Reduction(_join(tokens, target, int(k)), target, slack)
 
     def _symbol(self, tokens: Tokens, guide: Guide, k: Size) -> Reduction:
         assert tokens.keys is not None

@@ -35,9 +35,8 @@ class Reducer(BaseReducer):
         count = ReduceSum <keepdims = 0> (present, one)
         {AMOUNT}
         {wanted("wanted", "n", "n")}
-        spare = Sub (n, one)
-        removed = Min (wanted, spare)
-        k = Sub (n, removed)
+        rest = Sub (n, wanted)
+        k = Max (rest, one)
         {wanted("wanted_each", "count", "count")}
         spare_each = Sub (count, one)
         room_each = Max (spare_each, zero)
@@ -78,7 +77,7 @@ class Reducer(BaseReducer):
         n = tokens.states.shape[1]
         count = tokens.mask.sum(1)
         kept = count - self.removed_each(count, count, (count - 1).clamp(min=0))
-        k = n - int(self.removed(n, n, max(n - 1, 0)))
+        k = int(self.left(n, n, 1))
         scores = torch.where(tokens.mask, guide.relevance.float(), ABSENT)
         scores = torch.where(torch.arange(n, device=scores.device) == 0, PROTECTED, scores)
         if guide.decision is None:
@@ -96,7 +95,7 @@ class Reducer(BaseReducer):
         assert tokens.keys is not None
         states, keys = tokens.states, tokens.keys
         b, n = states.shape[:2]
-        k = n - self.removed(n, n, n - 1)
+        k = self.left(n, n, 1)
         out = torch.onnx.ops.symbolic_multi_out(
             f"pumer::{self.function}",
             (states, keys, tokens.size, tokens.mask, relevance),

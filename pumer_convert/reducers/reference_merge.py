@@ -35,9 +35,11 @@ class Reducer(BaseReducer):
         n_entry = Shape <start = 1, end = 2> (entry)
         {AMOUNT}
         {wanted("wanted", "n_entry", "n")}
-        spare = Sub (n, one)
-        room = Div (spare, two)
-        removed = Min (wanted, room)
+        half = Div (n, two)
+        least = Add (half, one)
+        rest = Sub (n, wanted)
+        k = Max (rest, least)
+        removed = Sub (n, k)
 
         keys32 = Cast <to = 1> (keys)
         norm = ReduceL2 <keepdims = 1> (keys32, minus_one)
@@ -91,7 +93,8 @@ class Reducer(BaseReducer):
 
         behind = Add (evens, n)
         sortable = Where (goes, behind, evens)
-        k_a = Sub (n_a, removed)
+        unmerged_a = Sub (n_a, removed)
+        k_a = Max (unmerged_a, one)
         ascending, position = TopK <axis = 1, largest = 0, sorted = 1> (sortable, k_a)
         rows = Unsqueeze (position, minus_one)
         unmerged = GatherND <batch_dims = 1> (states_a, rows)
@@ -108,13 +111,12 @@ class Reducer(BaseReducer):
             raise ValueError("merging needs the keys of the tokens")
         n = tokens.states.shape[1]
         n_entry = n if guide.entry is tokens.mask else guide.entry.shape[1]
-        removed = self.removed(n_entry, n, (n - 1) // 2)
-        if isinstance(removed, int) and removed == 0 and guide.decision is None:
+        k = self.left(n_entry, n, n // 2 + 1)
+        if isinstance(k, int) and k == n and guide.decision is None:
             target = torch.full_like(tokens.size[:, ::2], -1, dtype=torch.int64)
             return Reduction(Tokens(tokens.states, tokens.mask, tokens.size, tokens.source), target)
         if torch.onnx.is_in_onnx_export():
             states, (b, _, c) = tokens.states, tokens.states.shape
-            k = n - removed
             out = torch.onnx.ops.symbolic_multi_out(
                 f"pumer::{self.function}",
                 (states, tokens.keys, tokens.mask, guide.entry),
@@ -128,11 +130,11 @@ class Reducer(BaseReducer):
         slack = None
         if guide.decision is None:
             rank = ranks(in_order(allowed.amax(2)))
-            target = torch.where(rank < int(removed), allowed.argmax(2), -1)
+            target = torch.where(rank < n - int(k), allowed.argmax(2), -1)
         else:
             target = guide.decision
             slack = merge_slack(allowed, torch.ones_like(tokens.mask), target)
-        return Reduction(_join(tokens, target, int(removed)), target, slack)
+        return Reduction(_join(tokens, target, n - int(k)), target, slack)
 
 
 def _join(tokens: Tokens, target: Tensor, removed: int) -> Tokens:

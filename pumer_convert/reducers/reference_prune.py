@@ -25,9 +25,8 @@ class Reducer(BaseReducer):
         n = Shape <start = 1, end = 2> (states)
         {AMOUNT}
         {wanted("wanted", "n", "n")}
-        spare = Sub (n, one)
-        removed = Min (wanted, spare)
-        k = Sub (n, removed)
+        rest = Sub (n, wanted)
+        k = Max (rest, one)
         scores, index = TopK <axis = 1, largest = 1, sorted = 1> (relevance, k)
         rows = Unsqueeze (index, minus_one)
         kept_states = GatherND <batch_dims = 1> (states, rows)
@@ -41,7 +40,7 @@ class Reducer(BaseReducer):
         if guide.relevance is None or tokens.keys is None:
             raise ValueError("pruning needs the relevance of the tokens and their keys")
         n = tokens.states.shape[1]
-        k = n - self.removed(n, n, n - 1)
+        k = self.left(n, n, 1)
         if torch.onnx.is_in_onnx_export():
             states, keys, b = tokens.states, tokens.keys, tokens.states.shape[0]
             out = torch.onnx.ops.symbolic_multi_out(

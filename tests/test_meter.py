@@ -1,10 +1,9 @@
 """METER: both fusion orders, its formats, and the ladder down to ONNX Runtime and an engine."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+import random_checkpoint
 import torch
 
 from pumer_convert.checkpoint.read import open_checkpoint
@@ -16,79 +15,11 @@ from pumer_convert.plan import edits_of, make_plan
 from pumer_convert.recipe import load_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("meter*.yaml"))
-ARCHITECTURES = {
-    "vqa": "MeterForQuestionAnswering",
-    "nlvr2": "MeterForVisualReasoning",
-    "ve": "MeterForVisualEntailment",
-}
-
-
-def config(task: str = "vqa", *, base: bool = False, side: int = 0) -> dict[str, Any]:
-    """A METER config: tiny, or of the published size."""
-    c, blocks, layers, vocabulary = (768, 11, 12, 50265) if base else (64, 2, 2, 99)
-    tower = {
-        "hidden_size": c,
-        "intermediate_size": 4 * c,
-        "num_attention_heads": max(c // 64, 1),
-        "layer_norm_eps": 1e-5,
-    }
-    text = {
-        "vocab_size": vocabulary,
-        "max_position_embeddings": 514 if base else 44,
-        "type_vocab_size": 1,
-        "pad_token_id": 1,
-    }
-    return {
-        "model_type": "meter",
-        "architectures": [ARCHITECTURES[task]],
-        "hidden_size": c,
-        "num_attention_heads": max(c // 64, 1),
-        "intermediate_size": 4 * c,
-        "num_fusion_layers": 6 if base else 4,
-        "layer_norm_eps": 1e-12,
-        "fusion_order": "parallel",
-        "modality_type_vocab_size": 3 if task == "nlvr2" else 2,
-        "image_size": side or (384 if base else 48),
-        "patch_size": 16 if base else 8,
-        "vision": {**tower, "num_hidden_layers": blocks},
-        "text": {**tower, **text, "num_hidden_layers": layers},
-        "id2label": {str(i): f"LABEL_{i}" for i in range(3129 if base else 5)},
-    }
+TASKS = ("vqa", "nlvr2", "ve")
 
 
 def original(file: Path, task: str = "vqa") -> Path:
-    """An original METER .ckpt with random weights and keys that are to be ignored."""
-    torch.manual_seed(0)
-    network = Meter(config(task))
-    state = {n: torch.randn(p.shape) * (0.4 if p.dim() > 1 else 0.1) for n, p in network.named_parameters()}
-    for name in state:
-        if name.endswith(("LayerNorm.weight", "ln_1.weight", "ln_2.weight", "ln_pre.weight", "ln_post.weight")):
-            state[name] += 1
-    state["vit_model.positional_embedding"] = torch.zeros(77, 512)
-    state["text_transformer.pooler.dense.weight"] = torch.zeros(64, 64)
-    state["text_transformer.embeddings.position_ids"] = torch.arange(44)[None]
-    torch.save({"state_dict": state, "hyper_parameters": {"config": {"num_heads": 1}}}, file)
-    return file
-
-
-def published(folder: Path, source: Path) -> Path:
-    """The same weights as a published PuMer folder."""
-    folder.mkdir()
-    state = {}
-    for name, value in torch.load(source)["state_dict"].items():
-        head = name.startswith("vqa_classifier")
-        if name != "vit_model.positional_embedding":
-            state[name if head else "meter." + name.replace("vit_model.visual.", "vit_model.")] = value
-    torch.save(state, folder / "pytorch_model.bin")
-    settings = {
-        "reduce_layers": [0, 2, 4],
-        "prune_r": 0.2,
-        "merge_r": 0.2,
-        "merge_text": 0.2,
-        "merge_style": "tip",
-    }
-    (folder / "config.json").write_text(json.dumps({"model_type": "meter", "num_heads": 1, **settings}))
-    return folder
+    return random_checkpoint.write(file, "meter", "original", task)
 
 
 def recipe(file: Path, ratio: float) -> Path:
@@ -115,7 +46,7 @@ def no_gradients():
         yield
 
 
-@pytest.mark.parametrize("task", ARCHITECTURES)
+@pytest.mark.parametrize("task", TASKS)
 def test_ratio_zero_changes_no_bit(tmp_path: Path, task: str) -> None:
     source = original(tmp_path / "meter.ckpt", task)
     report = apply(source, recipe(tmp_path / "r.yaml", 0), tmp_path / "out")
@@ -126,14 +57,14 @@ def test_ratio_zero_changes_no_bit(tmp_path: Path, task: str) -> None:
 
 def test_the_fusion_order_belongs_to_the_checkpoint(tmp_path: Path) -> None:
     source = original(tmp_path / "meter.ckpt")
-    folder = published(tmp_path / "pumer", source)
+    folder = random_checkpoint.write(tmp_path / "pumer", "meter", "published")
     assert open_checkpoint(source).config["fusion_order"] == "parallel"
     found = open_checkpoint(folder).config
     assert found["fusion_order"] == "sequential"
-    assert [edit["at"] for edit in found["pumer"]["edits"]] == ["fusion.0", "fusion.1", "fusion.2"]
+    assert [edit["at"] for edit in found["pumer"]["edits"]] == ["fusion.0", "fusion.1", "fusion.2", "fusion.3"]
     inputs = batch(text=32)
     output = load(folder)(**inputs)
-    assert (output.image.states.shape[1], output.text.states.shape[1]) == (7, 17)
+    assert (output.image.states.shape[1], output.text.states.shape[1]) == (5, 14)
     assert not torch.allclose(output.logits, load(source)(**inputs).logits, atol=1e-3)
 
 
@@ -161,7 +92,7 @@ def test_a_reduced_meter_exports_and_builds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_is_planned_within_one_percent_of_the_published_macs(path: Path) -> None:
     task = {"meter-ve": "ve", "meter-nlvr2": "nlvr2"}.get(path.stem, "vqa")
-    shape = outline(config(task, base=True, side=288 if task == "nlvr2" else 384))
+    shape = outline(random_checkpoint.config("meter", task, base=True))
     plan = make_plan(shape, edits_of(load_recipe(path), shape), 32)
     dense, reduced = {"ve": (91.9, 59.0), "nlvr2": (103.2, 74.2)}.get(task, (91.9, 64.6))
     assert plan.dense_macs / 1e9 == pytest.approx(dense, rel=0.01)
@@ -170,6 +101,6 @@ def test_every_recipe_is_planned_within_one_percent_of_the_published_macs(path: 
 
 def test_the_text_tower_has_its_buffers() -> None:
     with torch.device("meta"):
-        network = Meter(config())
+        network = Meter(random_checkpoint.config("meter", "vqa", base=False))
     fill_buffers(network)
     assert all(not b.is_meta for b in network.buffers())

@@ -64,8 +64,8 @@ def test_the_original_format_and_the_published_one_hold_the_same_model(tmp_path:
 def test_published_reductions_are_read_with_their_layers(tmp_path: Path) -> None:
     model = load(tiny.published_vilt(tmp_path / "pumer"))
     output = model(**tiny.batch(text=32))
-    assert output.image.states.shape[1] == 31
-    assert output.text.states.shape[1] == 17
+    assert output.image.states.shape[1] == 52
+    assert output.text.states.shape[1] == 21
 
 
 def test_ratio_zero_changes_no_bit(tmp_path: Path) -> None:

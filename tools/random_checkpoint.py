@@ -63,8 +63,8 @@ VILT_HEADS = {"vqa": "vqa_classifier.", "ve": "ve_classifier.", "nlvr2": "nlvr2_
 
 
 def config(model: str, task: str, *, base: bool) -> dict[str, Any]:
-    """The config of a model of the published size, or of a tiny one (32 wide, enough tokens to reduce)."""
-    c, layers, vocabulary = (768, 12, 30522) if base else (64, 6, 99)
+    """The config of a model of the published size, or of a tiny one with enough layers and tokens for every recipe."""
+    c, layers, vocabulary = (768, 12, 30522) if base else (64, 9, 99)
     heads = c // 64 if base else 2
     common = {
         "model_type": model,

@@ -1,6 +1,9 @@
 """Exporting a checkpoint folder: ONNX, then an engine, by the settings of its recipe."""
 
+import ctypes
+import gc
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +78,7 @@ def export_folder(
     longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
     profiles = tuple(_fit(profile, longest) for profile in settings.profiles)
     progress("building the engine")
+    _give_back_memory()
     sidecar = build_engine(
         onnx_file,
         engine_file,
@@ -111,6 +115,14 @@ def verify_export(path: Path, onnx_file: Path | None = None, cases: tuple[Case, 
     if not onnx_file.exists():
         raise InputError(f"{onnx_file}: there is no such file; run `pumer-convert export` first.")
     return {"onnx": str(onnx_file), **verify_onnx(onnx_file, open_checkpoint(path), cases)}
+
+
+def _give_back_memory() -> None:
+    """What export has freed, to the system: glibc keeps it, and a builder needs over twice the weights."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _fit(profile: Profile, longest: int) -> Profile:

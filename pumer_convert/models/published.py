@@ -24,6 +24,8 @@ def reference_section(config: Mapping[str, Any], site: str, per_site: int, layer
         raise InputError(f"a PuMer folder with merge_style '{config['merge_style']}' is not supported; only tome is.")
     prune, merge, text = (_share(config.get(k) or 0) for k in ("prune_r", "merge_r", "merge_text"))
     acts = not prune.is_nothing
+    if site == "encoder" and not acts and float(config.get("merge_r") or 0) >= 1:
+        raise InputError("a PuMer folder with merge_r of 1 or more is plain ToMe over both modalities: not supported.")
     if site == "fusion" and merge.is_nothing:
         prune = merge  # METER's code merges the text, but takes the image from before its pruning
     amounts = [("prune", "image", prune), ("merge", "image", merge), ("merge", "text", text)]

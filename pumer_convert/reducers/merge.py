@@ -177,7 +177,8 @@ class Reducer(BaseReducer):
 
 def similarity(keys: Tensor, mask: Tensor) -> Tensor:
     """Cosines of even (rows) and odd (columns) tokens, [B, A, B'] float32; NEVER where a pair may not merge."""
-    unit = F.normalize(keys.detach().float(), dim=-1, eps=EPSILON)
+    precise = torch.promote_types(keys.dtype, torch.float32)
+    unit = F.normalize(keys.detach().to(precise), dim=-1, eps=EPSILON)
     cosines = unit[:, ::2] @ unit[:, 1::2].transpose(1, 2)
     free = mask[:, ::2] & (torch.arange(cosines.shape[1], device=mask.device) > 0)
     return torch.where(free[:, :, None] & mask[:, None, 1::2], cosines, NEVER)

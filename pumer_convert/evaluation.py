@@ -244,7 +244,7 @@ def check_comparable(one: Checkpoint, other: Checkpoint) -> None:
     for what, a, b in (
         ("model", one.family, other.family),
         ("task", one.task, other.task),
-        ("image size", one.config["image_size"], other.config["image_size"]),
+        ("image size", *(_sides(c.config["image_size"]) for c in (one, other))),
         ("vocabulary size", texts[0].get("vocab_size"), texts[1].get("vocab_size")),
     ):
         if a != b:
@@ -259,6 +259,11 @@ def check_comparable(one: Checkpoint, other: Checkpoint) -> None:
     for i, (a_label, b_label) in enumerate(zip(a_labels, b_labels, strict=True)):
         if a_label != b_label:
             raise differ(f"label {i}", f"'{a_label}'", f"'{b_label}'")
+
+
+def _sides(size: Any) -> str:
+    height, width = (size, size) if isinstance(size, int) else size
+    return f"{height}x{width}"
 
 
 def _lines(progress: Callable[[str], None]) -> Progress:

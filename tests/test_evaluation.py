@@ -236,7 +236,7 @@ def test_wrong_input_is_one_sentence(monkeypatch, capsys, reduced: Path, dense: 
     [
         ({"id2label": {"0": "yes", "1": "perhaps"}}, "its label 1 is 'perhaps', not 'no'"),
         ({"id2label": {"0": "yes"}}, "number of labels is 1, not 2"),
-        ({"image_size": 64}, "image size is 64, not 96"),
+        ({"image_size": 64}, "image size is 64x64, not 96x96"),
         ({"vocab_size": 7}, "vocabulary size is 7, not"),
     ],
 )
@@ -245,6 +245,7 @@ def test_two_that_cannot_be_compared(change: dict[str, Any], says: str) -> None:
     one = replace(one, config={**one.config, "id2label": {"0": "yes", "1": "no"}})
     with pytest.raises(InputError, match=says):
         check_comparable(one, replace(one, config={**one.config, **change}))
+    check_comparable(one, replace(one, config={**one.config, "image_size": [96, 96]}))
     with pytest.raises(InputError, match="task is retrieval, not vqa"):
         check_comparable(one, replace(one, task="retrieval"))
     with pytest.raises(InputError, match="model is meter, not vilt"):

@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "apply": "pumer_convert.convert",
     "build_engine": "pumer_convert.export.tensorrt",
+    "distill": "pumer_convert.training.distill",
     "evaluate": "pumer_convert.evaluation",
     "export_onnx": "pumer_convert.export.onnx",
     "load": "pumer_convert.convert",

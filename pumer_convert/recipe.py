@@ -14,8 +14,9 @@ from pumer_convert.amount import UNLIMITED, Amount
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.models import FAMILIES
 from pumer_convert.reducers import KINDS, REFERENCE_KINDS
+from pumer_convert.settings import AUGMENT_RULES, RULES, Augment, DistillSettings, Rule
 
-KEYS = ("recipe", "model", "task", "semantics", "proportional_attention", "reduce", "export")
+KEYS = ("recipe", "model", "task", "semantics", "proportional_attention", "reduce", "distill", "export")
 TASKS = ("vqa", "nlvr2", "ve", "retrieval")
 SEMANTICS = ("default", "reference")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -76,7 +77,8 @@ class Recipe:
 
     `semantics` "reference" is the published PuMer behaviour with its quirks, "default" the mended one.
     `proportional_attention` weighs a merged token by its size (ToMe, ICLR 2023, section 3): on unless the
-    recipe says otherwise, always off under the reference semantics, which never had it.
+    recipe says otherwise, always off under the reference semantics, which never had it. `distill` is None when the
+    recipe has no such section.
     """
 
     model: str
@@ -87,6 +89,7 @@ class Recipe:
     export: ExportSettings
     text: str
     path: str
+    distill: DistillSettings | None = None
 
     def error(self, line: int, message: str) -> InputError:
         """An error to raise about this recipe's `line`: "recipes/x.yaml:12: message"."""
@@ -102,6 +105,7 @@ class Recipe:
             "semantics": self.semantics,
             "proportional_attention": self.proportional_attention,
             "reduce": [_step_to_json(step) for step in self.steps],
+            "distill": None if self.distill is None else self.distill.to_json(),
             "export": {"dtype": self.export.dtype, "profiles": profiles},
         }
 
@@ -218,7 +222,8 @@ class _Parser:
         proportional = self.proportional(keys.get("proportional_attention"), mode)
         steps = self.steps(keys["reduce"], mode) if "reduce" in keys else ()
         export = self.export(keys["export"]) if "export" in keys else ExportSettings()
-        return Recipe(model, task, mode, proportional, steps, export, text, self.path)
+        distill = self.distill(keys["distill"]) if "distill" in keys else None
+        return Recipe(model, task, mode, proportional, steps, export, text, self.path, distill)
 
     def proportional(self, node: Node | None, semantics: str) -> bool:
         if node is None:
@@ -318,6 +323,29 @@ class _Parser:
         if step.actions != first.actions:
             needs = f"the same shares at every step, and this one differs from the step at line {first.line}"
             self.fail(step.line, f"semantics: reference needs {needs}.")
+
+    def distill(self, node: Node) -> DistillSettings:
+        keys = self.mapping(node, "distill", (*RULES, "augment"))
+        augment = keys.pop("augment", None)
+        values: dict[str, Any] = self.settings(keys, "distill", RULES)
+        if augment is not None and augment.tag != NULL:
+            inner = self.mapping(augment, "distill.augment", AUGMENT_RULES)
+            values["augment"] = Augment(**self.settings(inner, "distill.augment", AUGMENT_RULES))
+        return DistillSettings(**values)
+
+    def settings(self, keys: Mapping[str, Node], name: str, rules: Mapping[str, Rule]) -> dict[str, Any]:
+        """The values of those that are not left empty, each by its rule."""
+        values: dict[str, Any] = {}
+        for key, node in keys.items():
+            rule = rules[key]
+            if node.tag == NULL:
+                continue
+            text = self.word(node, f"{name}.{key}", rule.allowed)
+            values[key] = rule.read(text)
+            if not rule.holds(values[key]):
+                hint = nearest(text, rule.words)
+                self.fail(node, f"{name}.{key} cannot be {_quote(text)}; allowed: {rule.allowed}.{hint}")
+        return values
 
     def export(self, node: Node) -> ExportSettings:
         keys = self.mapping(node, "export", ("dtype", "profiles"))

@@ -18,6 +18,7 @@ from pumer_convert.errors import InputError
 from pumer_convert.models import FAMILIES
 from pumer_convert.recipe import Action, ExportSettings, Profile, Recipe, Step, load_recipe, parse_recipe
 from pumer_convert.reducers import KINDS
+from pumer_convert.settings import Augment, DistillSettings
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 PUBLISHED = {  # image and text tokens at the entry of every step and after the last (PuMer's configurations)
@@ -111,6 +112,26 @@ def test_every_family_can_be_named(family: str) -> None:
 @pytest.mark.parametrize("reduction", ["", "reduce:\n", "reduce: []\n", "task:\nexport:\n"])
 def test_empty_values_at_the_top_are_left_out(reduction: str) -> None:
     assert parse_recipe(HEAD + reduction).steps == ()
+
+
+def test_settings_of_a_distillation() -> None:
+    assert parse_recipe(HEAD).distill is None
+    assert parse_recipe(HEAD + "distill: {}\n").distill == DistillSettings()
+    text = "distill: {epochs: 5, learning_rate: 5.0e-6, kd: 2, clip:, amp: no, ema: .99, augment: {magnitude: 5}}\n"
+    recipe = parse_recipe(HEAD + text)
+    wanted = DistillSettings(epochs=5, learning_rate=5e-6, kd=2.0, ema=0.99, augment=Augment(2, 5))
+    assert recipe.distill == wanted
+    assert parse_recipe(yaml.safe_dump(recipe.to_json())).distill == wanted
+
+
+def test_programs_give_settings_under_the_same_rules() -> None:
+    with pytest.raises(InputError, match=r"^epochs cannot be 0; allowed: a whole number from 1\.$"):
+        DistillSettings(epochs=0)
+    with pytest.raises(InputError, match=r"augment\.magnitude cannot be 31"):
+        Augment(magnitude=31)
+    with pytest.raises(InputError, match="kd cannot be nan"):
+        DistillSettings().replaced({"kd": float("nan")})
+    assert DistillSettings(epochs=9).replaced({"epochs": None, "seed": 4}) == DistillSettings(epochs=9, seed=4)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +315,19 @@ def test_wrong_recipes(text: str, line: int, fragment: str) -> None:
         ),
         ("reduse: []", 3, "'reduse' is not a key of the recipe; allowed: recipe, model, task, semantics"),
         ("reduse: []", 3, "Did you mean 'reduce'?"),
-        ("distill: {epochs: 3}", 3, "'distill' is not a key of the recipe"),
+        ("distill: [1]", 3, "distill must be a mapping; its keys may be: epochs, batch_size"),
+        ("distill: {epoch: 3}", 3, "'epoch' is not a key of distill"),
+        ("distill: {epoch: 3}", 3, "Did you mean 'epochs'?"),
+        ("distill:\n  kd: 1\n  epochs: 0", 5, "distill.epochs cannot be '0'; allowed: a whole number from 1."),
+        ("distill: {epochs: 1.5}", 3, "distill.epochs cannot be '1.5'; allowed: a whole number from 1."),
+        ("distill: {epochs: [1]}", 3, "distill.epochs cannot be a list or mapping"),
+        ("distill: {learning_rate: 0}", 3, "distill.learning_rate cannot be '0'; allowed: a number above 0."),
+        ("distill: {kd: .nan}", 3, "distill.kd cannot be '.nan'; allowed: a number from 0."),
+        ("distill: {kd: -1}", 3, "distill.kd cannot be '-1'"),
+        ("distill: {warmup: 1}", 3, "distill.warmup cannot be '1'; allowed: a number from 0 to below 1."),
+        ("distill: {amp: fp61}", 3, "distill.amp cannot be 'fp61'; allowed: no, bf16, fp16. Did you mean 'fp16'?"),
+        ("distill: {augment: yes}", 3, "distill.augment must be a mapping; its keys may be: number, magnitude."),
+        ("distill:\n  augment:\n    magnitude: 31", 5, "allowed: a whole number from 0 to 30."),
         ("task: vqa\nmodel: vilt", 4, "the recipe says 'model' again after line 2"),
         ("[a, b]: 1", 3, "'[...]' is not a key of the recipe"),
         ("<<: {task: vqa}", 3, "'<<' is not a key of the recipe"),

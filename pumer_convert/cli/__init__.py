@@ -13,6 +13,7 @@ from pumer_convert.errors import PumerError
 VERBS = {
     "inspect": "Show what a checkpoint is, its sites, and tokens and MACs of every layer.",
     "apply": "Insert a recipe's reducers into a checkpoint and write the reduced folder.",
+    "distill": "Finetune a reduced checkpoint, taught by its dense original.",
     "evaluate": "Measure a checkpoint, and its dense original on the same examples.",
     "export": "Export a checkpoint to ONNX and to a TensorRT engine.",
     "verify": "Compare an exported ONNX model with the checkpoint once more.",

@@ -1,0 +1,77 @@
+"""pumer-convert distill."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pumer_convert.cli.bar import Bar
+from pumer_convert.cli.learning import data_options, first_process, read_both, run_options, settings_in, told
+from pumer_convert.cli.output import emit
+
+
+@click.command("distill")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--teacher", type=click.Path(path_type=Path), help="Default: what CHECKPOINT was reduced from.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set, in any readable format.")
+@data_options
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Output folder (default: CHECKPOINT-distilled).")
+@click.option("--epochs", type=int, help="Passes over the data. All of these: default the recipe's, else see README.")
+@click.option("--batch-size", type=int, help="Rows of one step, over all processes.")
+@click.option("--accumulation", type=int, help="Parts of a batch that are computed one after the other.")
+@click.option("--learning-rate", type=float, help="Of the body; the head and cross-modal layers learn faster.")
+@click.option("--kd", type=float, help="Weight of the teacher's answers; 0 trains without a teacher.")
+@click.option("--temperature", type=float, help="Of the teacher's answers.")
+@click.option("--hidden", type=float, help="Weight of the teacher's hidden states.")
+@click.option("--amp", type=click.Choice(["no", "bf16", "fp16"]), help="Arithmetic of the forward pass.")
+@click.option("--seed", type=int)
+@click.option("--save-every", type=int, help="Steps between states to resume from.")
+@run_options
+@click.option("--overwrite", is_flag=True, help="Replace an output folder of pumer-convert, or a stopped training.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(
+    checkpoint: Path,
+    teacher: Path | None,
+    data: Path,
+    images: Path | None,
+    split: str | None,
+    validation: Path | None,
+    validation_split: str | None,
+    on_error: str,
+    out: Path | None,
+    device: str,
+    workers: int,
+    cache: Path | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Finetune the reduced CHECKPOINT, taught by its dense original.
+
+    Runs under `accelerate launch -m pumer_convert distill ...` on several GPUs as well.
+    """
+    settings = settings_in(checkpoint).replaced(options)
+    from pumer_convert.checkpoint.read import open_checkpoint
+    from pumer_convert.training.distill import distill
+
+    bar = Bar()
+    task = open_checkpoint(checkpoint).task
+    train, chosen_by = read_both(task, data, images, split, validation, validation_split, on_error, bar.line)
+    report = distill(
+        checkpoint,
+        teacher,
+        train,
+        chosen_by,
+        out if out is not None else checkpoint.absolute().with_name(f"{checkpoint.name}-distilled"),
+        settings,
+        device=device,
+        workers=workers,
+        cache=cache,
+        resume=resume,
+        overwrite=overwrite,
+        progress=bar.line,
+        watch=bar,
+    )
+    if first_process():
+        emit(report, as_json, lambda: told(report))

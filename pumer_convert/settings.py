@@ -1,0 +1,152 @@
+"""What a distillation may be told: every setting, its default and what it may be, for recipes and programs alike."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pumer_convert.errors import InputError
+
+_NUMBER = re.compile(r"\d{1,12}(\.\d{0,20})?(e[+-]?\d{1,2})?|\.\d{1,20}(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
+_COUNT = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one setting may be: one of `words`, or a number of `kind` from `least` to `most`.
+
+    `above` leaves `least` itself out, `below` leaves `most` out; `optional`: it may be None, which is off or the
+    family's default.
+    """
+
+    kind: type = str
+    least: float = 0
+    most: float = math.inf
+    above: bool = False
+    below: bool = False
+    words: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The rule in words, for messages."""
+        if self.words:
+            return ", ".join(self.words)
+        start = "above" if self.above else "from"
+        end = "" if self.most == math.inf else f" to {'below ' if self.below else ''}{self.most:g}"
+        return f"a{' whole' if self.kind is int else ''} number {start} {self.least:g}{end}"
+
+    def holds(self, value: Any) -> bool:
+        """Is this an allowed value?"""
+        if value is None:
+            return self.optional
+        if self.words:
+            return value in self.words
+        if isinstance(value, bool) or not isinstance(value, int if self.kind is int else int | float):
+            return False
+        low = value > self.least if self.above else value >= self.least
+        high = value < self.most if self.below else value <= self.most
+        return low and high and math.isfinite(value)
+
+    def read(self, text: str) -> Any:
+        """The value that a text stands for; the text itself when it is no number, which then does not hold."""
+        if self.words:
+            return text
+        pattern = _COUNT if self.kind is int else _NUMBER
+        return self.kind(text) if pattern.fullmatch(text) else text
+
+
+def _setting(default: Any, kind: type = str, **bounds: Any) -> Any:
+    return field(default=default, metadata={"rule": Rule(kind, optional=default is None, **bounds)})
+
+
+@dataclass(frozen=True)
+class Augment:
+    """RandAugment: `number` changes of a training picture, each at `magnitude` of 30 (data/augment.py)."""
+
+    number: int = _setting(2, int, least=1)
+    magnitude: int = _setting(9, int, most=30)
+
+    def __post_init__(self) -> None:
+        _check(self, "augment.")
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """The settings of a distillation; the defaults are those of PuMer's training (ACL 2023), shortened.
+
+    epochs                  passes over the training samples.
+    batch_size              rows of one optimiser step, over all processes and accumulation steps: the result does
+                            not depend on how many machines share them.
+    accumulation            parts of a batch that go through the model one after the other, to save memory.
+    learning_rate           of the body; None: the published one of the family and task (training/rates.py).
+    head_multiplier         the head's rate is this times as high; None as above.
+    cross_modal_multiplier  the same of METER's fusion layers.
+    weight_decay            of matrices and tables; biases and norms have none.
+    warmup                  the share of the steps in which the rate rises; behind it it falls linearly to 0.
+    clip                    the largest norm of a gradient; None: any.
+    kd                      the weight of KL(teacher || student) beside the task's loss; 0: no teacher is needed.
+    temperature             of both softmaxes in that term.
+    hidden                  the weight of the hidden-state term (training/loss.py); 0: off.
+    ema                     decay of an average of the weights that is validated and kept instead; None: off.
+    ramp                    the share of the steps over which the reducers' amounts grow to their full size; 0: off.
+    amp                     arithmetic of the forward pass: no (float32), bf16 or fp16.
+    augment                 RandAugment of the training pictures; None: off.
+    candidates              lines of a query, in retrieval.
+    keep                    which weights are written: the best of the validations (the last without one), or last.
+    validate_every          steps between validations; None: after each epoch.
+    save_every              steps between states that training can be resumed from.
+    seed                    of order, augmentation and dropout.
+    """
+
+    epochs: int = _setting(3, int, least=1)
+    batch_size: int = _setting(32, int, least=1)
+    accumulation: int = _setting(1, int, least=1)
+    learning_rate: float | None = _setting(None, float, above=True)
+    head_multiplier: float | None = _setting(None, float, above=True)
+    cross_modal_multiplier: float | None = _setting(None, float, above=True)
+    weight_decay: float = _setting(0.01, float)
+    warmup: float = _setting(0.1, float, most=1, below=True)
+    clip: float | None = _setting(None, float, above=True)
+    kd: float = _setting(1.0, float)
+    temperature: float = _setting(1.0, float, above=True)
+    hidden: float = _setting(0.0, float)
+    ema: float | None = _setting(None, float, above=True, most=1, below=True)
+    ramp: float = _setting(0.0, float, most=1)
+    amp: str = _setting("no", words=("no", "bf16", "fp16"))
+    augment: Augment | None = None
+    candidates: int = _setting(16, int, least=2)
+    keep: str = _setting("best", words=("best", "last"))
+    validate_every: int | None = _setting(None, int, least=1)
+    save_every: int = _setting(500, int, least=1)
+    seed: int = _setting(0, int)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether there is a term that needs the teacher."""
+        return self.kd > 0 or self.hidden > 0
+
+    def replaced(self, values: Mapping[str, Any]) -> "DistillSettings":
+        """With these values instead; None leaves one as it is. Raises InputError for a value that is not allowed."""
+        return dataclasses.replace(self, **{name: value for name, value in values.items() if value is not None})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, in the order above."""
+        return dataclasses.asdict(self)
+
+
+RULES: dict[str, Rule] = {f.name: f.metadata["rule"] for f in dataclasses.fields(DistillSettings) if f.metadata}
+"""What every setting but `augment` may be."""
+AUGMENT_RULES: dict[str, Rule] = {f.name: f.metadata["rule"] for f in dataclasses.fields(Augment)}
+
+
+def _check(settings: Any, prefix: str = "") -> None:
+    for part in dataclasses.fields(settings):
+        value, rule = getattr(settings, part.name), part.metadata.get("rule")
+        if rule is not None and not rule.holds(value):
+            raise InputError(f"{prefix}{part.name} cannot be {value!r}; allowed: {rule.allowed}.")

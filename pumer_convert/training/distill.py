@@ -1,0 +1,163 @@
+"""Distillation: the reduced student learns from the task and from its dense teacher; written as a checkpoint folder."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, set_seed
+
+from pumer_convert.data.sample import Sample
+from pumer_convert.errors import InputError
+from pumer_convert.settings import DistillSettings
+from pumer_convert.surgery import build
+from pumer_convert.training.cache import LogitCache
+from pumer_convert.training.device import accelerated
+from pumer_convert.training.job import Job, hash_inputs, hash_samples, hash_weights, make_job
+from pumer_convert.training.learner import Learner
+from pumer_convert.training.loop import Loop
+from pumer_convert.training.metrics import Status
+from pumer_convert.training.output import check_out, earlier_report, write_output
+from pumer_convert.training.teacher import Teacher
+from pumer_convert.training.work import WorkFolder
+
+PLAIN = "The student has no reducers: this was a plain finetune."
+
+
+def distill(
+    student: Path | str,
+    teacher: Path | str | None,
+    train: Sequence[Sample],
+    validation: Sequence[Sample] | None,
+    out: Path | str,
+    settings: DistillSettings | None = None,
+    *,
+    device: str = "auto",
+    workers: int = 0,
+    cache: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+    watch: Callable[[Status], None] = lambda status: None,
+) -> dict[str, Any]:
+    """Finetune the checkpoint `student` on `train` and write the folder `out`; gives its report.
+
+    `teacher` is the dense checkpoint; None: the one that the student's report.json says it was made from, or nobody
+    when the settings give it no weight. `validation` samples choose the best weights. `cache` is a folder for the
+    teacher's logits, which several trainings may share (default: with the state, gone after the training). `workers`
+    processes decode pictures. State is kept in `.OUT.training` beside `out`: `resume` goes on from there, and ends
+    with the weights that an uninterrupted run would have.
+
+    Runs in one process, or in all that a launcher such as `accelerate launch` or `torchrun` has started. `progress`
+    hears sentences, `watch` every step, both in the first process alone. Raises InputError for what does not fit,
+    VerificationError when the loss is no number any more; the last good state stays then.
+    """
+    chosen = settings if settings is not None else DistillSettings()
+    out, dense = Path(out), None if teacher is None else Path(teacher)
+    job = make_job(Path(student), dense, train, validation or (), out, chosen)
+    work = WorkFolder(out)
+    with accelerated(device, chosen.amp) as accelerator:
+        if chosen.batch_size % (accelerator.num_processes * chosen.accumulation):
+            raise InputError(
+                f"a batch of {chosen.batch_size} does not divide into {accelerator.num_processes} process(es) x "
+                f"{chosen.accumulation} part(s)."
+            )
+        run = _on_first(accelerator, lambda: _run(job, accelerator))
+        done = _on_first(accelerator, lambda: _prepare(job, work, run, resume, overwrite))
+        if done:
+            return dict(done)
+        folder = Path(cache) if cache is not None else work.path
+        try:
+            set_seed(chosen.seed, device_specific=True)
+            teaching = _teacher(job, run, accelerator, folder)
+            learner = Learner(build(job.student), job.task, chosen, job.rates, job.steps, accelerator, teaching)
+            told = (progress, watch) if accelerator.is_main_process else ()
+            loop = Loop(job, learner, work, workers, *told)
+            loop.run()
+            return dict(_on_first(accelerator, lambda: _finish(job, loop, work, run, overwrite)))
+        finally:
+            if accelerator.is_main_process and work.state() is None:
+                work.remove()
+
+
+def _on_first(accelerator: Accelerator, do: Callable[[], Any]) -> Any:
+    """What `do` gives in the first process, in all of them; its error likewise, so that none waits for ever."""
+    box: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            box[0] = do()
+        except Exception as error:
+            box[1] = error
+    broadcast_object_list(box)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]
+
+
+def _prepare(job: Job, work: WorkFolder, run: dict[str, Any], resume: bool, overwrite: bool) -> dict[str, Any]:
+    """Make the work folder ready; or the report, when this very run is finished already and only did not say so."""
+    report = earlier_report(job.out)
+    if resume and report.get("distill", {}).get("run") == _hash(run):
+        work.remove()
+        return report
+    check_out(job.out, overwrite)
+    work.begin(run, resume, overwrite)
+    work.clean()
+    return {}
+
+
+def _finish(job: Job, loop: Loop, work: WorkFolder, run: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+    """Write the output folder and give its report."""
+    assert loop.metrics is not None
+    training = {
+        "run": _hash(run),
+        **loop.summary(),
+        "settings": job.settings.to_json(),
+        "rates": dataclasses.asdict(job.rates),
+        "student": {"path": str(job.student.path), "hash": run["the student"], "reduced": job.reduced},
+        "teacher": None if job.teacher is None else {"path": str(job.teacher.path), "hash": run["the teacher"]},
+        "samples": {"train": len(job.train), "validation": len(job.validation)},
+        "processes": loop.accelerator.num_processes,
+        "device": str(loop.accelerator.device),
+        "notes": [] if job.reduced else [PLAIN],
+    }
+    report = write_output(job, loop.weights(), training, loop.metrics, work, overwrite)
+    work.remove()
+    return report
+
+
+def _run(job: Job, accelerator: Accelerator) -> dict[str, Any]:
+    """All that the result follows from: to resume, it must be the same; and a finished run is known by it."""
+    teacher = job.teacher
+    return {
+        **job.settings.to_json(),
+        "the student": hash_weights(job.student),
+        "the teacher": None if teacher is None else hash_weights(teacher),
+        "the training data": hash_samples(job.train),
+        "the validation data": hash_samples(job.validation),
+        "the preprocessing": hash_inputs(job.preprocessor),
+        "the number of processes": accelerator.num_processes,
+        "the kind of device": accelerator.device.type,
+    }
+
+
+def _teacher(job: Job, run: dict[str, Any], accelerator: Accelerator, folder: Path) -> Teacher | None:
+    if job.teacher is None:
+        return None
+    cache = None
+    if job.repeats and not job.settings.hidden:
+        names = ("the teacher", "the training data", "the preprocessing", "amp")
+        what = {"task": job.student.task, **{name: run[name] for name in names}}
+        labels = len(job.student.config["id2label"])
+        where = (folder, _hash(what), len(job.train), labels)
+        _on_first(accelerator, lambda: LogitCache(*where).describe(what))
+        cache = LogitCache(*where)
+    hidden = job.settings.hidden > 0
+    return Teacher(job.teacher, accelerator.device, accelerator.autocast, cache, hidden)
+
+
+def _hash(told: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

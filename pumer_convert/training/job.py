@@ -1,0 +1,188 @@
+"""Everything that a distillation will do, decided and checked before a weight is read."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.data.augment import RandAugment
+from pumer_convert.data.preprocess import TOKENIZERS, Preprocessor, load_tokenizer
+from pumer_convert.data.sample import Sample
+from pumer_convert.errors import InputError
+from pumer_convert.settings import DistillSettings
+from pumer_convert.tasks import open_task
+from pumer_convert.tasks.base import Task
+from pumer_convert.training.rates import Rates, rates_of
+from pumer_convert.weights import Checkpoint
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, by whom, on what and how. `teacher` None: the task's loss alone."""
+
+    student: Checkpoint
+    teacher: Checkpoint | None
+    train: Sequence[Sample]
+    validation: Sequence[Sample]
+    out: Path
+    settings: DistillSettings
+    rates: Rates
+    task: Task
+    preprocessor: Preprocessor
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch; an incomplete last batch is left out."""
+        return len(self.train) // self.settings.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in all."""
+        return self.steps_per_epoch * self.settings.epochs
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the student has reducers at all."""
+        return bool(self.student.config.get("pumer", {}).get("edits"))
+
+    @property
+    def repeats(self) -> bool:
+        """Whether an epoch has the same inputs as the one before: a query's candidates are drawn anew each time."""
+        return self.settings.augment is None and self.task.lines == 1
+
+
+def make_job(
+    student: Path,
+    teacher: Path | None,
+    train: Sequence[Sample],
+    validation: Sequence[Sample],
+    out: Path,
+    settings: DistillSettings,
+) -> Job:
+    """The job, with everything checked that can be. Raises InputError for what does not fit together."""
+    own = open_checkpoint(student)
+    options = {"candidates": settings.candidates} if own.task == "retrieval" else {}
+    task = open_task(own.task, own.config, **options)
+    augment = settings.augment
+    preprocessor = Preprocessor.of(
+        student, augment=None if augment is None else RandAugment(augment.number, augment.magnitude)
+    )
+    task.rows(train, train=True, seed=settings.seed)
+    if validation:
+        task.rows(validation)
+    if len(train) < settings.batch_size:
+        raise InputError(f"{len(train)} samples do not fill one batch of {settings.batch_size}; lower batch_size.")
+    if student.is_dir() and out.absolute().is_relative_to(student.absolute()):
+        raise InputError(f"{out}: lies inside the checkpoint itself; choose another place with -o.")
+    dense = None
+    if settings.teaches:
+        dense = open_checkpoint(teacher if teacher is not None else recorded_source(student))
+        check_teacher(dense, own, settings)
+    rates = rates_of(settings, own.family, own.task)
+    return Job(own, dense, train, validation, out, settings, rates, task, preprocessor)
+
+
+def recorded_source(student: Path) -> Path:
+    """The checkpoint that a reduced folder was made from. Raises InputError when it is not known or gone."""
+    try:
+        source = Path(json.loads((student / "report.json").read_text("utf-8"))["source"]["path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{student}: it has no report.json that says what it was made from; name the dense checkpoint with "
+            "--teacher, or train without one: --kd 0."
+        ) from None
+    if not source.exists():
+        raise InputError(
+            f"{source}, which {student} was made from, is not there any more; say where it is with --teacher."
+        )
+    return source
+
+
+def check_teacher(teacher: Checkpoint, student: Checkpoint, settings: DistillSettings) -> None:
+    """Raises InputError when the teacher's answers to the student's inputs would mean something else."""
+    here = f"{teacher.path}: cannot teach {student.path}"
+    theirs, ours = teacher.config, student.config
+    for name, a, b in (
+        ("model family", teacher.family, student.family),
+        ("task", teacher.task, student.task),
+        ("image size", _sides(theirs["image_size"]), _sides(ours["image_size"])),
+        ("vocabulary size", _text(theirs)["vocab_size"], _text(ours)["vocab_size"]),
+    ):
+        if a != b:
+            raise InputError(f"{here}; its {name} is {a}, not {b}.")
+    if theirs.get("id2label") != ours.get("id2label"):
+        raise InputError(f"{here}; its labels are others ({_differing(theirs, ours)}).")
+    if not _same_tokenizer(teacher, student):
+        raise InputError(f"{here}; its tokenizer has another vocabulary.")
+    if settings.hidden and teacher.config.get("pumer", {}).get("edits"):
+        raise InputError(f"{here} its hidden states; they are reduced themselves. Take a dense teacher, or hidden: 0.")
+    if settings.hidden and theirs["hidden_size"] != ours["hidden_size"]:
+        raise InputError(f"{here} its hidden states; they are {theirs['hidden_size']} wide, not {ours['hidden_size']}.")
+
+
+def _text(config: dict[str, Any]) -> dict[str, Any]:
+    return dict(config.get("text", config))
+
+
+def _sides(size: Any) -> list[int]:
+    return [size, size] if isinstance(size, int) else list(size)
+
+
+def _differing(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    a, b = theirs.get("id2label") or {}, ours.get("id2label") or {}
+    if len(a) != len(b):
+        return f"{len(a)}, not {len(b)}"
+    place = next(key for key in b if a.get(key) != b[key])
+    return f"number {place} is '{a.get(place)}', not '{b[place]}'"
+
+
+def _same_tokenizer(teacher: Checkpoint, student: Checkpoint) -> bool:
+    """Whether both give a word the same number; a teacher without a tokenizer takes the student's."""
+    files = [{f.name: f for f in c.companions if f.name in TOKENIZERS} for c in (teacher, student)]
+    if not files[0] or not files[1]:
+        return True
+    if files[0].keys() == files[1].keys() and all(
+        file.read_bytes() == files[1][name].read_bytes() for name, file in files[0].items()
+    ):
+        return True
+    words = [load_tokenizer(next(iter(f.values())).parent).get_vocab() for f in files]
+    return bool(words[0] == words[1])
+
+
+def hash_weights(checkpoint: Checkpoint) -> str:
+    """A hash of names, values and config: two checkpoints of the same hash give the same answers."""
+    digest = hashlib.sha256(json.dumps(checkpoint.config, sort_keys=True).encode())
+    for name, tensor in checkpoint.tensors():
+        digest.update(name.encode())
+        data: Any = tensor.contiguous().flatten().float().numpy()
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def hash_samples(samples: Sequence[Sample]) -> str:
+    """A hash of what the samples are; pictures count by their name, and files by their size too.
+
+    Raises InputError for a picture file that is not there.
+    """
+    digest = hashlib.sha256()
+    known: dict[str, str] = {}
+    for sample in samples:
+        for picture in sample.pictures:
+            if picture.name not in known:
+                path = getattr(picture, "path", None)
+                if isinstance(path, Path) and not path.is_file():
+                    raise InputError(f"{sample.where}: there is no picture {path}.")
+                known[picture.name] = str(path.stat().st_size) if isinstance(path, Path) else ""
+            digest.update(f"{picture.name}\n{known[picture.name]}\n".encode())
+        digest.update(f"{sample.id}\n{sample.text}\n{sample.target!r}\n".encode())
+    return digest.hexdigest()
+
+
+def hash_inputs(preprocessor: Preprocessor) -> str:
+    """A hash of how inputs are made: image settings, the tokenizer's words, the longest text."""
+    words = sorted(preprocessor.tokenizer.get_vocab().items())
+    told = f"{preprocessor.image}{preprocessor.longest}{preprocessor.pad_id}{words}"
+    return hashlib.sha256(told.encode()).hexdigest()

@@ -1,0 +1,112 @@
+"""The folder of a trained model: the student's, with new weights and the story of their training."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pumer_convert import __version__
+from pumer_convert.checkpoint.write import output_folder, write_safetensors
+from pumer_convert.errors import InputError
+from pumer_convert.training.job import Job
+from pumer_convert.training.metrics import Metrics, draw_curve, headline
+from pumer_convert.training.work import WorkFolder, writing
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Raises InputError now for what `output_folder` would refuse after the training."""
+    ours = out.is_dir() and ((out / "report.json").exists() or not any(out.iterdir()))
+    if out.exists() and not (overwrite and ours):
+        why = "it was not written by pumer-convert, so it is not overwritten" if overwrite else "use --overwrite"
+        raise InputError(f"{out}: exists already; {why}.")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out}: its parent folder does not exist.")
+
+
+def write_output(
+    job: Job,
+    weights: Mapping[str, Tensor],
+    training: Mapping[str, Any],
+    metrics: Metrics,
+    work: WorkFolder,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Write `job.out` with these weights and give its report, whose "distill" is `training`."""
+    student, source = job.student, job.student.path
+    layout = {name: ("float32", student.shape(name)) for name in student.pieces}
+    with writing(job.out), output_folder(job.out, overwrite) as folder:
+        hashes = write_safetensors(folder, ((name, weights[name].float().cpu()) for name in layout), layout)
+        for file in student.companions:
+            shutil.copyfile(file, folder / file.name)
+        for name, text in student.extra_files.items():
+            (folder / name).write_text(text)
+        (folder / "config.json").write_text(json.dumps(student.config, indent=2) + "\n")
+        if source.is_dir() and (source / "recipe.yaml").exists():
+            shutil.copyfile(source / "recipe.yaml", folder / "recipe.yaml")
+        shutil.copyfile(work.metrics, folder / "metrics.jsonl")
+        if (work.path / "tensorboard").is_dir():
+            shutil.copytree(work.path / "tensorboard", folder / "tensorboard")
+        draw_curve(metrics, folder / "curve.png")
+        report = _report(job, hashes, training)
+        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        (folder / "README.md").write_text(_card(job, training))
+    return report
+
+
+def earlier_report(folder: Path) -> dict[str, Any]:
+    """What report.json of a folder says, {} when there is none."""
+    try:
+        found = json.loads((folder / "report.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _report(job: Job, hashes: dict[str, str], training: Mapping[str, Any]) -> dict[str, Any]:
+    import accelerate
+    import safetensors
+    import torch
+    import transformers
+
+    student = job.student
+    packages = (torch, transformers, safetensors, accelerate)
+    first = {
+        "source": {"path": str(student.path), "origin": student.origin},
+        "parameters": student.parameters,
+        "notes": list(student.notes),
+    }
+    return {
+        **first,
+        **earlier_report(student.path),
+        "pumer_convert": __version__,
+        "versions": {package.__name__: package.__version__ for package in packages},
+        "out": str(job.out),
+        "model": student.family,
+        "task": student.task,
+        "sha256": hashes,
+        "distill": dict(training),
+    }
+
+
+def _card(job: Job, training: Mapping[str, Any]) -> str:
+    source = Path(earlier_report(job.student.path).get("source", {}).get("path", job.student.path))
+    reduced = "with PuMer token reducers" if job.reduced else "without token reducers"
+    taught = f", taught by `{job.teacher.path.name}`" if job.teacher is not None else ""
+    lines = [
+        f"# {job.out.name}\n",
+        f"A {job.student.family} checkpoint ({job.student.task}) {reduced}, made from `{source.name}` by "
+        f"pumer-convert {__version__}: {training['steps']} steps of {job.settings.batch_size} samples{taught}.\n",
+    ]
+    if training["validations"]:
+        metric = headline(training["validations"][0]["validation"])
+        lines += [f"| step | {metric} |", "|---|---|"]
+        lines += [f"| {r['step']} | {r['validation'][metric]:.2%} |" for r in training["validations"]]
+        lines.append(f"\nThe weights are those of step {training['weights_of_step']}.\n")
+    lines.append(
+        "`recipe.yaml` is the recipe word for word, `report.json` what was done, `metrics.jsonl` and `curve.png` how "
+        "the training went.\n"
+    )
+    return "\n".join(lines)

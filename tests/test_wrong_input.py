@@ -199,6 +199,19 @@ def test_export_of_nothing(refused, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     refused("no converted checkpoint here", "export")
 
 
+@pytest.mark.parametrize(
+    ("profile", "says"),
+    [
+        ("1:2,4", "no profile"),
+        ("8:1:1,4:8:9", "no profile"),
+        ("1:1:8,1:8:9", "rise from 2"),
+        ("1:1:8,4:32:41", "40 tokens"),
+    ],
+)
+def test_profiles_that_cannot_be(refused, ckpt: Path, profile: str, says: str) -> None:
+    refused(says, "export", "--trt", "--profile", profile, ckpt)
+
+
 def test_misspelt_verb_and_option(refused) -> None:
     refused("No such command", "aply")
     refused("--recip", "apply", "--recip")

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from pumer_convert.cli.output import emit, image_size, progress
+from pumer_convert.cli.output import EngineBar, emit, image_size, profiles, progress
 from pumer_convert.export.folder import converted_folder, export_folder
+from pumer_convert.recipe import Profile
 
 
 @click.command("export")
@@ -25,6 +26,14 @@ from pumer_convert.export.folder import converted_folder, export_folder
     help="auto: TensorRT where it and a GPU are there, TensorRT-RTX otherwise.",
 )
 @click.option("--compute-capability", "capabilities", multiple=True, metavar="8.9", help="RTX targets; repeatable.")
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    callback=profiles,
+    metavar="BATCH,TEXT",
+    help="Batch sizes and text lengths of the engine, smallest:fastest:largest, as in 1:1:8,4:32:40; repeatable.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files of an earlier export.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
@@ -37,6 +46,7 @@ def command(
     opset: int,
     flavour: str,
     capabilities: tuple[str, ...],
+    profiles: tuple[Profile, ...],
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -44,6 +54,7 @@ def command(
     if checkpoint is None:
         checkpoint = converted_folder(Path.cwd())
         progress(f"exporting {checkpoint}")
+    bar = EngineBar()
     report = export_folder(
         checkpoint,
         out,
@@ -53,9 +64,12 @@ def command(
         opset=opset,
         flavour=flavour,
         compute_capabilities=capabilities,
+        profiles=profiles,
         overwrite=overwrite,
         progress=progress,
+        engine_progress=bar,
     )
+    bar.close()
 
     def human() -> str:
         check = report["verification"]

@@ -1,12 +1,14 @@
 """What the verbs print: tables for people, one JSON object for programs."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from pumer_convert.plan import Plan
+from pumer_convert.recipe import Profile
 
 
 def progress(line: str) -> None:
@@ -53,3 +55,36 @@ def image_size(_: Any, __: Any, value: str | None) -> int | list[int] | None:
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise click.BadParameter(f"'{value}' is not an image size; write 384 or 384x640.")
     return sides[0] if len(sides) == 1 else sides
+
+
+def profiles(_: Any, __: Any, values: tuple[str, ...]) -> tuple[Profile, ...]:
+    """Option values such as 1:1:8,4:32:40."""
+    found = []
+    for value in values:
+        try:
+            batch, text = (tuple(int(n) for n in side.split(":")) for side in value.split(","))
+        except ValueError:
+            batch, text = (), ()
+        if len(batch) != 3 or len(text) != 3 or not (1 <= batch[0] <= batch[1] <= batch[2]):
+            raise click.BadParameter(f"'{value}' is no profile; write batch and text rising, as in 1:1:8,4:32:40.")
+        if not 2 <= text[0] <= text[1] <= text[2]:
+            raise click.BadParameter(f"'{value}' has text lengths {text}; they rise from 2, as in 1:1:8,4:32:40.")
+        found.append(Profile(batch, text))
+    return tuple(found)
+
+
+class EngineBar:
+    """How far an engine is, as one line that rewrites itself; nothing where standard error is no terminal."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stderr.isatty()
+
+    def __call__(self, phase: str, step: int, total: int) -> None:
+        """`step` of `total` steps of a phase are done."""
+        if self.shown:
+            click.echo(f"\r\033[K{phase[:60]}: {(step + 1) * 100 // max(total, 1)}%", err=True, nl=False)
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self.shown:
+            click.echo("\r\033[K", err=True, nl=False)

@@ -44,12 +44,16 @@ def export_folder(
     opset: int = 20,
     flavour: str = "auto",
     compute_capabilities: tuple[str, ...] = (),
+    profiles: tuple[Profile, ...] = (),
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda line: None,
+    engine_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write model.onnx, and with `trt` model.engine and its sidecar, to `out` (default: the checkpoint's folder).
 
-    Raises InputError, VerificationError or MissingDependencyError; no file is left by the step that failed.
+    `profiles` are the engine's, those of the recipe by default. `engine_progress` is called as the engine is built
+    (see `build_engine`). Raises InputError, VerificationError or MissingDependencyError; no file is left by the step
+    that failed.
     """
     from pumer_convert.export.onnx import export_onnx
 
@@ -62,6 +66,10 @@ def export_folder(
     engine_file = folder / "model.engine"
     if trt and engine_file.exists() and not overwrite:
         raise InputError(f"{engine_file}: exists already; use --overwrite.")
+    longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
+    if profiles and max(profile.text[2] for profile in profiles) > longest:
+        raise InputError(f"a profile's text is longer than the {longest} tokens that the model takes.")
+    profiles = profiles or tuple(_fit(profile, longest) for profile in settings.profiles)
     report = export_onnx(
         path,
         onnx_file,
@@ -75,8 +83,6 @@ def export_folder(
         return report
     from pumer_convert.export.tensorrt import EngineSettings, build_engine
 
-    longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
-    profiles = tuple(_fit(profile, longest) for profile in settings.profiles)
     progress("building the engine")
     _give_back_memory()
     sidecar = build_engine(
@@ -85,6 +91,7 @@ def export_folder(
         EngineSettings(flavour=flavour, profiles=profiles, compute_capabilities=compute_capabilities),
         sidecar=describe(checkpoint, report),
         overwrite=overwrite,
+        progress=engine_progress,
     )
     report["engine"] = {
         "path": str(engine_file),

@@ -1,5 +1,6 @@
 """The demo's visual world: the splits are apart, pictures repeat, answers are right and balanced, words are known."""
 
+import json
 from collections import Counter
 from functools import cache
 from itertools import islice
@@ -170,6 +171,31 @@ def test_every_word_and_label_is_known(task: str) -> None:
     assert max(len(sample.text.split()) for sample in draw_many(task)) + 2 <= 40
     if task in LABELS:
         assert {sample.answer for sample in draw_many(task)} <= set(LABELS[task])
+
+
+def test_the_checkpoint_has_these_words_and_labels_and_answers_from_the_picture() -> None:
+    import torch
+    from transformers import AutoTokenizer
+
+    import pumer_convert
+    from pumer_convert.demo import CHECKPOINT
+
+    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)
+    assert sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__) == list(VOCABULARY)
+    config = json.loads((CHECKPOINT / "config.json").read_text())
+    assert tuple(config["id2label"].values()) == ANSWERS
+    tests = draw_many("vqa")[:180]
+    texts = tokenizer([sample.text for sample in tests], padding=True, return_tensors="pt")
+    pictures = torch.from_numpy(np.stack([np.asarray(sample.image.open()) for sample in tests]))
+    pixels = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        model = pumer_convert.load(CHECKPOINT)
+        right, blind = (
+            sum(ANSWERS[i] == s.answer for i, s in zip(found.argmax(1).tolist(), tests, strict=True)) / len(tests)
+            for found in (model(texts.input_ids, texts.attention_mask, x).logits for x in (pixels, pixels.roll(1, 0)))
+        )
+    assert right > 0.97
+    assert blind < 0.6
 
 
 def test_answers_are_balanced() -> None:

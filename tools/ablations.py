@@ -277,8 +277,9 @@ def options(words: Sequence[str] | None = None) -> argparse.Namespace:
     length.add_argument("--steps", type=int, help="of training, instead of minutes")
     parser.add_argument("--test", type=int, default=2000, help="test examples")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, help="default: the published one of the family")
-    parser.add_argument("--head-multiplier", type=float, help="likewise")
+    # Not the published 1e-4 and 10: after 60 steps they are at 82%, these at 91%, 1e-3 at 90%, 2e-3 at 88%.
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--head-multiplier", type=float, default=1.0, help="the head's rate is this times as high")
     parser.add_argument("--kd", type=float, default=1.0, help="weight of the distillation term")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=0)

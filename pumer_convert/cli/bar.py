@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 SECONDS = 10
 """Between two lines where there is no terminal."""
-WIDTH = 24
+LONGEST, SHORTEST = 24, 5
+"""Of the bar itself, in characters."""
 
 
 class Bar:
@@ -31,8 +32,7 @@ class Bar:
         if not self.live:
             click.echo(words(status), err=True)
             return
-        filled = WIDTH * status.step // status.steps
-        text = f"[{'=' * filled}{' ' * (WIDTH - filled)}] {words(status)}"[: shutil.get_terminal_size().columns - 1]
+        text = drawn(status, shutil.get_terminal_size().columns - 1)
         click.echo("\r" + text.ljust(len(self.shown)), err=True, nl=over)
         self.shown = "" if over else text
 
@@ -42,6 +42,15 @@ class Bar:
             click.echo("\r" + " " * len(self.shown) + "\r", err=True, nl=False)
             self.shown = ""
         click.echo(sentence, err=True)
+
+
+def drawn(status: "Status", columns: int) -> str:
+    """The bar and the words, as far as there is room; the words go first."""
+    said = words(status)
+    width = min(columns - len(said) - 3, LONGEST)
+    if width < SHORTEST:
+        return said[:columns]
+    return f"[{'=' * (width * status.step // status.steps):<{width}}] {said}"
 
 
 def words(status: "Status") -> str:

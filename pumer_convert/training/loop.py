@@ -1,6 +1,7 @@
 """The loop of a training: batches, records, validations, states, and going on from a state."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pumer_convert.data.loader import Batch, batches
-from pumer_convert.errors import VerificationError
+from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.predict import predict
 from pumer_convert.training.job import Job
 from pumer_convert.training.learner import MEASURES, Learner
@@ -174,18 +175,22 @@ class Loop:
     def _save(self) -> None:
         """Keep the state of this step; all processes write their part of it."""
         partial = self.work.partial(self.step)
-        with writing(partial):
-            self.accelerator.save_state(str(partial))
-            if self.accelerator.is_main_process:
-                average = self.learner.average
-                if average is not None:
-                    save_tensors(partial / "average.safetensors", average.values)
-                told = {"step": self.step, "best": asdict(self.best), "seconds": self.seconds}
-                (partial / "progress.json").write_text(json.dumps(told))
-            self.accelerator.wait_for_everyone()
-            if self.accelerator.is_main_process:
-                self.work.keep(self.step, self.best.step)
-            self.accelerator.wait_for_everyone()
+        try:
+            with writing(partial):
+                self.accelerator.save_state(str(partial))
+                if self.accelerator.is_main_process:
+                    average = self.learner.average
+                    if average is not None:
+                        save_tensors(partial / "average.safetensors", average.values)
+                    told = {"step": self.step, "best": asdict(self.best), "seconds": self.seconds}
+                    (partial / "progress.json").write_text(json.dumps(told))
+                self.accelerator.wait_for_everyone()
+                if self.accelerator.is_main_process:
+                    self.work.keep(self.step, self.best.step)
+                self.accelerator.wait_for_everyone()
+        except InputError:
+            shutil.rmtree(partial, ignore_errors=True)  # a disk that was filled by this has room again
+            raise
 
     def _load(self, state: Any) -> None:
         told = json.loads((state / "progress.json").read_text("utf-8"))

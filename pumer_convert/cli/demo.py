@@ -1,58 +1,54 @@
 """pumer-convert demo."""
 
-import importlib.util
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pumer_convert.cli.output import emit, plan_table, progress
-from pumer_convert.convert import apply, intend
-from pumer_convert.demo import CHECKPOINT, RECIPE
-from pumer_convert.export.folder import export_folder
-
-RTX = importlib.util.find_spec("tensorrt_rtx") is not None
+from pumer_convert.cli.bar import Bar
+from pumer_convert.cli.output import emit
 
 
 @click.command("demo")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Keep the converted folder here.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Keep the converted folder, with its picture, here.")
+@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Steps of the distillation.")
+@click.option("--test", type=click.IntRange(min=4), default=1000, show_default=True, help="Unseen questions to ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def command(out: Path | None, as_json: bool) -> None:
-    """Run plan, apply, export to ONNX, verification and, where TensorRT-RTX is installed, an engine.
+def command(out: Path | None, steps: int, test: int, as_json: bool) -> None:
+    """Run plan, apply, distillation, evaluation, export, verification and, where TensorRT-RTX is installed, an engine.
 
-    On an embedded ViLT of six layers with random weights: it shows the path, not answers.
+    On an embedded ViLT of six layers that answers questions about drawn scenes of coloured shapes.
     """
+    from pumer_convert.demo.path import run_demo
+
+    bar = Bar()
     with tempfile.TemporaryDirectory() as scratch:
         folder = out if out is not None else Path(scratch) / "demo-pumer"
-        progress("1/2 plan and apply")
-        intent = intend(CHECKPOINT, RECIPE, folder)
-        apply(CHECKPOINT, RECIPE, folder, progress=progress)
-        progress("2/2 export to ONNX and verify" + (", build an engine" if RTX else ""))
-        report: dict[str, Any] = export_folder(folder, trt=RTX, flavour="tensorrt-rtx", progress=progress)
-    report["plan"] = intent.plan.to_json()
+        report = run_demo(folder, steps=steps, test=test, progress=bar.line, watch=bar)
+    emit(report, as_json, lambda: _table(report, kept=out is not None))
 
-    def human() -> str:
-        plan, check, engine = intent.plan, report["verification"], report.get("engine")
-        first, last = plan.rows[0], plan.rows[-1]
-        made = "none: pip install 'pumer-convert[rtx]' builds one"
-        if engine:
-            made = f"{engine['bytes'] / 1e6:.2f} MB ({engine['flavour']} {engine['version']})"
-        rows = (
-            ("image tokens", f"{first.image_in} -> {last.image_out}"),
-            ("text tokens", f"{first.text_in} -> {last.text_out}"),
-            (
-                "GMACs per example",
-                f"{plan.dense_macs / 1e9:.4f} -> {(plan.macs + plan.reducer_macs) / 1e9:.4f}",
-            ),
-            ("ratio", f"x{plan.ratio:.2f}"),
-            (
-                "ONNX against eager",
-                f"{check['logits_error']:.1e} ({report['dtype']}, {check['cases']} cases)",
-            ),
-            ("engine", made),
-        )
-        table = "\n".join(f"{name:<20}{value}" for name, value in rows)
-        return f"{plan_table(plan)}\n\n{table}"
 
-    emit(report, as_json, human)
+def _table(report: dict[str, Any], *, kept: bool) -> str:
+    plan, asked, check = report["plan"], report["evaluation"], report["verification"]
+    first, last, engine = plan["rows"][0], plan["rows"][-1], report.get("engine")
+    low, high = (100 * side for side in asked["interval"])
+    made = "none: pip install 'pumer-convert[rtx]' builds one"
+    if engine:
+        made = f"{engine['bytes'] / 1e6:.1f} MB ({engine['flavour']} {engine['version']})"
+    rows = [
+        ("image tokens", f"{first['image_in']} -> {last['image_out']}"),
+        ("text tokens", f"{first['text_in']} -> {last['text_out']} (of {plan['text_length']})"),
+        ("MMACs per example", f"{plan['dense_macs'] / 1e6:.1f} -> {(plan['macs'] + plan['reducer_macs']) / 1e6:.1f}"),
+        ("ratio of MACs", f"x{plan['ratio']:.2f}"),
+        (
+            "right answers",
+            f"{asked['dense']:.1%} dense, {asked['reduced']:.1%} reduced, {asked['distilled']:.1%} distilled",
+        ),
+        ("difference", f"{100 * asked['difference']:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}"),
+        ("ONNX against eager", f"{check['logits_error']:.1e} ({report['dtype']}, {check['cases']} cases)"),
+        ("engine", made),
+    ]
+    if kept:
+        rows.append(("what is left", report["picture"]))
+    return "\n".join(f"{name:<20}{value}" for name, value in rows)

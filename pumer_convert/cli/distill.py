@@ -16,7 +16,7 @@ from pumer_convert.cli.output import emit
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set, in any readable format.")
 @data_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Output folder (default: CHECKPOINT-distilled).")
-@click.option("--epochs", type=int, help="Passes over the data. All of these: default the recipe's, else see README.")
+@click.option("--epochs", type=int, help="Passes over the data.")
 @click.option("--batch-size", type=int, help="Rows of one step, over all processes.")
 @click.option("--accumulation", type=int, help="Parts of a batch that are computed one after the other.")
 @click.option("--learning-rate", type=float, help="Of the body; the head and cross-modal layers learn faster.")
@@ -48,6 +48,9 @@ def command(
     **options: Any,
 ) -> None:
     """Finetune the reduced CHECKPOINT, taught by its dense original.
+
+    The settings are those of the `distill:` section of its recipe.yaml, where no option says otherwise; what neither
+    says has the published value.
 
     Runs under `accelerate launch -m pumer_convert distill ...` on several GPUs as well.
     """

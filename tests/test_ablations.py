@@ -72,11 +72,11 @@ def test_the_worlds_samples_are_those_of_the_task(name: str) -> None:
         "retrieval": (),
     }
     task = open_task(name, {"id2label": {str(i): label for i, label in enumerate(labels[name])}})
-    found = ablations.world(name, "test", 12)
+    found = ablations.lessons(name, "test", 12)
     assert all(len(row.lines) == task.lines for row in task.rows(found))
     task.target(task.rows(found)[:])
-    assert found == ablations.world(name, "test", 12)
-    assert found != ablations.world(name, "train", 12)
+    assert found == ablations.lessons(name, "test", 12)
+    assert found != ablations.lessons(name, "train", 12)
 
 
 def test_a_run_prints_the_table_and_is_not_done_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Tiny checkpoints in the real formats with the real key names, made from the embedded demo's weights."""
 
+import json
 from pathlib import Path
 
 import random_checkpoint
@@ -9,15 +10,20 @@ from safetensors.torch import load_file
 from pumer_convert.demo import CHECKPOINT
 
 
+def _write(out: Path, form: str) -> Path:
+    state = load_file(CHECKPOINT / "model.safetensors")
+    heads = json.loads((CHECKPOINT / "config.json").read_text())["num_attention_heads"]
+    return random_checkpoint.write(out, "vilt", form, state=state, heads=heads)
+
+
 def original_vilt(file: Path) -> Path:
     """A Lightning .ckpt as the original ViLT's."""
-    return random_checkpoint.write(file, "vilt", "original", state=load_file(CHECKPOINT / "model.safetensors"))
+    return _write(file, "original")
 
 
 def published_vilt(folder: Path, reduced: bool = True) -> Path:
     """A published PuMer folder, its last layer number beyond this model's six layers."""
-    form = "published" if reduced else "published-dense"
-    return random_checkpoint.write(folder, "vilt", form, state=load_file(CHECKPOINT / "model.safetensors"))
+    return _write(folder, "published" if reduced else "published-dense")
 
 
 def recipe(file: Path, body: str, semantics: str = "default") -> Path:

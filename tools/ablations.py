@@ -27,7 +27,7 @@ from pumer_convert.convert import outline_of
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
 from pumer_convert.demo import CHECKPOINT
-from pumer_convert.demo import world as demo
+from pumer_convert.demo.path import lessons
 from pumer_convert.models.outline import Outline
 from pumer_convert.plan import Plan, edits_of, make_plan
 from pumer_convert.predict import Predictions, predict
@@ -71,15 +71,6 @@ class Variant:
         if merge:
             lines.append(f"    merge: {{{', '.join(f'{m}: {share:.4f}' for m, share in merge.items())}}}")
         return "\n".join(lines if self.prune or merge else [*lines[:2], "reduce: []"]) + "\n"
-
-
-def world(task: str, split: str, count: int, seed: int = 0) -> list[Sample]:
-    """Samples of the drawn world as the tasks take them."""
-    targets = {"vqa": lambda a: {a: 1.0}, "nlvr2": lambda a: a == "true", "ve": str, "retrieval": str}
-    return [
-        Sample(f"{split}-{i}", s.images, s.text, targets[task](s.answer), f"world:{split}:{i}")
-        for i, s in enumerate(demo.samples(task, split, count, seed))
-    ]
 
 
 def plan_of(variant: Variant, family: str, outline: Outline, text_length: int) -> Plan:
@@ -147,7 +138,7 @@ class Bench:
         """By the command's options."""
         args.work.mkdir(parents=True, exist_ok=True)
         checkpoint = open_checkpoint(args.checkpoint)
-        test = world(checkpoint.task, "test", args.test)
+        test = lessons(checkpoint.task, "test", args.test)
         _, mask = Preprocessor.of(args.checkpoint).text([sample.text for sample in test])
         return cls(checkpoint, outline_of(checkpoint), args.work, test, round(float(mask.sum(1).mean())), args)
 
@@ -180,7 +171,7 @@ class Bench:
             keep="last",
             seed=seed,
         )
-        scenes = world(self.checkpoint.task, "train", steps * self.args.batch_size)
+        scenes = lessons(self.checkpoint.task, "train", steps * self.args.batch_size)
         distill(
             student,
             self.args.checkpoint,

@@ -171,15 +171,22 @@ def published_meter(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write(
-    out: Path, model: str, form: str, task: str = "vqa", *, base: bool = False, state: dict[str, Tensor] | None = None
+    out: Path,
+    model: str,
+    form: str,
+    task: str = "vqa",
+    *,
+    base: bool = False,
+    state: dict[str, Tensor] | None = None,
+    heads: int | None = None,
 ) -> Path:
-    """Write a checkpoint of `form` to `out` and give `out` back; `state` instead of random weights."""
+    """Write a checkpoint of `form` to `out`, of random weights or of `state` with its `heads`; gives `out`."""
     settings = config(model, task, base=base)
     state = weights(settings) if state is None else state
-    heads = {"num_heads": settings["num_attention_heads"]}
+    plain = {"num_heads": heads or settings["num_attention_heads"]}
     if form == "original":
         named = original_vilt(state, task) if model == "vilt" else original_meter(state)
-        torch.save({"state_dict": named, "hyper_parameters": {"config": heads}, "epoch": 1}, out)
+        torch.save({"state_dict": named, "hyper_parameters": {"config": plain}, "epoch": 1}, out)
         return out
     out.mkdir()
     if form in ("published", "published-dense"):
@@ -188,7 +195,7 @@ def write(
         else:
             named = published_meter(state)
         torch.save(named, out / "pytorch_model.bin")
-        settings = {"model_type": model, **heads, "sim_method": "mean_head", "merge_style": "tome"}
+        settings = {"model_type": model, **plain, "sim_method": "mean_head", "merge_style": "tome"}
         if form == "published":
             layers, prune, merge, text = SETTINGS[model, task]
             settings |= {"reduce_layers": layers, "prune_r": prune, "merge_r": merge, "merge_text": text}

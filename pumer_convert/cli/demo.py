@@ -12,7 +12,7 @@ from pumer_convert.cli.output import emit
 
 @click.command("demo")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Keep the converted folder, with its picture, here.")
-@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Steps of the distillation.")
+@click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Steps of the distillation.")
 @click.option("--test", type=click.IntRange(min=4), default=1000, show_default=True, help="Unseen questions to ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(out: Path | None, steps: int, test: int, as_json: bool) -> None:

@@ -32,7 +32,7 @@ def lessons(task: str, split: str, count: int, seed: int = 0) -> list[Sample]:
 def run_demo(
     out: Path,
     *,
-    steps: int = 200,
+    steps: int = 100,
     test: int = 1000,
     progress: Callable[[str], None] = lambda line: None,
     watch: "Callable[[Status], None]" = lambda status: None,

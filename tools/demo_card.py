@@ -111,8 +111,9 @@ A small ViLT ({shape}, {count / 1e6:.2f} M parameters, 96x96 pixels in 144 patch
 three textures on a noisy background, some partly hidden (`pumer_convert/demo/world.py`). Trained on such scenes alone,
 it knows no photographs.
 
-{measured}, whose sets of things never occur in training; beside it what the text alone
-gives (the most common answer to the same words in training) and chance:
+{measured}.
+Their sets of things never occur in training. Beside it what the text alone gives (the most common answer to the same
+words in training), and chance:
 
 | kind | accuracy | text only | chance |
 |---|---|---|---|

@@ -23,6 +23,16 @@ _NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF1
 SHARD_BYTES = 4 * 2**30
 
 
+def check_out(path: Path, overwrite: bool) -> None:
+    """Raises InputError for a place that `output_folder` would refuse, so that long work need not find out last."""
+    ours = path.is_dir() and ((path / "report.json").exists() or not any(path.iterdir()))
+    if path.exists() and not (overwrite and ours):
+        why = "it was not written by pumer-convert, so it is not overwritten" if overwrite else "use --overwrite"
+        raise InputError(f"{path}: exists already; {why}.")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: its parent folder does not exist.")
+
+
 @contextlib.contextmanager
 def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     """A folder to fill, which becomes `path` when the block ends well and is removed when it does not.
@@ -30,10 +40,7 @@ def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     Raises InputError when `path` exists (with `overwrite`: when it is not a folder that this project wrote), when
     its parent cannot be written, and when the disk is full.
     """
-    ours = path.is_dir() and ((path / "report.json").exists() or not any(path.iterdir()))
-    if path.exists() and not (overwrite and ours):
-        why = "it was not written by pumer-convert, so it is not overwritten" if overwrite else "use --overwrite"
-        raise InputError(f"{path}: exists already; {why}.")
+    check_out(path, overwrite)
     with _beside(path) as partial:
         yield partial
         old = partial.with_name(partial.name + ".old")

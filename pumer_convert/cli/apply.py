@@ -75,8 +75,8 @@ def both(
         raise InputError("--distill needs something to train on: --data.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("apply runs in one process: apply first, then launch `pumer-convert distill`.")
+    from pumer_convert.checkpoint.write import check_out
     from pumer_convert.training.distill import distill
-    from pumer_convert.training.output import check_out
     from pumer_convert.training.work import WorkFolder
 
     bar, out = Bar(), intent.out

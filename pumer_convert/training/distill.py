@@ -10,6 +10,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 
+from pumer_convert.checkpoint.write import check_out
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
 from pumer_convert.settings import DistillSettings
@@ -20,7 +21,7 @@ from pumer_convert.training.job import Job, hash_inputs, hash_samples, hash_weig
 from pumer_convert.training.learner import Learner
 from pumer_convert.training.loop import Loop
 from pumer_convert.training.metrics import Status
-from pumer_convert.training.output import check_out, earlier_report, write_output
+from pumer_convert.training.output import earlier_report, write_output
 from pumer_convert.training.teacher import Teacher
 from pumer_convert.training.work import WorkFolder
 

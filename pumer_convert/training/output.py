@@ -10,20 +10,9 @@ from torch import Tensor
 
 from pumer_convert import __version__
 from pumer_convert.checkpoint.write import output_folder, write_safetensors
-from pumer_convert.errors import InputError
 from pumer_convert.training.job import Job
 from pumer_convert.training.metrics import Metrics, draw_curve, headline
 from pumer_convert.training.work import WorkFolder, writing
-
-
-def check_out(out: Path, overwrite: bool) -> None:
-    """Raises InputError now for what `output_folder` would refuse after the training."""
-    ours = out.is_dir() and ((out / "report.json").exists() or not any(out.iterdir()))
-    if out.exists() and not (overwrite and ours):
-        why = "it was not written by pumer-convert, so it is not overwritten" if overwrite else "use --overwrite"
-        raise InputError(f"{out}: exists already; {why}.")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"{out}: its parent folder does not exist.")
 
 
 def write_output(

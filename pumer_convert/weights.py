@@ -1,6 +1,7 @@
 """The one form that every readable checkpoint is brought into, before any weight is read."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -36,8 +37,8 @@ class TensorSource(Protocol):
         """Element type as torch spells it, without the prefix: "float32"."""
         ...
 
-    def read(self, name: str) -> "Tensor":
-        """The tensor, on the CPU."""
+    def reader(self) -> "AbstractContextManager[Callable[[str], Tensor]]":
+        """While open: gives a tensor by its name, on the CPU. Nothing of the files stays mapped for it afterwards."""
         ...
 
 
@@ -91,17 +92,14 @@ class Checkpoint:
         shape = self.source.shape(piece.key)
         return shape if piece.rows is None else (piece.rows[1] - piece.rows[0], *shape[1:])
 
-    def read(self, name: str) -> "Tensor":
-        """The parameter `name` of the one form, on the CPU, in the type it is stored in."""
-        piece = self.pieces[name]
-        tensor = self.source.read(piece.key)
-        return tensor if piece.rows is None else tensor[piece.rows[0] : piece.rows[1]]
-
     def tensors(self, change: "Callable[[str, Tensor], Tensor] | None" = None) -> "Iterator[tuple[str, Tensor]]":
-        """Every parameter in turn, so that no more than one needs to be in memory."""
-        for name in self.pieces:
-            tensor = self.read(name)
-            yield name, tensor if change is None else change(name, tensor)
+        """Every parameter of the one form in turn, on the CPU and in the type it is stored in, through `change`; no
+        more than one needs to be in memory."""
+        with self.source.reader() as read:
+            for name, piece in self.pieces.items():
+                tensor = read(piece.key)
+                tensor = tensor if piece.rows is None else tensor[piece.rows[0] : piece.rows[1]]
+                yield name, tensor if change is None else change(name, tensor)
 
     @property
     def parameters(self) -> int:

@@ -2,7 +2,8 @@
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +44,15 @@ class SafetensorsSource:
     def dtype(self, name: str) -> str:
         return self._where[name][1]
 
-    def read(self, name: str) -> "Tensor":
+    @contextmanager
+    def reader(self) -> "Iterator[Callable[[str], Tensor]]":
         from safetensors import safe_open
 
-        with safe_open(self._where[name][0], framework="pt") as file:
-            return file.get_tensor(name)  # type: ignore[no-any-return]
+        def read(name: str) -> "Tensor":
+            with safe_open(self._where[name][0], framework="pt") as file:  # anew, so that nothing stays mapped
+                return file.get_tensor(name)  # type: ignore[no-any-return]
+
+        yield read
 
 
 def safetensors_header(file: Path) -> dict[str, Any]:
@@ -76,31 +81,33 @@ class PickleSource:
     """A torch file read with weights-only loading; `hints` are the plain hyper-parameters of a Lightning file."""
 
     def __init__(self, file: Path) -> None:
+        self._file = file
         content = _load(file)
         if not isinstance(content, Mapping):
             raise InputError(f"{file}: holds a {type(content).__name__}, not named tensors.")
         self.hints = _plain(content.get("hyper_parameters", {}))
         if isinstance(self.hints.get("config"), dict):
             self.hints = self.hints["config"]
-        state = content.get("state_dict", content)
+        state = _state(content)
         import torch
 
         odd = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
         if odd:
             raise InputError(f"{file}: '{odd[0]}' is not a tensor; a checkpoint's state dict holds tensors only.")
-        self._state: dict[str, Tensor] = dict(state)
+        self._what = {n: (tuple(t.shape), str(t.dtype).removeprefix("torch.")) for n, t in state.items()}
 
     def names(self) -> list[str]:
-        return list(self._state)
+        return list(self._what)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._state[name].shape)
+        return self._what[name][0]
 
     def dtype(self, name: str) -> str:
-        return str(self._state[name].dtype).removeprefix("torch.")
+        return self._what[name][1]
 
-    def read(self, name: str) -> "Tensor":
-        return self._state[name]
+    @contextmanager
+    def reader(self) -> "Iterator[Callable[[str], Tensor]]":
+        yield _state(_load(self._file)).__getitem__
 
 
 class MergedSource:
@@ -118,8 +125,16 @@ class MergedSource:
     def dtype(self, name: str) -> str:
         return self._at[name].dtype(name)
 
-    def read(self, name: str) -> "Tensor":
-        return self._at[name].read(name)
+    @contextmanager
+    def reader(self) -> "Iterator[Callable[[str], Tensor]]":
+        with ExitStack() as stack:
+            read = {source: stack.enter_context(source.reader()) for source in dict.fromkeys(self._at.values())}
+            yield lambda name: read[self._at[name]](name)
+
+
+def _state(content: Mapping[str, Any]) -> "Mapping[str, Tensor]":
+    state: Mapping[str, Tensor] = content.get("state_dict", content)
+    return state
 
 
 def _load(file: Path) -> Any:

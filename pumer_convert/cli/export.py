@@ -68,6 +68,7 @@ def command(
         overwrite=overwrite,
         progress=progress,
         engine_progress=bar,
+        apart=trt,
     )
     bar.close()
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from pumer_convert.demo.draw import draw
 from pumer_convert.demo.questions import KINDS, ask
-from pumer_convert.demo.scene import Scene, make_scene
+from pumer_convert.demo.scene import SPLITS, Scene, make_scene
 from pumer_convert.demo.statements import ONE_KINDS, PAIR_KINDS, about_one, about_pair, caption
+from pumer_convert.errors import InputError, nearest
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ def samples(task: str, split: str, count: int, seed: int = 0) -> Iterator[Sample
     """`count` samples of a task ("vqa", "nlvr2", "ve", "retrieval") from "train", "validation" or "test".
 
     Sample i depends on the arguments and on i alone, so a longer run begins with the shorter one. Kinds take turns.
+    Raises InputError for a split that is none of these.
     """
+    if split not in SPLITS:
+        raise InputError(f"the drawn world has no split '{split}'.{nearest(split, SPLITS)}")
     for i in range(count):
         random = Random(f"{task}/{split}/{seed}/{i}")
         picture_name = f"{task}-{split}-{seed}-{i}"

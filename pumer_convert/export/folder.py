@@ -1,11 +1,13 @@
 """Exporting a checkpoint folder: ONNX, then an engine, by the settings of its recipe."""
 
-import ctypes
-import gc
 import json
-import sys
+import os
+import signal
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +50,15 @@ def export_folder(
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda line: None,
     engine_progress: Callable[[str, int, int], None] | None = None,
+    apart: bool = False,
 ) -> dict[str, Any]:
     """Write model.onnx, and with `trt` model.engine and its sidecar, to `out` (default: the checkpoint's folder).
 
     `profiles` are the engine's, those of the recipe by default. `engine_progress` is called as the engine is built
-    (see `build_engine`). Raises InputError, VerificationError or MissingDependencyError; no file is left by the step
-    that failed.
+    (see `build_engine`). `apart` runs all but the engine in a process of its own, so that the builder finds the memory
+    free; as ever with multiprocessing, the main module must be importable and `progress` a function of a module then.
+    Raises InputError, VerificationError or MissingDependencyError; no file is left by the step that failed.
     """
-    from pumer_convert.export.onnx import export_onnx
-
     settings = settings_of(path)
     checkpoint = open_checkpoint(path)
     folder = out if out is not None else (path if path.is_dir() else path.parent)
@@ -70,7 +72,8 @@ def export_folder(
     if profiles and max(profile.text[2] for profile in profiles) > longest:
         raise InputError(f"a profile's text is longer than the {longest} tokens that the model takes.")
     profiles = profiles or tuple(_fit(profile, longest) for profile in settings.profiles)
-    report = export_onnx(
+    run = _apart if apart else _export
+    report = run(
         path,
         onnx_file,
         dtype=dtype or settings.dtype,
@@ -84,7 +87,6 @@ def export_folder(
     from pumer_convert.export.tensorrt import EngineSettings, build_engine
 
     progress("building the engine")
-    _give_back_memory()
     sidecar = build_engine(
         onnx_file,
         engine_file,
@@ -124,12 +126,25 @@ def verify_export(path: Path, onnx_file: Path | None = None, cases: tuple[Case, 
     return {"onnx": str(onnx_file), **verify_onnx(onnx_file, open_checkpoint(path), cases)}
 
 
-def _give_back_memory() -> None:
-    """What export has freed, to the system: glibc keeps it, and a builder needs over twice the weights."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
+def _export(path: Path, out: Path, **how: Any) -> dict[str, Any]:
+    from pumer_convert.export.onnx import export_onnx
+
+    return export_onnx(path, out, **how)
+
+
+def _apart(path: Path, out: Path, **how: Any) -> dict[str, Any]:
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        job = pool.submit(_export, path, out, **how)
+        try:
+            return job.result()
+        except BrokenProcessPool:
+            raise InputError(f"{path}: the export was killed by the system, most likely for want of memory.") from None
+        except KeyboardInterrupt:
+            # A terminal's Ctrl-C reaches both processes, `kill -INT` this one alone; told twice, it could not tidy up.
+            if wait([job], timeout=1).not_done:
+                for child in active_children():
+                    os.kill(child.pid or 0, signal.SIGINT)
+            raise
 
 
 def _fit(profile: Profile, longest: int) -> Profile:

@@ -15,6 +15,8 @@ _PUBLIC = {
     "evaluate": "pumer_convert.evaluation",
     "export_onnx": "pumer_convert.export.onnx",
     "load": "pumer_convert.convert",
+    "open_runtime": "pumer_convert.runtime",
+    "Pipeline": "pumer_convert.runtime",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -11,7 +11,6 @@ import onnx
 import pytest
 
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.export import tensorrt
 from pumer_convert.export.tensorrt import EngineSettings, build_engine
 from pumer_convert.recipe import Profile
 
@@ -100,26 +99,6 @@ def test_a_missing_package_is_told_with_the_line_that_installs_it(
     with pytest.raises(MissingDependencyError, match=rf"pip install 'pumer-convert\[{extra}\]'"):
         build_engine(write(tmp_path), settings=EngineSettings(flavour))
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
-
-
-def test_classic_tensorrt_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorrt", sys.modules["tensorrt_rtx"])
-    monkeypatch.setattr(tensorrt, "GPU", ())
-    with pytest.raises(MissingDependencyError, match="GPU"):
-        build_engine(write(tmp_path), settings=EngineSettings("tensorrt"))
-
-
-def test_auto_takes_classic_tensorrt_only_where_it_and_a_gpu_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tensorrt, "GPU", (tmp_path,))
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    assert tensorrt._load(EngineSettings())[0] == "tensorrt-rtx"
-    monkeypatch.setitem(sys.modules, "tensorrt", sys.modules["tensorrt_rtx"])
-    assert tensorrt._load(EngineSettings())[0] == "tensorrt"
-    assert tensorrt._load(RTX)[0] == "tensorrt-rtx"
-    monkeypatch.setattr(tensorrt, "GPU", ())
-    assert tensorrt._load(EngineSettings())[0] == "tensorrt-rtx"
 
 
 def test_a_refused_operator_is_named_by_its_node(tmp_path: Path) -> None:

@@ -73,6 +73,23 @@ class Preprocessor:
             augment=augment,
         )
 
+    @classmethod
+    def of_sidecar(cls, values: Mapping[str, Any], folder: Path) -> "Preprocessor":
+        """The preprocessing that the sidecar of an exported model tells (export/describe.py), with the tokenizer that
+        lies in `folder`. Raises InputError and MissingDependencyError as `of` does."""
+        if not values["preprocessing"]:
+            raise InputError(f"{folder}: the sidecar tells no preprocessing; export a checkpoint with {PROCESSOR}.")
+        tokenizer = load_tokenizer(folder, values["model"])
+        height, width = values["image_size"]
+        limit = getattr(tokenizer, "model_max_length", None) or values["text"]["longest"]
+        pad = values["text"]["pad_token_id"]
+        return cls(
+            image=ImageSettings.of(values["preprocessing"], (int(height), int(width))),
+            tokenizer=tokenizer,
+            longest=min(int(values["text"]["longest"]), limit),
+            pad_id=int((tokenizer.pad_token_id if pad is None else pad) or 0),
+        )
+
     def text(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """input_ids and attention_mask, int64 [B, T]; T is `pad_to`, or the longest of these texts."""
         # One by one: a batch would start the tokenizer's threads, which do not survive the fork of a worker.
@@ -91,8 +108,11 @@ class Preprocessor:
         return to_pixels(image, self.image)
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a checkpoint folder. Raises InputError when it has none that works."""
+def load_tokenizer(folder: Path, family: str | None = None) -> Any:
+    """The tokenizer in a folder, of the family that its config.json names unless it is given.
+
+    Raises InputError when it has none that works.
+    """
     files = [name for name in TOKENIZERS if (folder / name).exists()]
     if not files:  # transformers would make up an empty one
         raise InputError(f"{folder}: there is no tokenizer ({', '.join(TOKENIZERS)}); copy its files there.")
@@ -101,7 +121,9 @@ def load_tokenizer(folder: Path) -> Any:
     except ImportError:
         raise MissingDependencyError("text needs the package transformers: pip install transformers.") from None
     try:
-        if (folder / "config.json").exists() and _json(folder / "config.json").get("model_type") == "meter":
+        if family is None and (folder / "config.json").exists():
+            family = _json(folder / "config.json").get("model_type")
+        if family == "meter":
             # No model of transformers has that name, by which AutoTokenizer would choose: METER's text is RoBERTa's.
             if files[0] == "tokenizer.json":
                 return transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / files[0]))  # type: ignore[no-untyped-call]

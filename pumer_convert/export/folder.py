@@ -1,7 +1,7 @@
 """Exporting a checkpoint folder: ONNX, then an engine, by the settings of its recipe."""
 
-import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
@@ -13,10 +13,10 @@ from typing import Any
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
+from pumer_convert.export.describe import describe
 from pumer_convert.plan import family_module
 from pumer_convert.recipe import ExportSettings, Profile, load_recipe
 from pumer_convert.verify import Case, verify_onnx
-from pumer_convert.weights import Checkpoint
 
 
 def converted_folder(here: Path) -> Path:
@@ -52,7 +52,9 @@ def export_folder(
     engine_progress: Callable[[str, int, int], None] | None = None,
     apart: bool = False,
 ) -> dict[str, Any]:
-    """Write model.onnx, and with `trt` model.engine and its sidecar, to `out` (default: the checkpoint's folder).
+    """Write model.onnx, and with `trt` model.engine, each with a sidecar, to `out` (default: the checkpoint's folder).
+
+    To another folder the files of tokenizer and processor go along.
 
     `profiles` are the engine's, those of the recipe by default. `engine_progress` is called as the engine is built
     (see `build_engine`). `apart` runs all but the engine in a process of its own, so that the builder finds the memory
@@ -82,6 +84,9 @@ def export_folder(
         overwrite=overwrite,
         progress=progress,
     )
+    if folder.resolve() != checkpoint.path.resolve():
+        for file in checkpoint.companions:  # the tokenizer, without which `Pipeline` takes no text
+            shutil.copy(file, folder)
     if not trt:
         return report
     from pumer_convert.export.tensorrt import EngineSettings, build_engine
@@ -91,7 +96,7 @@ def export_folder(
         onnx_file,
         engine_file,
         EngineSettings(flavour=flavour, profiles=profiles, compute_capabilities=compute_capabilities),
-        sidecar=describe(checkpoint, report),
+        sidecar=describe(checkpoint, report["image_size"]),
         overwrite=overwrite,
         progress=engine_progress,
     )
@@ -102,20 +107,6 @@ def export_folder(
         "version": sidecar["tensorrt_version"],
     }
     return report
-
-
-def describe(checkpoint: Checkpoint, report: dict[str, Any]) -> dict[str, Any]:
-    """What an app needs besides the engine: the model, its labels, its preprocessing and its reductions."""
-    files = {file.name: file.read_text("utf-8") for file in checkpoint.companions if "preprocessor" in file.name}
-    text = {**checkpoint.extra_files, **files}.get("preprocessor_config.json")
-    return {
-        "model": checkpoint.family,
-        "task": checkpoint.task,
-        "image_size": report["image_size"],
-        "labels": checkpoint.config.get("id2label"),
-        "preprocessing": json.loads(text) if text else None,
-        "reductions": checkpoint.config.get("pumer", {}),
-    }
 
 
 def verify_export(path: Path, onnx_file: Path | None = None, cases: tuple[Case, ...] | None = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import io
+import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.checkpoint.write import output_file
 from pumer_convert.errors import InputError
+from pumer_convert.export.describe import describe
 from pumer_convert.reducers.base import BaseReducer
 from pumer_convert.reducers.step import Trace
 from pumer_convert.surgery import build
@@ -54,7 +56,8 @@ def export_onnx(
     cases: tuple[Case, ...] | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Export the checkpoint at `path` to `out` (default: model.onnx in its folder) and verify it.
+    """Export the checkpoint at `path` to `out` (default: model.onnx in its folder), verify it, and write its sidecar
+    `out`.json, from which `Pipeline` takes labels and preprocessing.
 
     Inputs input_ids, attention_mask int64 [batch, text] and pixel_values float32 [batch, 3, H, W] ([batch, 2, 3, H, W]
     for image pairs); output logits float32 [batch, labels]. The weights and the arithmetic are of type `dtype`;
@@ -76,6 +79,8 @@ def export_onnx(
         gc.collect()  # the exporter leaves cycles
         progress("verifying against eager")
         report = verify_onnx(target, checkpoint, cases)
+        sidecar = {**describe(checkpoint, side), "dtype": dtype, "onnx": {"file": out.name}}
+        target.with_name(out.name + ".json").write_text(json.dumps(sidecar, indent=2) + "\n", "utf-8")
     return {"onnx": str(out), "opset": opset, "image_size": side, **report}
 
 

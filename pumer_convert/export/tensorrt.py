@@ -1,25 +1,22 @@
 """ONNX file -> engine, with TensorRT (on a GPU) or TensorRT-RTX (ahead of time, no GPU needed)."""
 
 import hashlib
-import importlib
 import json
 import logging
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from pumer_convert.checkpoint.write import output_file
-from pumer_convert.errors import InputError, MissingDependencyError, nearest
+from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.export.flavour import choose_flavour
 from pumer_convert.recipe import Profile
 
 log = logging.getLogger("pumer_convert.tensorrt")
 
-MODULES = {"tensorrt": ("tensorrt", "trt"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}  # and the extra that installs it
 RTX_DEFAULT = "8.0, 8.6, 8.9, 12.0 and later"  # where an engine without a target runs, by NVIDIA's documentation
-GPU = (Path("/dev/nvidia0"), Path("/dev/nvidiactl"), Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
 NO_GPU = "CUDA driver version is insufficient"  # said beside every true error where there is no GPU
 
 Shapes = dict[str, list[list[int]]]
@@ -30,9 +27,17 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How to build: flavour "auto", "tensorrt" or "tensorrt-rtx"; one optimisation profile per `profiles`.
+    """How to build.
 
-    `compute_capabilities` such as ("8.6", "8.9") are the targets of an RTX engine. The optimisation level is 0 to 5.
+    flavour               "auto", "tensorrt" or "tensorrt-rtx" (export/flavour.py tells their differences).
+    profiles              one optimisation profile for each.
+    compute_capabilities  targets of a TensorRT-RTX engine, such as ("8.6", "8.9").
+    workspace_gib         the most memory that a layer may take for itself; None: all there is.
+    optimization_level    0 to 5: how long the builder searches; None: its default.
+    version_compatible    a TensorRT engine that newer versions of the same major run as well.
+    hardware_compatible   a TensorRT engine for every GPU from Ampere on, and not only the one it is built on.
+    strip_weights         an engine without weights, which are put in from the ONNX file when it is opened.
+    layer_information     keep the details of every layer in the engine, for `EngineRuntime.layers` and profilers.
     """
 
     flavour: str = "auto"
@@ -40,6 +45,10 @@ class EngineSettings:
     compute_capabilities: tuple[str, ...] = ()
     workspace_gib: float | None = None
     optimization_level: int | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    strip_weights: bool = False
+    layer_information: bool = False
 
 
 def build_engine(
@@ -53,8 +62,9 @@ def build_engine(
 ) -> dict[str, Any]:
     """Build an engine from an ONNX file and write it to `out` (default: beside it, .engine) with a JSON sidecar.
 
-    Strongly typed. Gives the sidecar, which also holds all of `sidecar`. Raises MissingDependencyError for want of
-    the package or its GPU, InputError for a graph or a profile that cannot be built; no file is left then.
+    Strongly typed. What TensorRT measured is kept in `out`.timing and used again. Gives the sidecar, which also holds
+    all of `sidecar`. Raises MissingDependencyError for want of the package or its GPU, InputError for a graph, a
+    profile or a setting that cannot be; no file is left then.
     """
     settings = settings or EngineSettings()
     onnx_path = Path(onnx_path)
@@ -63,12 +73,13 @@ def build_engine(
     profiles = [_profile(inputs, profile) for profile in settings.profiles]
     if not profiles:
         raise InputError("an engine needs at least one profile of batch sizes and text lengths.")
-    flavour, trt = _load(settings)
+    flavour, trt = choose_flavour(settings.flavour, asdict(settings))
     notes = out.with_name(out.name + ".json")
     if notes.exists() and not overwrite:
         raise InputError(f"{notes}: exists already; use --overwrite.")
     with output_file(out, overwrite) as target:
-        target.write_bytes(_build(trt, flavour, onnx_path, profiles, settings, progress))
+        cache = out.with_name(out.name + ".timing") if flavour == "tensorrt" else None
+        _build(trt, flavour, onnx_path, profiles, settings, target, cache, progress)
         record = {
             **(sidecar or {}),
             "format": 1,
@@ -78,42 +89,14 @@ def build_engine(
             "inputs": inputs,
             "outputs": outputs,
             "profiles": profiles,
+            "version_compatible": settings.version_compatible,
+            "hardware_compatible": settings.hardware_compatible,
+            "stripped": settings.strip_weights,
             "onnx": {"file": onnx_path.name, "sha256": _sha256(onnx_path)},
             "engine": {"file": out.name, "sha256": _sha256(target), "bytes": target.stat().st_size},
         }
         target.with_name(notes.name).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     return record
-
-
-def _import(name: str) -> Any:
-    with warnings.catch_warnings():
-        # Bindings made by SWIG, and older ones under a newer Python, warn about themselves while they load.
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        return importlib.import_module(name)
-
-
-def _load(settings: EngineSettings) -> tuple[str, Any]:
-    gpu = any(path.exists() for path in GPU)
-    if (flavour := settings.flavour) not in ("auto", *MODULES):
-        raise InputError(f"there is no engine flavour '{flavour}'.{nearest(flavour, ('auto', *MODULES))}")
-    if flavour == "auto":
-        flavour = "tensorrt-rtx"
-        if gpu and not settings.compute_capabilities:
-            try:
-                return "tensorrt", _import("tensorrt")
-            except (ImportError, OSError) as error:
-                log.info("tensorrt cannot be used (%s), so tensorrt-rtx is", error)
-    name, extra = MODULES[flavour]
-    try:
-        trt = _import(name)
-    except (ImportError, OSError) as error:
-        why = f"building an engine needs {flavour} ({' '.join(str(error).split())})"
-        raise MissingDependencyError(f"{why}; install it with: pip install 'pumer-convert[{extra}]'") from None
-    if flavour == "tensorrt" and not gpu:
-        raise MissingDependencyError("TensorRT builds on the GPU it is for, and none is here; use tensorrt-rtx.")
-    if settings.compute_capabilities and flavour == "tensorrt":
-        raise InputError("TensorRT builds for the GPU it runs on; compute capabilities are for tensorrt-rtx.")
-    return flavour, trt
 
 
 def _runs_on(flavour: str) -> list[str] | str:
@@ -125,8 +108,15 @@ def _runs_on(flavour: str) -> list[str] | str:
 
 
 def _build(
-    trt: Any, flavour: str, path: Path, profiles: list[Shapes], settings: EngineSettings, progress: Progress | None
-) -> Any:
+    trt: Any,
+    flavour: str,
+    path: Path,
+    profiles: list[Shapes],
+    settings: EngineSettings,
+    target: Path,
+    cache: Path | None,
+    progress: Progress | None,
+) -> None:
     logger = _logger(trt)
     try:
         builder = trt.Builder(logger)
@@ -147,13 +137,19 @@ def _build(
             shapes.set_shape(name, *map(tuple, sides))
         if config.add_optimization_profile(shapes) < 0:
             raise InputError(f"{flavour} refuses the profile {ranges}: {logger.why()}")
+    if cache is not None:
+        measured = config.create_timing_cache(cache.read_bytes() if cache.exists() else b"")
+        config.set_timing_cache(measured, ignore_mismatch=False)
     monitor = config.progress_monitor = _monitor(trt, progress)
-    engine = builder.build_serialized_network(network, config)
-    if monitor.stopped is not None:
-        raise monitor.stopped
-    if engine is None:
+    writer = _writer(trt, target)
+    # As a stream: the engine need not stand in memory once more.
+    built = builder.build_serialized_network_to_stream(network, config, writer)
+    if (stopped := monitor.stopped or writer.stopped) is not None:
+        raise stopped
+    if not built:
         raise InputError(f"{path}: {flavour} could not build it: {logger.why()}")
-    return engine
+    if cache is not None and (measured := config.get_timing_cache()) is not None:
+        target.with_name(cache.name).write_bytes(measured.serialize())
 
 
 def _refused(error: Any, path: Path) -> str:
@@ -186,6 +182,15 @@ def _configure(trt: Any, config: Any, settings: EngineSettings) -> None:
         if settings.optimization_level not in range(6):
             raise InputError(f"there is no optimisation level {settings.optimization_level}; they are 0 to 5.")
         config.builder_optimization_level = settings.optimization_level
+    if settings.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if settings.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if settings.strip_weights:
+        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+        config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
+    if settings.layer_information:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not (wanted := list(dict.fromkeys(settings.compute_capabilities))):
         return
     members = trt.ComputeCapability.__members__.items()
@@ -292,6 +297,23 @@ def _monitor(trt: Any, progress: Progress | None) -> Any:
             return self.stopped is None
 
     return Monitor()
+
+
+def _writer(trt: Any, target: Path) -> Any:
+    class Writer(trt.IStreamWriter):  # type: ignore[misc]
+        """Writes the engine as it comes; an error of the disk ends the build and is raised after it."""
+
+        stopped: OSError | None = None
+
+        def write(self, data: bytes) -> int:
+            try:
+                with target.open("ab") as file:
+                    return file.write(data)
+            except OSError as error:
+                self.stopped = error
+                return 0
+
+    return Writer()
 
 
 def _sha256(path: Path) -> str:

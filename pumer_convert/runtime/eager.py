@@ -1,0 +1,40 @@
+"""A checkpoint in PyTorch, eager or compiled."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pumer_convert.convert import load
+from pumer_convert.device import open_device
+from pumer_convert.runtime.base import Runtime
+
+
+class TorchRuntime(Runtime):
+    """A checkpoint's model on one device. Calls from several threads overlap."""
+
+    def __init__(
+        self, path: Path, device: str = "auto", dtype: str = "float32", image_size: Any = None, compiled: bool = False
+    ) -> None:
+        self.device = open_device(device)
+        model = load(path, image_size, dtype).to(self.device)
+        images = int(model.images)  # type: ignore[arg-type]
+        self.picture = (*((images,) if images > 1 else ()), 3, *model.image_size)  # type: ignore[misc]
+        self.dtype = next(model.parameters()).dtype
+        self.model = torch.compile(model, dynamic=False) if compiled else model
+
+    def _numpy(self, given: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self._torch(
+            {name: torch.from_numpy(value) for name, value in given.items()}
+        ).numpy()
+        return logits
+
+    @torch.inference_mode()
+    def _torch(self, given: dict[str, Tensor]) -> Tensor:
+        home = given["pixel_values"].device
+        ids, mask, pixels = (value.to(self.device) for value in given.values())
+        logits: Tensor = self.model(ids, mask, pixels.to(self.dtype)).logits
+        return logits.float().to(home)

@@ -1,0 +1,90 @@
+"""An exported ONNX file in ONNX Runtime."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.runtime.base import INPUTS, Runtime
+
+if TYPE_CHECKING:
+    import torch
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
+}
+
+
+class OnnxRuntime(Runtime):
+    """A session on one provider; what it cannot run falls to the CPU. Calls from several threads overlap.
+
+    Torch tensors on the session's device are bound where they lie and the logits are written straight into a tensor.
+    """
+
+    def __init__(self, path: Path, device: str = "auto") -> None:
+        import onnxruntime
+
+        if not path.is_file():
+            raise InputError(f"{path}: there is no such ONNX file.")
+        name, index = _provider(device, onnxruntime.get_available_providers())
+        onnxruntime.set_default_logger_severity(3)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        chosen: list[Any] = [PROVIDERS["cpu"]] if name == "cpu" else [(PROVIDERS[name], {"device_id": str(index)})]
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
+        except Exception as error:
+            first = str(error).strip().splitlines()[0]
+            hint = " The CPU has no bfloat16 kernels; run it on a GPU, or export it in float32 or float16."
+            raise InputError(
+                f"{path}: ONNX Runtime cannot load it: {first}{hint if 'bfloat16' in first else ''}"
+            ) from None
+        if PROVIDERS[name] not in self.session.get_providers():
+            raise MissingDependencyError(f"ONNX Runtime could not start its provider '{name}' here; try device cpu.")
+        inputs = {entry.name: entry for entry in self.session.get_inputs()}
+        outputs = self.session.get_outputs()
+        if set(inputs) != set(INPUTS) or [entry.name for entry in outputs] != ["logits"]:
+            raise InputError(f"{path}: its inputs are {sorted(inputs)}; it was not exported by pumer-convert.")
+        self.picture = tuple(inputs["pixel_values"].shape[1:])
+        self.labels = int(outputs[0].shape[1])
+        self.device = "cpu" if name == "cpu" else "cuda"
+        self.index = index
+
+    def _numpy(self, given: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self.session.run(["logits"], given)[0]
+        return logits
+
+    def _torch(self, given: "dict[str, torch.Tensor]") -> "torch.Tensor":
+        import torch
+
+        home = given["pixel_values"].device
+        place = torch.device(self.device, self.index) if self.device == "cuda" else torch.device("cpu")
+        given = {name: value.to(place).contiguous() for name, value in given.items()}
+        logits = torch.empty(len(given["input_ids"]), self.labels, device=place)
+        binding = self.session.io_binding()
+        for name, value in given.items():
+            binding.bind_input(name, self.device, self.index, INPUTS[name], tuple(value.shape), value.data_ptr())
+        binding.bind_output("logits", self.device, self.index, np.float32, tuple(logits.shape), logits.data_ptr())
+        if place.type == "cuda":
+            torch.cuda.current_stream(place).synchronize()  # the session runs in a stream of its own
+        self.session.run_with_iobinding(binding)
+        return logits.to(home)
+
+
+def _provider(device: str, offered: list[str]) -> tuple[str, int]:
+    """ "auto", "cpu", "cuda:1", "tensorrt", ... as a provider's short name and a device number."""
+    if device == "auto":
+        from pumer_convert.export.flavour import has_gpu
+
+        device = "cuda" if PROVIDERS["cuda"] in offered and has_gpu() else "cpu"
+    name, _, number = device.partition(":")
+    if name not in PROVIDERS or not (number or "0").isdecimal():
+        raise InputError(f"an ONNX file cannot run on '{device}'; allowed: auto, {', '.join(PROVIDERS)}, cuda:1, ...")
+    if PROVIDERS[name] not in offered:
+        raise MissingDependencyError(f"this onnxruntime has no provider '{name}'; it offers {', '.join(offered)}.")
+    return name, int(number or 0)

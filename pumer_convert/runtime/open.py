@@ -1,0 +1,40 @@
+"""Opening whatever can run a model."""
+
+from pathlib import Path
+from typing import Any
+
+from pumer_convert.errors import InputError
+from pumer_convert.runtime.base import Runtime
+
+
+def open_runtime(
+    path: Path | str,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    image_size: Any = None,
+    compiled: bool = False,
+    cuda_graph: bool = False,
+) -> Runtime:
+    """A runtime for a checkpoint (folder or .ckpt), an ONNX file or an engine (see `Runtime` for how it is called).
+
+    `device`: auto, cpu or cuda[:i]; for an ONNX file also tensorrt or tensorrt-rtx, ONNX Runtime's providers of these.
+    `dtype`, `image_size` and `compiled` (torch.compile, anew for every shape) are for checkpoints alone, `cuda_graph` for engines alone.
+    Raises InputError for what cannot be opened, MissingDependencyError for a missing package or device.
+    """
+    path = Path(path)
+    if path.suffix in (".onnx", ".engine") and (dtype != "float32" or image_size is not None or compiled):
+        raise InputError(f"{path}: type, image size and compilation were settled when it was exported.")
+    if path.suffix != ".engine" and cuda_graph:
+        raise InputError(f"{path}: CUDA graphs are for engines.")
+    if path.suffix == ".onnx":
+        from pumer_convert.runtime.onnx import OnnxRuntime
+
+        return OnnxRuntime(path, device)
+    if path.suffix == ".engine":
+        from pumer_convert.runtime.engine import EngineRuntime
+
+        return EngineRuntime(path, device, cuda_graph)
+    from pumer_convert.runtime.eager import TorchRuntime
+
+    return TorchRuntime(path, device, dtype, image_size, compiled)

@@ -1,0 +1,120 @@
+"""Pictures and a question in, an answer out: a runtime with the preprocessing that was exported beside it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pumer_convert.data.preprocess import Preprocessor
+from pumer_convert.errors import InputError
+from pumer_convert.runtime.base import Runtime
+from pumer_convert.runtime.open import open_runtime
+
+Pictures = Path | str | Image.Image | Sequence[Path | str | Image.Image]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best label and its score from 0 to 1, and all labels with theirs, best first.
+
+    The score is a softmax over the labels; in visual question answering, where several answers may be right, the
+    sigmoid of the label's own logit. Retrieval has one label, "match", and its score is the sigmoid of the logit.
+    """
+
+    text: str
+    score: float
+    ranking: tuple[tuple[str, float], ...]
+
+
+class Pipeline:
+    """Answers questions with a checkpoint folder, an ONNX file or an engine (see `open_runtime`, which takes the same
+    options). An exported file needs its sidecar and the tokenizer's files beside it, and nothing of the checkpoint.
+
+    Raises InputError when a part is missing.
+    """
+
+    def __init__(self, path: Path | str, **options: Any) -> None:
+        path = Path(path)
+        self.runtime: Runtime = open_runtime(path, **options)
+        if path.suffix in (".onnx", ".engine"):
+            values = _sidecar(path)
+            self.preprocessor = Preprocessor.of_sidecar(values, path.parent)
+        else:
+            values = _checkpoint(path)
+            self.preprocessor = Preprocessor.of(path, image_size=self.runtime.picture[-2:])  # type: ignore[arg-type]
+        self.task: str = values["task"]
+        self.labels = _labels(values, path)
+        self.pictures = self.runtime.picture[0] if len(self.runtime.picture) == 4 else 1
+
+    def __call__(self, pictures: Pictures, text: str) -> Answer:
+        """The answer about one picture, or a pair of them where the task takes two; files or PIL images."""
+        return self.batch([(pictures, text)])[0]
+
+    def batch(self, items: Sequence[tuple[Pictures, str]]) -> list[Answer]:
+        """The answers to several questions, in one pass of the model."""
+        if not items:
+            raise InputError("there is no question to answer.")
+        ids, mask = self.preprocessor.text([text for _, text in items])
+        pixels = np.stack([self._pixels(pictures) for pictures, _ in items])
+        logits = self.runtime(input_ids=ids, attention_mask=mask, pixel_values=pixels)
+        return [self._answer(row) for row in logits.astype(np.float64)]
+
+    def _pixels(self, pictures: Pictures) -> NDArray[np.float32]:
+        given = [pictures] if isinstance(pictures, Path | str | Image.Image) else list(pictures)
+        if len(given) != self.pictures:
+            raise InputError(f"{len(given)} picture(s) for a question, but '{self.task}' takes {self.pictures}.")
+        pixels = [self.preprocessor.pixels(_open(picture)) for picture in given]
+        return np.stack(pixels) if self.pictures > 1 else pixels[0]
+
+    def _answer(self, logits: NDArray[np.float64]) -> Answer:
+        if self.task in ("vqa", "retrieval"):
+            scores = 0.5 * (1 + np.tanh(0.5 * logits))  # the sigmoid, without overflow
+        else:
+            raised = np.exp(logits - logits.max())
+            scores = raised / raised.sum()
+        order = np.argsort(-logits, kind="stable")
+        ranking = tuple((self.labels[i], float(scores[i])) for i in order)
+        return Answer(*ranking[0], ranking)
+
+
+def _open(picture: Path | str | Image.Image) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        return picture
+    try:
+        with Image.open(picture) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise InputError(f"{picture}: not a picture that can be read ({error}).") from None
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
+    file = path.with_name(path.name + ".json")
+    try:
+        values: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        _ = (values["task"], values["labels"], values["preprocessing"], values["image_size"], values["text"]["longest"])
+    except FileNotFoundError:
+        raise InputError(f"{path}: its sidecar {file.name} is missing; copy it along, or export once more.") from None
+    except (ValueError, KeyError, TypeError, OSError):
+        raise InputError(f"{file}: not a sidecar that pumer-convert wrote; export once more.") from None
+    return values
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    from pumer_convert.checkpoint.read import open_checkpoint
+
+    checkpoint = open_checkpoint(path)
+    return {"task": checkpoint.task, "labels": checkpoint.config.get("id2label")}
+
+
+def _labels(values: Mapping[str, Any], path: Path) -> list[str]:
+    if values["task"] == "retrieval":
+        return ["match"]
+    given = values["labels"] or {}
+    if not given:
+        raise InputError(f"{path}: nothing names its labels (id2label); add them to the checkpoint's config.json.")
+    return [str(given[key]) for key in sorted(given, key=int)]

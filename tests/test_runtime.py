@@ -1,0 +1,207 @@
+"""Runtimes: folder, ONNX file and pipeline give the same; what is refused, and with which sentence."""
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import PUMER, batch, recipe
+
+import pumer_convert
+from pumer_convert.demo import CHECKPOINT
+from pumer_convert.demo.world import samples
+from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.export.folder import export_folder
+from pumer_convert.runtime import Pipeline, open_runtime
+from pumer_convert.runtime.sidecar import Sidecar
+
+NLVR2 = CHECKPOINT.parent / "nlvr2"
+
+
+@pytest.fixture(scope="module")
+def reduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reduced demo checkpoint, exported into a folder of its own, with an engine."""
+    pytest.importorskip("tensorrt_rtx")
+    here = tmp_path_factory.mktemp("runtime")
+    pumer_convert.apply(CHECKPOINT, recipe(here / "recipe.yaml", PUMER), here / "ckpt")
+    (here / "served").mkdir()
+    export_folder(here / "ckpt", here / "served", trt=True, dtype="float32", flavour="tensorrt-rtx")
+    return here
+
+
+def arrays(rows: int, text: int) -> dict[str, np.ndarray[Any, Any]]:
+    return {name: value.numpy() for name, value in batch(rows, text).items()}
+
+
+@pytest.mark.parametrize(("rows", "text"), [(1, 4), (3, 11), (5, 40)])
+def test_folder_and_onnx_give_the_same_from_numpy_and_torch(reduced: Path, rows: int, text: int) -> None:
+    eager, onnx = open_runtime(reduced / "ckpt"), open_runtime(reduced / "served" / "model.onnx", device="cpu")
+    expected = pumer_convert.load(reduced / "ckpt")(**batch(rows, text)).logits.detach().numpy()
+    for runtime in (eager, onnx):
+        from_numpy, from_torch = runtime(**arrays(rows, text)), runtime(**batch(rows, text))
+        assert isinstance(from_numpy, np.ndarray)
+        assert isinstance(from_torch, torch.Tensor)
+        np.testing.assert_allclose(from_numpy, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(from_numpy, from_torch.numpy())
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")  # torch about itself
+def test_compiled_gives_the_same(reduced: Path) -> None:
+    inputs = batch(2, 9)
+    found = open_runtime(reduced / "ckpt", device="cpu", compiled=True)(**inputs)
+    torch.testing.assert_close(found, open_runtime(reduced / "ckpt", device="cpu")(**inputs), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ckpt", "served/model.onnx"])
+def test_four_threads_at_once_get_their_own_logits(reduced: Path, name: str) -> None:
+    runtime = open_runtime(reduced / name, device="cpu")
+    inputs = [arrays(1 + i % 3, 5 + i) for i in range(16)]
+    alone = [runtime(**given) for given in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda given: runtime(**given), inputs))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+
+
+def test_the_pipeline_answers_alike_from_folder_and_onnx_file(reduced: Path, tmp_path: Path) -> None:
+    folder, onnx = Pipeline(reduced / "ckpt"), Pipeline(reduced / "served" / "model.onnx", device="cpu")
+    asked = list(samples("vqa", "test", 24))
+    file = tmp_path / "scene.png"
+    asked[0].image.open().save(file)
+    items = [(sample.image.open(), sample.text) for sample in asked]
+    first, second = folder.batch(items), onnx.batch(items)
+    assert [answer.text for answer in first] == [answer.text for answer in second]
+    assert onnx(file, asked[0].text).text == first[0].text
+    assert first[0].ranking[0] == (first[0].text, first[0].score)
+    assert sum(answer.text == sample.answer for answer, sample in zip(first, asked, strict=True)) > 12
+    scores = [score for _, score in first[0].ranking]
+    assert scores == sorted(scores, reverse=True)
+    assert 0 <= scores[-1] < scores[0] <= 1
+
+
+def test_the_pipeline_takes_two_pictures_where_the_task_does() -> None:
+    pipeline = Pipeline(NLVR2)
+    asked = list(samples("nlvr2", "test", 20))
+    answers = [pipeline([picture.open() for picture in sample.images], sample.text) for sample in asked]
+    right = [answer.text.lower() == sample.answer for answer, sample in zip(answers, asked, strict=True)]
+    assert sum(right) >= 16
+    assert answers[0].score + answers[0].ranking[1][1] == pytest.approx(1)
+    with pytest.raises(InputError, match=r"1 picture\(s\) for a question, but 'nlvr2' takes 2"):
+        pipeline(Image.new("RGB", (8, 8)), "what")
+
+
+def test_wrong_inputs_are_named(reduced: Path) -> None:
+    runtime = open_runtime(reduced / "served" / "model.onnx", device="cpu")
+    good = arrays(2, 6)
+
+    def refused(says: str, **changed: Any) -> None:
+        with pytest.raises(InputError, match=says):
+            runtime(**{**good, **changed})
+
+    refused("input_ids is int32; it has to be int64", input_ids=good["input_ids"].astype(np.int32))
+    refused("both \\[batch, text\\]", attention_mask=good["attention_mask"][:, :-1])
+    refused(
+        "pixel_values has to be \\[2, 3, 96, 96\\] here, not \\[2, 3, 96, 64\\]",
+        pixel_values=good["pixel_values"][..., :64],
+    )
+    refused("all of one kind, not Tensor, ndarray", input_ids=torch.from_numpy(good["input_ids"]))
+    refused("all of one kind, not list, ndarray", input_ids=good["input_ids"].tolist())
+
+
+def test_what_cannot_be_opened_is_told(reduced: Path, tmp_path: Path) -> None:
+    def refused(says: str, path: Path, kind: type[Exception] = InputError, **options: Any) -> None:
+        with pytest.raises(kind, match=says):
+            Pipeline(path, **options)
+
+    onnx = reduced / "served" / "model.onnx"
+    refused("there is no such ONNX file", tmp_path / "none.onnx")
+    refused("there is no such engine", tmp_path / "none.engine")
+    refused("cannot run on 'npu'; allowed: auto, cpu", onnx, device="npu")
+    refused("has no provider 'tensorrt-rtx'; it offers", onnx, MissingDependencyError, device="tensorrt-rtx")
+    refused("settled when it was exported", onnx, dtype="float16")
+    refused("CUDA graphs are for engines", reduced / "ckpt", cuda_graph=True)
+    alone = shutil.copy(onnx, tmp_path)
+    refused("its sidecar model.onnx.json is missing", Path(alone))
+    (tmp_path / "model.onnx.json").write_text("{}")
+    refused("not a sidecar that pumer-convert wrote", Path(alone))
+    shutil.copy(reduced / "served" / "model.onnx.json", tmp_path)
+    refused("there is no tokenizer", Path(alone))
+    with pytest.raises(InputError, match="not a picture that can be read"):
+        Pipeline(onnx, device="cpu")(tmp_path / "model.onnx.json", "what")
+
+
+def engine(reduced: Path, folder: Path) -> Path:
+    for name in ("model.engine", "model.engine.json"):
+        shutil.copy(reduced / "served" / name, folder)
+    return folder / "model.engine"
+
+
+def change(path: Path, **values: Any) -> None:
+    file = path.with_name(path.name + ".json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def test_an_engine_is_checked_before_a_gpu_is_asked_for(reduced: Path, tmp_path: Path) -> None:
+    path = engine(reduced, tmp_path)
+
+    def refused(says: str, kind: type[Exception] = InputError) -> None:
+        with pytest.raises(kind, match=says):
+            open_runtime(path)
+
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    refused("not the engine of its sidecar, or damaged")
+    path.write_bytes(data)
+    change(path, format=2)
+    refused("written by a newer pumer-convert")
+    change(path, format=1, flavour="tensorrt-xyz")
+    refused("not a sidecar that pumer-convert wrote")
+    (tmp_path / "model.engine.json").unlink()
+    refused("its sidecar model.engine.json is missing")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tells what is said where there is no GPU")
+def test_without_a_gpu_an_engine_is_refused(reduced: Path) -> None:
+    with pytest.raises(MissingDependencyError, match="running an engine needs an NVIDIA GPU"):
+        open_runtime(reduced / "served" / "model.engine")
+
+
+def test_version_and_gpu_of_an_engine(reduced: Path) -> None:
+    sidecar = Sidecar.of(reduced / "served" / "model.engine")
+    sidecar.check_engine()
+    sidecar.check_version(sidecar.values["tensorrt_version"])
+    with pytest.raises(
+        MissingDependencyError, match=r"built by tensorrt-rtx .*, and 1\.0\.0 is here; install that version"
+    ):
+        sidecar.check_version("1.0.0")
+    sidecar.check_capability((8, 9))
+    sidecar.check_capability((9, 0))
+    with pytest.raises(MissingDependencyError, match=r"and this GPU is 7\.5; build it for this one"):
+        sidecar.check_capability((7, 5))
+    chosen = replace(sidecar, values={**sidecar.values, "compute_capabilities": ["8.6", "8.9"]})
+    chosen.check_capability((8, 6))
+    with pytest.raises(MissingDependencyError, match=r"built for compute capability 8\.6, 8\.9, and this GPU is 12\.0"):
+        chosen.check_capability((12, 0))
+    classic = replace(chosen, values={**chosen.values, "flavour": "tensorrt"})
+    with pytest.raises(MissingDependencyError, match=r"this GPU is 8\.0"):
+        classic.check_capability((8, 0))
+    replace(classic, values={**classic.values, "hardware_compatible": True}).check_capability((8, 0))
+
+
+def test_the_profile_is_chosen_by_the_shape(reduced: Path) -> None:
+    sidecar = Sidecar.of(reduced / "served" / "model.engine")
+    shapes = [[[1, 4], [1, 16], [8, 40]], [[4, 4], [32, 32], [64, 40]]]
+    sidecar = replace(sidecar, values={**sidecar.values, "profiles": [{"input_ids": shape} for shape in shapes]})
+    assert [sidecar.profile(*shape) for shape in [(1, 4), (4, 16), (8, 40), (9, 4), (64, 40)]] == [0, 1, 1, 1, 1]
+    with pytest.raises(
+        InputError, match="batch 65 with text 9 is outside of it; it takes batch 1 to 8 with text 4 to 40 or"
+    ):
+        sidecar.profile(65, 9)
+    with pytest.raises(InputError, match="text 41 is outside"):
+        sidecar.profile(1, 41)

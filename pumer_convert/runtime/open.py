@@ -19,8 +19,9 @@ def open_runtime(
     """A runtime for a checkpoint (folder or .ckpt), an ONNX file or an engine (see `Runtime` for how it is called).
 
     `device`: auto, cpu or cuda[:i]; for an ONNX file also tensorrt or tensorrt-rtx, ONNX Runtime's providers of these.
-    `dtype`, `image_size` and `compiled` (torch.compile, anew for every shape) are for checkpoints alone, `cuda_graph` for engines alone.
-    Raises InputError for what cannot be opened, MissingDependencyError for a missing package or device.
+    `dtype`, `image_size` and `compiled` (torch.compile, anew for every shape) are for checkpoints alone, `cuda_graph`
+    for engines alone. Raises InputError for what cannot be opened, MissingDependencyError for a missing package or
+    device.
     """
     path = Path(path)
     if path.suffix in (".onnx", ".engine") and (dtype != "float32" or image_size is not None or compiled):

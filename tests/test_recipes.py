@@ -11,6 +11,7 @@ import torch
 
 from pumer_convert.convert import apply, intend, load
 from pumer_convert.export.folder import export_folder
+from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.recipe import load_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
@@ -32,7 +33,9 @@ def test_every_recipe_is_applied_exported_and_built(tmp_path: Path, path: Path) 
     assert (out / "recipe.yaml").read_text() == path.read_text()
     assert [edit["at"] for edit in report["plan"]["edits"]] == [site for step in recipe.steps for site in step.sites]
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    result = export_folder(out, trt=True, dtype="float16", flavour="tensorrt-rtx", compute_capabilities=("8.6", "8.9"))
+    result = export_folder(
+        out, trt=EngineSettings("tensorrt-rtx", compute_capabilities=("8.6", "8.9")), dtype="float16"
+    )
     model = onnx.load(out / "model.onnx")
     kinds = {node.op_type for part in (model.graph, *model.functions) for node in part.node}
     assert not any("Scatter" in kind for kind in kinds)

@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from tiny import PUMER, batch, recipe
 
 import pumer_convert
+from pumer_convert.cli import cli
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.demo.world import samples
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.export.folder import export_folder
+from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.runtime import Pipeline, open_runtime
 from pumer_convert.runtime.sidecar import Sidecar
 
@@ -31,7 +34,7 @@ def reduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("runtime")
     pumer_convert.apply(CHECKPOINT, recipe(here / "recipe.yaml", PUMER), here / "ckpt")
     (here / "served").mkdir()
-    export_folder(here / "ckpt", here / "served", trt=True, dtype="float32", flavour="tensorrt-rtx")
+    export_folder(here / "ckpt", here / "served", trt=EngineSettings("tensorrt-rtx"), dtype="float32")
     return here
 
 
@@ -205,3 +208,16 @@ def test_the_profile_is_chosen_by_the_shape(reduced: Path) -> None:
         sidecar.profile(65, 9)
     with pytest.raises(InputError, match="text 41 is outside"):
         sidecar.profile(1, 41)
+
+
+def test_the_command_line_answers(reduced: Path, tmp_path: Path) -> None:
+    sample = next(iter(samples("vqa", "test", 1)))
+    sample.image.open().save(tmp_path / "scene.png")
+    words = ["--image", str(tmp_path / "scene.png"), "--text", sample.text, "--device", "cpu"]
+    onnx = str(reduced / "served" / "model.onnx")
+    expected = Pipeline(onnx, device="cpu")(tmp_path / "scene.png", sample.text)
+    shown = CliRunner().invoke(cli, ["run", onnx, *words, "--top", "2"], catch_exceptions=False)
+    assert shown.exit_code == 0
+    assert [line.split()[1] for line in shown.stdout.splitlines()] == [label for label, _ in expected.ranking[:2]]
+    told = CliRunner().invoke(cli, ["run", onnx, *words, "--json"], catch_exceptions=False)
+    assert json.loads(told.stdout)["text"] == expected.text

@@ -12,6 +12,7 @@ from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert import apply, intend, load
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.export.folder import export_folder, verify_export
+from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.plan import make_plan
 from pumer_convert.recipe import load_recipe
 from pumer_convert.verify import Case
@@ -83,7 +84,7 @@ def test_saved_loads_and_exports_to_equal_onnx_and_an_engine(tmp_path: Path, sem
     inputs = tiny.batch(text=32)
     assert load(out)(**inputs).image.states.shape[1] == 31
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    result = export_folder(out, trt=True, dtype="float32", flavour="tensorrt-rtx")
+    result = export_folder(out, trt=EngineSettings("tensorrt-rtx"), dtype="float32")
     assert result["verification"]["logits_error"] < 1e-4
     again = verify_export(out, cases=tuple(Case(b, t) for b in (1, 2, 5) for t in (4, 17, 40)))
     assert again["verification"]["logits_error"] < 1e-4

@@ -7,7 +7,7 @@ import click
 
 from pumer_convert.cli.output import EngineBar, emit, image_size, profiles, progress
 from pumer_convert.export.folder import converted_folder, export_folder
-from pumer_convert.recipe import Profile
+from pumer_convert.export.tensorrt import EngineSettings
 
 
 @click.command("export")
@@ -34,6 +34,12 @@ from pumer_convert.recipe import Profile
     metavar="BATCH,TEXT",
     help="Batch sizes and text lengths of the engine, smallest:fastest:largest, as in 1:1:8,4:32:40; repeatable.",
 )
+@click.option("--optimization-level", type=int, metavar="0-5", help="How long the builder searches.")
+@click.option("--workspace", "workspace_gib", type=float, metavar="GIB", help="The most memory that a layer may take.")
+@click.option("--version-compatible", is_flag=True, help="TensorRT: newer versions run the engine too.")
+@click.option("--hardware-compatible", is_flag=True, help="TensorRT: every GPU from Ampere on runs the engine.")
+@click.option("--strip-weights", is_flag=True, help="An engine that takes its weights from the ONNX file beside it.")
+@click.option("--layer-information", is_flag=True, help="Keep the details of every layer in the engine.")
 @click.option("--overwrite", is_flag=True, help="Replace files of an earlier export.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
@@ -44,11 +50,10 @@ def command(
     dtype: str | None,
     image_size: Any,
     opset: int,
-    flavour: str,
-    capabilities: tuple[str, ...],
-    profiles: tuple[Profile, ...],
     overwrite: bool,
     as_json: bool,
+    capabilities: tuple[str, ...],
+    **engine: Any,
 ) -> None:
     """Export CHECKPOINT (default: the converted checkpoint here) to ONNX, verified, and to a TensorRT engine."""
     if checkpoint is None:
@@ -58,13 +63,10 @@ def command(
     report = export_folder(
         checkpoint,
         out,
-        trt=trt,
+        trt=EngineSettings(compute_capabilities=capabilities, **engine) if trt else None,
         dtype=dtype,
         image_size=image_size,
         opset=opset,
-        flavour=flavour,
-        compute_capabilities=capabilities,
-        profiles=profiles,
         overwrite=overwrite,
         progress=progress,
         engine_progress=bar,

@@ -42,6 +42,7 @@ def run_demo(
     from pumer_convert.data.preprocess import Preprocessor
     from pumer_convert.evaluation import compare
     from pumer_convert.export.folder import export_folder
+    from pumer_convert.export.tensorrt import EngineSettings
     from pumer_convert.predict import predict_each
     from pumer_convert.tasks import open_task
     from pumer_convert.training.distill import distill
@@ -65,7 +66,7 @@ def run_demo(
     comparison = compare(trained, dense, unseen)
     draw_survivors(models[2], preprocessor, unseen[:4], (dense.answers, trained.answers), out / "demo.png")
     progress("4/4 export to ONNX and verify" + (", build an engine" if engine else ""))
-    report = export_folder(out, trt=engine, flavour="tensorrt-rtx")
+    report = export_folder(out, trt=EngineSettings("tensorrt-rtx") if engine else None)
     report["plan"] = plan.to_json()
     report["evaluation"] = {
         "questions": test,

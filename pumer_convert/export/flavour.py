@@ -1,5 +1,6 @@
 """The two kinds of TensorRT: which is here, and what each can be asked for. The builder's code is one for both."""
 
+import functools
 import importlib
 import logging
 import warnings
@@ -12,6 +13,7 @@ log = logging.getLogger("pumer_convert.tensorrt")
 
 MODULES = {"tensorrt": ("tensorrt", "trt"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}  # and the extra that installs it
 GPU = (Path("/dev/nvidia0"), Path("/dev/nvidiactl"), Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
+NO_GPU = "CUDA driver version is insufficient"  # said beside every true error where there is no GPU
 
 ONLY = {
     "compute_capabilities": ("tensorrt-rtx", "TensorRT builds for the GPU it runs on"),
@@ -57,6 +59,37 @@ def choose_flavour(flavour: str, asked: dict[str, Any]) -> tuple[str, Any]:
     if not has_gpu() and asked.get("strip_weights"):
         raise MissingDependencyError("an engine without weights can only be built where a GPU is, and none is here.")
     return flavour, trt
+
+
+@functools.cache
+def logger_of(trt: Any) -> Any:
+    """The logger of a module: TensorRT's talk goes to our log; its errors (a good build has some too) are kept.
+
+    One for the whole process, because TensorRT keeps the first that it is given as long as anything made with it
+    lives, and calls it even after Python has thrown it away.
+    """
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(one_line(message))
+            quiet = severity in (trt.ILogger.INFO, trt.ILogger.VERBOSE)
+            log.log(logging.DEBUG if quiet else logging.INFO, "%s", message)
+
+        def why(self) -> str:
+            """The last errors, for a sentence to the user."""
+            return "; ".join([*dict.fromkeys(filter(None, self.errors))][-2:]) or "it gave no reason"
+
+    return Logger()
+
+
+def one_line(message: str) -> str:
+    """TensorRT's message on one line, without what it always says where there is no GPU."""
+    return " ".join(" ".join(line for line in message.splitlines() if NO_GPU not in line).split())
 
 
 def _found() -> str:

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
@@ -17,6 +17,9 @@ from pumer_convert.export.describe import describe
 from pumer_convert.plan import family_module
 from pumer_convert.recipe import ExportSettings, Profile, load_recipe
 from pumer_convert.verify import Case, verify_onnx
+
+if TYPE_CHECKING:
+    from pumer_convert.export.tensorrt import EngineSettings
 
 
 def converted_folder(here: Path) -> Path:
@@ -40,24 +43,20 @@ def export_folder(
     path: Path,
     out: Path | None = None,
     *,
-    trt: bool = False,
+    trt: "EngineSettings | None" = None,
     dtype: str | None = None,
     image_size: Any = None,
     opset: int = 20,
-    flavour: str = "auto",
-    compute_capabilities: tuple[str, ...] = (),
-    profiles: tuple[Profile, ...] = (),
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda line: None,
     engine_progress: Callable[[str, int, int], None] | None = None,
     apart: bool = False,
 ) -> dict[str, Any]:
-    """Write model.onnx, and with `trt` model.engine, each with a sidecar, to `out` (default: the checkpoint's folder).
+    """Write model.onnx, and an engine built as `trt` says, to `out` (default: the checkpoint's folder), with sidecars.
 
     To another folder the files of tokenizer and processor go along.
-
-    `profiles` are the engine's, those of the recipe by default. `engine_progress` is called as the engine is built
-    (see `build_engine`). `apart` runs all but the engine in a process of its own, so that the builder finds the memory
+    Without profiles of its own an engine has the recipe's. `engine_progress` is called as it is built (see
+    `build_engine`). `apart` runs all but the engine in a process of its own, so that the builder finds the memory
     free; as ever with multiprocessing, the main module must be importable and `progress` a function of a module then.
     Raises InputError, VerificationError or MissingDependencyError; no file is left by the step that failed.
     """
@@ -68,12 +67,13 @@ def export_folder(
         raise InputError(f"{folder}: not a folder; make it first or choose another with -o.")
     onnx_file = folder / "model.onnx"
     engine_file = folder / "model.engine"
-    if trt and engine_file.exists() and not overwrite:
+    if trt is not None and engine_file.exists() and not overwrite:
         raise InputError(f"{engine_file}: exists already; use --overwrite.")
     longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
-    if profiles and max(profile.text[2] for profile in profiles) > longest:
+    given = trt.profiles if trt is not None else ()
+    if given and max(profile.text[2] for profile in given) > longest:
         raise InputError(f"a profile's text is longer than the {longest} tokens that the model takes.")
-    profiles = profiles or tuple(_fit(profile, longest) for profile in settings.profiles)
+    profiles = given or tuple(_fit(profile, longest) for profile in settings.profiles)
     run = _apart if apart else _export
     report = run(
         path,
@@ -87,15 +87,15 @@ def export_folder(
     if folder.resolve() != checkpoint.path.resolve():
         for file in checkpoint.companions:  # the tokenizer, without which `Pipeline` takes no text
             shutil.copy(file, folder)
-    if not trt:
+    if trt is None:
         return report
-    from pumer_convert.export.tensorrt import EngineSettings, build_engine
+    from pumer_convert.export.tensorrt import build_engine
 
     progress("building the engine")
     sidecar = build_engine(
         onnx_file,
         engine_file,
-        EngineSettings(flavour=flavour, profiles=profiles, compute_capabilities=compute_capabilities),
+        replace(trt, profiles=profiles),
         sidecar=describe(checkpoint, report["image_size"]),
         overwrite=overwrite,
         progress=engine_progress,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
@@ -11,13 +10,10 @@ from typing import Any
 
 from pumer_convert.checkpoint.write import output_file
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.export.flavour import choose_flavour
+from pumer_convert.export.flavour import choose_flavour, logger_of, one_line
 from pumer_convert.recipe import Profile
 
-log = logging.getLogger("pumer_convert.tensorrt")
-
 RTX_DEFAULT = "8.0, 8.6, 8.9, 12.0 and later"  # where an engine without a target runs, by NVIDIA's documentation
-NO_GPU = "CUDA driver version is insufficient"  # said beside every true error where there is no GPU
 
 Shapes = dict[str, list[list[int]]]
 """Input name -> its [smallest, fastest, largest] shape."""
@@ -30,7 +26,7 @@ class EngineSettings:
     """How to build.
 
     flavour               "auto", "tensorrt" or "tensorrt-rtx" (export/flavour.py tells their differences).
-    profiles              one optimisation profile for each.
+    profiles              one optimisation profile for each; none: one with the defaults of `Profile`.
     compute_capabilities  targets of a TensorRT-RTX engine, such as ("8.6", "8.9").
     workspace_gib         the most memory that a layer may take for itself; None: all there is.
     optimization_level    0 to 5: how long the builder searches; None: its default.
@@ -41,7 +37,7 @@ class EngineSettings:
     """
 
     flavour: str = "auto"
-    profiles: tuple[Profile, ...] = (Profile(),)
+    profiles: tuple[Profile, ...] = ()
     compute_capabilities: tuple[str, ...] = ()
     workspace_gib: float | None = None
     optimization_level: int | None = None
@@ -70,9 +66,7 @@ def build_engine(
     onnx_path = Path(onnx_path)
     out = Path(out or onnx_path.with_suffix(".engine"))
     inputs, outputs = _signature(onnx_path)
-    profiles = [_profile(inputs, profile) for profile in settings.profiles]
-    if not profiles:
-        raise InputError("an engine needs at least one profile of batch sizes and text lengths.")
+    profiles = [_profile(inputs, profile) for profile in settings.profiles or (Profile(),)]
     flavour, trt = choose_flavour(settings.flavour, asdict(settings))
     notes = out.with_name(out.name + ".json")
     if notes.exists() and not overwrite:
@@ -117,7 +111,8 @@ def _build(
     cache: Path | None,
     progress: Progress | None,
 ) -> None:
-    logger = _logger(trt)
+    logger = logger_of(trt)
+    logger.errors.clear()
     try:
         builder = trt.Builder(logger)
     except (TypeError, RuntimeError):
@@ -165,12 +160,7 @@ def _refused(error: Any, path: Path) -> str:
         nodes += [(node, f"{f.domain}::{f.name}/") for f in model.functions for node in f.node]
         names = [within + (node.name or node.output[0]) for node, within in nodes if node.op_type == kind]
         name = "one of " * (len(names) > 1) + ", ".join(names[:5] + ["..."] * (len(names) > 5)) or "unnamed"
-    return f"{name} ({kind}): {_sentence(error.desc())}"
-
-
-def _sentence(message: str) -> str:
-    """TensorRT's message on one line, without what it always says where there is no GPU."""
-    return " ".join(" ".join(line for line in message.splitlines() if NO_GPU not in line).split())
+    return f"{name} ({kind}): {one_line(error.desc())}"
 
 
 def _configure(trt: Any, config: Any, settings: EngineSettings) -> None:
@@ -254,24 +244,6 @@ def _profile(inputs: list[dict[str, Any]], profile: Profile) -> Shapes:
         if unknown:
             raise InputError(f"input '{entry['name']}' has a dynamic side '{unknown[0]}'; only batch and text may be.")
     return {e["name"]: [[sides[s][i] if s in sides else s for s in e["shape"]] for i in range(3)] for e in inputs}
-
-
-def _logger(trt: Any) -> Any:
-    errors: list[str] = []
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        """TensorRT's talk goes to the log; its errors (a good build has some too) are kept for the user's sentence."""
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                errors.append(_sentence(message))
-            quiet = severity in (trt.ILogger.INFO, trt.ILogger.VERBOSE)
-            log.log(logging.DEBUG if quiet else logging.INFO, "%s", message)
-
-        def why(self) -> str:
-            return "; ".join([*dict.fromkeys(filter(None, errors))][-2:]) or "it gave no reason"
-
-    return Logger()
 
 
 def _monitor(trt: Any, progress: Progress | None) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.export.flavour import has_gpu, import_flavour
+from pumer_convert.export.flavour import has_gpu, import_flavour, logger_of
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.sidecar import Sidecar
 
@@ -37,7 +37,7 @@ class EngineRuntime(Runtime):
         self.device = torch.device(name)
         self.sidecar.check_capability(torch.cuda.get_device_capability(self.device))
         with torch.cuda.device(self.device):
-            logger = trt.Logger(trt.Logger.ERROR)
+            logger = logger_of(trt)
             self.trt, self.runtime = trt, trt.Runtime(logger)
             self.engine = self.runtime.deserialize_cuda_engine(path.read_bytes())
             if self.engine is None:

@@ -1,0 +1,26 @@
+"""pumer-convert run."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from pumer_convert.cli.output import emit
+
+
+@click.command("run")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--image", "images", multiple=True, required=True, type=click.Path(path_type=Path), help="Twice for a pair."
+)
+@click.option("--text", required=True, help="The question, statement or caption.")
+@click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many answers to print.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:i]; for ONNX also tensorrt[-rtx].")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+def command(model: Path, images: tuple[Path, ...], text: str, top: int, device: str, as_json: bool) -> None:
+    """Answer a question about a picture with MODEL: a checkpoint folder, an ONNX file or an engine."""
+    from pumer_convert.runtime import Pipeline
+
+    answer = Pipeline(model, device=device)(images, text)
+    report = {**asdict(answer), "ranking": answer.ranking[:top]}
+    emit(report, as_json, lambda: "\n".join(f"{score:7.2%}  {label}" for label, score in report["ranking"]))

@@ -17,8 +17,9 @@ from PIL import Image
 
 from pumer_convert.data.augment import CHANGES, DIRECTED, UNDIRECTED, RandAugment
 from pumer_convert.data.formats import FORMATS, SampleSet, read_samples
-from pumer_convert.data.image import ImageSettings, to_pixels
+from pumer_convert.data.image import image_settings
 from pumer_convert.data.loader import Batch, Preprocessor, batch_count, batches
+from pumer_convert.data.pixels import ImageSettings, to_pixels
 from pumer_convert.data.preprocess import load_tokenizer
 from pumer_convert.data.sample import FilePicture, Sample
 from pumer_convert.demo import CHECKPOINT
@@ -490,7 +491,7 @@ def processor(kind: str, size: Any) -> tuple[Any, dict[str, Any]]:
 def test_a_square_picture_is_as_vilts_processor_makes_it(side: int) -> None:
     theirs, values = processor("vilt", {"shortest_edge": 384})
     image = noise(side, side)
-    ours = to_pixels(image, ImageSettings.of(values, (384, 384)))
+    ours = to_pixels(image, image_settings(values, (384, 384)))
     np.testing.assert_allclose(ours, theirs(image)["pixel_values"][0], atol=1e-6, rtol=0)
 
 
@@ -499,18 +500,18 @@ def test_a_square_picture_is_as_vilts_processor_makes_it(side: int) -> None:
 def test_any_picture_is_as_clips_processor_makes_it(shape: tuple[int, int], size: dict[str, int]) -> None:
     theirs, values = processor("clip", size)
     image = noise(*shape)
-    ours = to_pixels(image, ImageSettings.of(values, (224, 224)))
+    ours = to_pixels(image, image_settings(values, (224, 224)))
     np.testing.assert_allclose(ours, theirs(image)["pixel_values"][0], atol=1e-6, rtol=0)
 
 
 def test_the_pixels_of_a_rectangle_and_of_another_size() -> None:
     _, values = processor("clip", {"shortest_edge": 224})
-    assert to_pixels(noise(64, 48), ImageSettings.of(values, (32, 96))).shape == (3, 32, 96)
-    assert to_pixels(noise(48, 64), ImageSettings.of(values, (288, 288))).shape == (3, 288, 288)
-    squashed = to_pixels(noise(64, 48), ImageSettings.of(values, (32, 32), "squash"))
-    assert abs(squashed - to_pixels(noise(64, 48), ImageSettings.of(values, (32, 32)))).max() > 0.1
+    assert to_pixels(noise(64, 48), image_settings(values, (32, 96))).shape == (3, 32, 96)
+    assert to_pixels(noise(48, 64), image_settings(values, (288, 288))).shape == (3, 288, 288)
+    squashed = to_pixels(noise(64, 48), image_settings(values, (32, 32), "squash"))
+    assert abs(squashed - to_pixels(noise(64, 48), image_settings(values, (32, 32)))).max() > 0.1
     with pytest.raises(InputError, match="allowed: squash, crop"):
-        ImageSettings.of(values, (32, 32), "stretch")
+        image_settings(values, (32, 32), "stretch")
     assert to_pixels(Image.new("L", (5, 5)), ImageSettings(8, 8)).shape == (3, 8, 8)
 
 

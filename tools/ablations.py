@@ -122,9 +122,9 @@ def _reaches(variant: Variant, target: int, family: str, outline: Outline, text:
     return abs(macs(plan_of(fitted(variant, target, family, outline, text), family, outline, text)) / target - 1) < 0.02
 
 
-@dataclass(frozen=True)
+@dataclass
 class Bench:
-    """Where and on what everything is measured."""
+    """Where and on what everything is measured; `longest` is the longest training so far, in seconds."""
 
     checkpoint: Checkpoint
     outline: Outline
@@ -132,6 +132,7 @@ class Bench:
     test: list[Sample]
     text_length: int
     args: argparse.Namespace
+    longest: float = 0.0
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Bench":
@@ -172,7 +173,7 @@ class Bench:
             seed=seed,
         )
         scenes = lessons(self.checkpoint.task, "train", steps * self.args.batch_size)
-        distill(
+        report = distill(
             student,
             self.args.checkpoint,
             scenes,
@@ -185,6 +186,7 @@ class Bench:
             overwrite=True,
             **how,
         )
+        self.longest = max(self.longest, report["distill"]["seconds"])
         return out
 
     def steps(self, student: Path) -> int:
@@ -252,9 +254,9 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def options(words: Sequence[str] | None = None) -> argparse.Namespace:
+def options(words: Sequence[str] | None = None, description: str | None = __doc__) -> argparse.Namespace:
     """The command's options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="the dense checkpoint")
     parser.add_argument("--at", nargs="+", help="sites of the cascade (default: half of all, from the second on)")

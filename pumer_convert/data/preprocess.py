@@ -12,7 +12,8 @@ from PIL import Image
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
-from pumer_convert.data.image import ImageSettings, to_pixels
+from pumer_convert.data.image import image_settings
+from pumer_convert.data.pixels import ImageSettings, to_pixels
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.models import FAMILIES
 from pumer_convert.plan import family_module
@@ -49,7 +50,7 @@ class Preprocessor:
     ) -> "Preprocessor":
         """The preprocessing of a checkpoint folder: its config.json, preprocessor_config.json and tokenizer.
 
-        `image_size` instead of the config's own; `fit` see `ImageSettings.of`. Raises InputError when a file is
+        `image_size` instead of the config's own; `fit` see `image_settings`. Raises InputError when a file is
         missing or says something impossible, MissingDependencyError without transformers.
         """
         folder = Path(checkpoint)
@@ -65,7 +66,7 @@ class Preprocessor:
         pad = config.get("text", config).get("pad_token_id")
         pad = tokenizer.pad_token_id if pad is None else pad
         return cls(
-            image=ImageSettings.of(values, (int(height), int(width)), fit),
+            image=image_settings(values, (int(height), int(width)), fit),
             tokenizer=tokenizer,
             longest=pad_to or longest,
             pad_id=int(pad or 0),
@@ -84,7 +85,7 @@ class Preprocessor:
         limit = getattr(tokenizer, "model_max_length", None) or values["text"]["longest"]
         pad = values["text"]["pad_token_id"]
         return cls(
-            image=ImageSettings.of(values["preprocessing"], (int(height), int(width))),
+            image=image_settings(values["preprocessing"], (int(height), int(width))),
             tokenizer=tokenizer,
             longest=min(int(values["text"]["longest"]), limit),
             pad_id=int((tokenizer.pad_token_id if pad is None else pad) or 0),

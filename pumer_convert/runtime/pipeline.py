@@ -14,6 +14,7 @@ from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.open import open_runtime
+from pumer_convert.runtime.scores import to_scores
 
 Pictures = Path | str | Image.Image | Sequence[Path | str | Image.Image]
 
@@ -22,8 +23,7 @@ Pictures = Path | str | Image.Image | Sequence[Path | str | Image.Image]
 class Answer:
     """The best label and its score from 0 to 1, and all labels with theirs, best first.
 
-    The score is a softmax over the labels; in visual question answering, where several answers may be right, the
-    sigmoid of the label's own logit. Retrieval has one label, "match", and its score is the sigmoid of the logit.
+    See `to_scores` for what a score is. Retrieval has one label, "match".
     """
 
     text: str
@@ -42,13 +42,13 @@ class Pipeline:
         path = Path(path)
         self.runtime: Runtime = open_runtime(path, **options)
         if path.suffix in (".onnx", ".engine"):
-            values = _sidecar(path)
+            values = read_sidecar(path)
             self.preprocessor = Preprocessor.of_sidecar(values, path.parent)
         else:
             values = _checkpoint(path)
             self.preprocessor = Preprocessor.of(path, image_size=self.runtime.picture[-2:])  # type: ignore[arg-type]
         self.task: str = values["task"]
-        self.labels = _labels(values, path)
+        self.labels = labels_of(values, path)
         self.pictures = self.runtime.picture[0] if len(self.runtime.picture) == 4 else 1
 
     def __call__(self, pictures: Pictures, text: str) -> Answer:
@@ -72,11 +72,7 @@ class Pipeline:
         return np.stack(pixels) if self.pictures > 1 else pixels[0]
 
     def _answer(self, logits: NDArray[np.float64]) -> Answer:
-        if self.task in ("vqa", "retrieval"):
-            scores = 0.5 * (1 + np.tanh(0.5 * logits))  # the sigmoid, without overflow
-        else:
-            raised = np.exp(logits - logits.max())
-            scores = raised / raised.sum()
+        scores = to_scores(logits, self.task)
         order = np.argsort(-logits, kind="stable")
         ranking = tuple((self.labels[i], float(scores[i])) for i in order)
         return Answer(*ranking[0], ranking)
@@ -92,7 +88,8 @@ def _open(picture: Path | str | Image.Image) -> Image.Image:
         raise InputError(f"{picture}: not a picture that can be read ({error}).") from None
 
 
-def _sidecar(path: Path) -> dict[str, Any]:
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """The sidecar of an exported file. Raises InputError when it is missing or none of ours."""
     file = path.with_name(path.name + ".json")
     try:
         values: dict[str, Any] = json.loads(file.read_text("utf-8"))
@@ -111,7 +108,8 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     return {"task": checkpoint.task, "labels": checkpoint.config.get("id2label")}
 
 
-def _labels(values: Mapping[str, Any], path: Path) -> list[str]:
+def labels_of(values: Mapping[str, Any], path: Path) -> list[str]:
+    """The names of the logits, in their order. Raises InputError when there are none."""
     if values["task"] == "retrieval":
         return ["match"]
     given = values["labels"] or {}

@@ -1,0 +1,79 @@
+"""What reduction costs in accuracy on the demo's drawn world: settings from mild to strong, each distilled over seeds.
+
+    python tools/accuracy.py --work /tmp/accuracy --json > accuracy.json     # the table of the README
+    python tools/accuracy.py --work /tmp/accuracy --steps 2 --seeds 1 --test 50        # does it run?
+
+Takes the options of tools/ablations.py for training and testing.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ablations import Bench, Variant, macs, measure, options, say
+
+from pumer_convert.bootstrap import interval
+
+SETTINGS = (
+    Variant("late", ("encoder.3", "encoder.4", "encoder.5"), 0.2, 0.2, 0.2),
+    Variant("late, strong", ("encoder.3", "encoder.4", "encoder.5"), 0.3, 0.3, 0.2),
+    Variant("every second layer", ("encoder.1", "encoder.3", "encoder.5"), 0.2, 0.2, 0.2),
+    Variant("all but two layers", ("encoder.1", "encoder.3", "encoder.4", "encoder.5"), 0.2, 0.3, 0.2),
+)
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    lines = [
+        f"{report['test']} test questions, {report['steps']} steps of {report['batch_size']} questions "
+        f"({report['seconds']:.0f} s a run), mean of {report['seeds']} seeds; dense {report['dense']:.2%}",
+        "",
+        "| sites | p, m, q | MACs | image tokens | reduced | distilled | difference, in points |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        low, high = row["interval"]
+        shares = ", ".join(f"{row[name]:g}" for name in ("prune", "merge", "text"))
+        places = ",".join(site.removeprefix("encoder.") for site in row["sites"])
+        lines.append(
+            f"| encoder.{places} | {shares} | /{report['dense_macs'] / row['macs']:.2f} "
+            f"| {report['image_tokens']} -> {row['image_tokens']} | {row['untrained']:.2%} | {row['score']:.2%} "
+            f"| {100 * row['difference']:+.2f} ({100 * low:+.2f} .. {100 * high:+.2f}) |"
+        )
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    args = options(words, __doc__)
+    bench = Bench.of(args)
+    say("dense")
+    dense = bench.predict(args.checkpoint).scores.double()
+    steps = bench.steps(bench.student(SETTINGS[0]))
+    report: dict[str, Any] = {
+        "checkpoint": str(args.checkpoint.name),
+        "test": len(bench.test),
+        "seeds": args.seeds,
+        "steps": steps,
+        "batch_size": args.batch_size,
+        "learning_rate": args.learning_rate,
+        "dense": float(dense.mean()),
+        "dense_interval": interval(dense.numpy()),
+        "dense_macs": bench.plan(SETTINGS[0]).dense_macs,
+        "image_tokens": bench.outline.image_tokens,
+        "text_length": bench.text_length,
+        "rows": [],
+    }
+    for setting in SETTINGS:
+        untrained = measure(bench, replace(setting, training="none"), dense, steps)["score"]
+        row = {**measure(bench, setting, dense, steps), "untrained": untrained}
+        row["macs"] = macs(bench.plan(setting))
+        report["rows"].append(row)
+        report["seconds"] = bench.longest
+        (args.work / "accuracy.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2) if args.json else table(report))
+
+
+if __name__ == "__main__":
+    main()

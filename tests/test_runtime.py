@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -221,3 +223,14 @@ def test_the_command_line_answers(reduced: Path, tmp_path: Path) -> None:
     assert [line.split()[1] for line in shown.stdout.splitlines()] == [label for label, _ in expected.ranking[:2]]
     told = CliRunner().invoke(cli, ["run", onnx, *words, "--json"], catch_exceptions=False)
     assert json.loads(told.stdout)["text"] == expected.text
+
+
+def test_an_onnx_file_is_served_without_torch_and_the_checkpoint(reduced: Path, tmp_path: Path) -> None:
+    next(iter(samples("vqa", "test", 1))).image.open().save(tmp_path / "scene.png")
+    code = "import sys\nfrom pumer_convert.runtime import Pipeline\nimport tokenizers\nprint(Pipeline(sys.argv[1], device='cpu')"
+    code += (
+        "(sys.argv[2], 'what color is the star ?').text)\nassert 'pumer_convert.models.vilt.network' not in sys.modules"
+    )
+    words = [sys.executable, "-c", code, str(reduced / "served" / "model.onnx"), str(tmp_path / "scene.png")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -186,11 +186,11 @@ def test_ctrl_c_in_the_middle_of_writing(refused, monkeypatch, good: Path, ckpt:
 
 def test_missing_tensorrt(refused, monkeypatch, tmp_path: Path, ckpt: Path) -> None:
     from pumer_convert.errors import MissingDependencyError
-    from pumer_convert.export.tensorrt import EngineSettings, _load
+    from pumer_convert.export.flavour import choose_flavour
 
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'pumer-convert\[rtx\]'") as error:
-        _load(EngineSettings(flavour="tensorrt-rtx"))
+        choose_flavour("tensorrt-rtx", {})
     assert error.value.exit_code == 4
 
 

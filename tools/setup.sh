@@ -4,3 +4,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
 .venv/bin/python -m pip install --quiet -e '.[dev]'
+# Triton's server for the tests, beside our packages: its Python backend is built for numpy 1.
+if [ ! -d .venv/triton ]; then
+  .venv/bin/python -m venv --without-pip .venv/triton
+  packages=$(.venv/triton/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  .venv/bin/python -m pip install --quiet --no-deps --target "$packages" 'nvidia-pytriton>=0.7' 'numpy<2'
+  .venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$packages/ours.pth"
+fi

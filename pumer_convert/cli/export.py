@@ -5,15 +5,23 @@ from typing import Any
 
 import click
 
+from pumer_convert.checkpoint.write import check_out
 from pumer_convert.cli.output import EngineBar, emit, image_size, profiles, progress
 from pumer_convert.export.folder import converted_folder, export_folder
 from pumer_convert.export.tensorrt import EngineSettings
+from pumer_convert.export.triton import export_triton
 
 
 @click.command("export")
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option("--onnx", "only_onnx", is_flag=True, help="Write the ONNX model (the default).")
 @click.option("--trt", is_flag=True, help="Build a TensorRT engine from it as well.")
+@click.option("--triton", is_flag=True, help="Write a model repository for Triton Inference Server as well.")
+@click.option(
+    "--triton-backend",
+    type=click.Choice(["onnxruntime", "tensorrt", "python"]),
+    help="Default: tensorrt for an engine of TensorRT, else onnxruntime.",
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder to write to (default: the checkpoint).")
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Default: the recipe's.")
 @click.option("--image-size", callback=image_size, metavar="S|HxW", help="Image size of the export.")
@@ -46,6 +54,8 @@ def command(
     checkpoint: Path | None,
     only_onnx: bool,
     trt: bool,
+    triton: bool,
+    triton_backend: str | None,
     out: Path | None,
     dtype: str | None,
     image_size: Any,
@@ -59,6 +69,9 @@ def command(
     if checkpoint is None:
         checkpoint = converted_folder(Path.cwd())
         progress(f"exporting {checkpoint}")
+    repository = (out or (checkpoint if checkpoint.is_dir() else checkpoint.parent)) / "triton"
+    if triton:
+        check_out(repository, overwrite)
     bar = EngineBar()
     report = export_folder(
         checkpoint,
@@ -73,6 +86,11 @@ def command(
         apart=trt,
     )
     bar.close()
+    if triton:
+        engine_of = report.get("engine", {"flavour": None})
+        backend = triton_backend or ("tensorrt" if engine_of["flavour"] == "tensorrt" else "onnxruntime")
+        served = engine_of["path"] if backend == "tensorrt" and trt else report["onnx"]
+        report |= {"triton": export_triton(served, repository, backend=backend, overwrite=overwrite)}
 
     def human() -> str:
         check = report["verification"]
@@ -86,6 +104,8 @@ def command(
             lines.append(
                 f"wrote {engine['path']} ({engine['bytes'] / 1e6:.1f} MB, {engine['flavour']} {engine['version']})"
             )
+        if triton:
+            lines.append(f"wrote {report['triton']['triton']} (Triton's backend {report['triton']['backend']})")
         return "\n".join(lines)
 
     emit(report, as_json, human)

@@ -16,10 +16,10 @@ from pumer_convert.errors import InputError
 from pumer_convert.export.describe import describe
 from pumer_convert.plan import family_module
 from pumer_convert.recipe import ExportSettings, Profile, load_recipe
-from pumer_convert.verify import Case, verify_onnx
 
 if TYPE_CHECKING:
     from pumer_convert.export.tensorrt import EngineSettings
+    from pumer_convert.verify import Case
 
 
 def converted_folder(here: Path) -> Path:
@@ -109,8 +109,10 @@ def export_folder(
     return report
 
 
-def verify_export(path: Path, onnx_file: Path | None = None, cases: tuple[Case, ...] | None = None) -> dict[str, Any]:
+def verify_export(path: Path, onnx_file: Path | None = None, cases: "tuple[Case, ...] | None" = None) -> dict[str, Any]:
     """Compare an exported file with the checkpoint it was made from. Raises VerificationError when they differ."""
+    from pumer_convert.verify import verify_onnx
+
     onnx_file = onnx_file or path / "model.onnx"
     if not onnx_file.exists():
         raise InputError(f"{onnx_file}: there is no such file; run `pumer-convert export` first.")

@@ -1,0 +1,44 @@
+"""Triton model (Python backend): the exported ONNX file in ONNX Runtime. Written by pumer-convert.
+
+Needs numpy and onnxruntime (for a GPU: onnxruntime-gpu) where it is served.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+INPUTS = ("input_ids", "attention_mask", "pixel_values")
+
+
+class TritonPythonModel:
+    """Runs the requests that the batcher gathered in one pass, on the instance's own device."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Open the ONNX file that lies beside this one."""
+        file = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+        cuda = ("CUDAExecutionProvider", {"device_id": args["model_instance_device_id"]})
+        providers = [cuda] if args["model_instance_kind"] == "GPU" else ["CPUExecutionProvider"]
+        onnxruntime.set_default_logger_severity(3)
+        self.session = onnxruntime.InferenceSession(str(file), providers=providers)
+        if providers[0] == cuda and cuda[0] not in self.session.get_providers():
+            raise RuntimeError("ONNX Runtime cannot use the GPU: install onnxruntime-gpu, or write kind: KIND_CPU")
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One response for every request; Triton gathers only requests of one shape."""
+        given = [
+            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in INPUTS}
+            for request in requests
+        ]
+        try:
+            together = {name: np.concatenate([one[name] for one in given]) for name in INPUTS}
+            logits = self.session.run(["logits"], together)[0]
+        except Exception as error:
+            if len(requests) > 1:  # one by one, so that a wrong request takes no other along
+                return [self.execute([request])[0] for request in requests]
+            why = pb_utils.TritonError(f"the model refuses it: {str(error).splitlines()[0]}")
+            return [pb_utils.InferenceResponse(output_tensors=[], error=why)]
+        ends = np.cumsum([len(one["input_ids"]) for one in given])[:-1]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("logits", part)]) for part in np.split(logits, ends)]

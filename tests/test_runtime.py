@@ -227,10 +227,12 @@ def test_the_command_line_answers(reduced: Path, tmp_path: Path) -> None:
 
 def test_an_onnx_file_is_served_without_torch_and_the_checkpoint(reduced: Path, tmp_path: Path) -> None:
     next(iter(samples("vqa", "test", 1))).image.open().save(tmp_path / "scene.png")
-    code = "import sys\nfrom pumer_convert.runtime import Pipeline\nimport tokenizers\nprint(Pipeline(sys.argv[1], device='cpu')"
-    code += (
-        "(sys.argv[2], 'what color is the star ?').text)\nassert 'pumer_convert.models.vilt.network' not in sys.modules"
-    )
+    code = """
+import sys
+from pumer_convert.runtime import Pipeline
+print(Pipeline(sys.argv[1], device="cpu")(sys.argv[2], "what color is the star ?").text)
+assert "pumer_convert.models.vilt.network" not in sys.modules
+"""
     words = [sys.executable, "-c", code, str(reduced / "served" / "model.onnx"), str(tmp_path / "scene.png")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

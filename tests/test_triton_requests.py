@@ -1,4 +1,4 @@
-"""Triton's models and requests of every kind: pairs, several rows, wrong ones beside good ones, padding that matters."""
+"""Triton's models and requests of every kind: pairs, rows, wrong ones beside good ones, padding that matters."""
 
 import importlib.util
 import io

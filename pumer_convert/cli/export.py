@@ -7,6 +7,7 @@ import click
 
 from pumer_convert.checkpoint.write import check_out
 from pumer_convert.cli.output import EngineBar, emit, image_size, profiles, progress
+from pumer_convert.errors import InputError
 from pumer_convert.export.folder import converted_folder, export_folder
 from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.export.triton import export_triton
@@ -69,6 +70,10 @@ def command(
     if checkpoint is None:
         checkpoint = converted_folder(Path.cwd())
         progress(f"exporting {checkpoint}")
+    if triton_backend is not None and not triton:
+        raise InputError("--triton-backend is for a model repository; say --triton as well.")
+    if triton_backend == "tensorrt" and not trt:
+        raise InputError("Triton's backend tensorrt runs an engine; say --trt as well.")
     repository = (out or (checkpoint if checkpoint.is_dir() else checkpoint.parent)) / "triton"
     if triton:
         check_out(repository, overwrite)

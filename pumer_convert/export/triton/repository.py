@@ -82,10 +82,10 @@ def _limits(exported: Path, preprocessor: Preprocessor) -> dict[str, int]:
         most = max(batch[2] for batch, _ in sidecar.profiles)
         taken = {n for batch, _ in sidecar.profiles for n in range(batch[0], batch[2] + 1)}
         if least > longest or (missing := [n for n in range(1, most + 1) if n not in taken]):
-            what = "no text" if least > longest else f"no batch of {missing[0]}"
+            what = "have no length of text in common" if least > longest else f"take no batch of {missing[0]}"
             raise InputError(
-                f"{exported}: its profiles take {what} in common, and Triton makes batches of 1 to {most}; "
-                "build it with profiles that do."
+                f"{exported}: its profiles {what}, and Triton makes batches of every size from 1 to {most} of any "
+                "texts; build it with profiles for that."
             )
     return {"least_text": least, "longest_text": longest, "most_batch": most, "profiles": profiles}
 
@@ -100,7 +100,7 @@ def _model(
         shutil.copy(weights, version / "model.onnx.data")
     if backend == "python":
         shutil.copy(HERE / "runner.py", version / "model.py")
-    (folder / "labels.txt").write_text("\n".join(labels) + "\n", "utf-8")
+    _write_labels(folder, labels)
     (folder / "warmup").mkdir()
     (folder / "warmup" / "ones").write_bytes(np.ones(WARM_TEXT, np.int64).tobytes())
     pair = [2] if values["task"] == "nlvr2" else []
@@ -144,12 +144,30 @@ def _front(
         "truncation_side": preprocessor.tokenizer.truncation_side,
         "padding_matters": (values["reductions"] or {}).get("semantics") == "reference",
     }
+    _write_labels(folder, labels)
     (version / "front.json").write_text(json.dumps(told, indent=2) + "\n", "utf-8")
     pictures = 2 if values["task"] == "nlvr2" else 1
     inputs = [Tensor("IMAGE", "STRING", [pictures]), Tensor("TEXT", "STRING", [1])]
-    outputs = [Tensor("ANSWER", "STRING", [1]), Tensor("SCORE", "FP32", [1]), Tensor("LOGITS", "FP32", [len(labels)])]
+    logits = Tensor("LOGITS", "FP32", [len(labels)], labels=True)
+    outputs = [Tensor("ANSWER", "STRING", [1]), Tensor("SCORE", "FP32", [1]), logits]
     text = model_config(FRONT, "python", inputs, outputs, most_batch=limits["most_batch"], instances=2, cpu=True)
     (folder / "config.pbtxt").write_text(text, "utf-8")
+
+
+def _write_labels(folder: Path, labels: list[str]) -> None:
+    """One on a line, as Triton reads them for clients that ask for the best classes."""
+    (folder / "labels.txt").write_text("".join(" ".join(label.split()) + "\n" for label in labels), "utf-8")
+
+
+def _version(values: dict[str, Any]) -> str:
+    """Where an engine runs."""
+    built = values["tensorrt_version"]
+    if values.get("version_compatible"):
+        return (
+            f"The container's TensorRT has to be {built} or newer of that major version; start the server with "
+            "`--backend-config=tensorrt,version-compatible=true`. "
+        )
+    return f"The container's TensorRT has to be {built}, which built the engine. "
 
 
 def _guide(exported: Path, values: dict[str, Any], backend: str, most: int) -> str:
@@ -165,9 +183,8 @@ def _guide(exported: Path, values: dict[str, Any], backend: str, most: int) -> s
             pictures="two pictures" if pair else "a picture",
             example=f"{one}, {one.replace('a.jpg', 'b.jpg')}" if pair else one,
             packages="pillow tokenizers" + (" onnxruntime-gpu" if backend == "python" else ""),
-            engine="The container's TensorRT has to be the version that built the engine (model.engine.json).\n\n"
-            if backend == "tensorrt"
-            else "",
+            engine=_version(values) if backend == "tensorrt" else "",
+            text=WARM_TEXT,
             delay=DELAY,
             most=most,
         )

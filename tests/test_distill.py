@@ -20,14 +20,18 @@ from safetensors.torch import load_file, save_file
 
 import pumer_convert
 from pumer_convert import cli
+from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, VerificationError
+from pumer_convert.export.onnx import export_onnx
 from pumer_convert.models import FAMILIES
+from pumer_convert.predict import predict
 from pumer_convert.settings import Augment, DistillSettings
-from pumer_convert.tasks import TASKS
+from pumer_convert.tasks import TASKS, open_task
 from pumer_convert.training import teacher as teacher_module
 from pumer_convert.training.distill import PLAIN
 from pumer_convert.training.metrics import Status
 from pumer_convert.training.work import WorkFolder
+from pumer_convert.verify import Case
 
 QUICK = DistillSettings(epochs=1, batch_size=4, learning_rate=1e-3, head_multiplier=1.0, candidates=3)
 
@@ -69,7 +73,9 @@ def same_weights(a: Path, b: Path) -> bool:
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_task_of_every_family_is_trained_saved_and_loaded(tmp_path: Path, family: str, task: str) -> None:
+def test_every_task_of_every_family_is_trained_saved_loaded_measured_and_exported(
+    tmp_path: Path, family: str, task: str
+) -> None:
     student = lessons.reduced(lessons.dense(tmp_path / "dense", family, task), family)
     out = tmp_path / "out"
     report = distill(student, out, task=task, validation=lessons.samples(tmp_path / "pictures", task)[:4])
@@ -88,6 +94,12 @@ def test_every_task_of_every_family_is_trained_saved_and_loaded(tmp_path: Path, 
     changed = [not torch.equal(value, before[name]) for name, value in model.state_dict().items()]
     assert sum(changed) > len(changed) / 2
     assert [name for name, _ in model.named_modules() if name.startswith("reducers.")]
+    measured = predict(
+        model, lessons.samples(tmp_path / "pictures", task), open_task(task, model.config), Preprocessor.of(out)
+    )
+    assert 0 <= measured.metrics[measured.metric] <= 1
+    verification = export_onnx(out, cases=(Case(2, 5), Case(3, 12)))["verification"]
+    assert verification["logits_error"] < 1e-4
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
@@ -22,7 +23,7 @@ from pumer_convert.demo import CHECKPOINT
 from pumer_convert.demo.world import samples
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.export.folder import export_folder
-from pumer_convert.export.tensorrt import EngineSettings
+from pumer_convert.export.tensorrt import ORIGIN, EngineSettings, check_onnx
 from pumer_convert.runtime import Pipeline, open_runtime
 from pumer_convert.runtime.sidecar import Sidecar
 
@@ -236,3 +237,17 @@ assert "pumer_convert.models.vilt.network" not in sys.modules
     words = [sys.executable, "-c", code, str(reduced / "served" / "model.onnx"), str(tmp_path / "scene.png")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_exported_file_tells_parts_of_the_model_and_no_paths(reduced: Path) -> None:
+    path = reduced / "served" / "model.onnx"
+    model = onnx.load(path)
+    told = [{entry.key: entry.value for entry in node.metadata_props} for node in model.graph.node]
+    assert {key for entries in told for key in entries} == {ORIGIN}
+    assert "vilt.encoder.layer.3.attention.attention.query" in {entries.get(ORIGIN) for entries in told}
+    assert str(Path(pumer_convert.__file__).parent).encode() not in path.read_bytes()
+    assert check_onnx(path, "tensorrt-rtx")["flavour"] == "tensorrt-rtx"
+    shown = CliRunner().invoke(
+        cli, ["verify", str(reduced / "ckpt"), "--onnx", str(path), "--trt"], catch_exceptions=False
+    )
+    assert "tensorrt-rtx takes every node" in shown.stdout or torch.cuda.is_available()

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.export.tensorrt import EngineSettings, build_engine
+from pumer_convert.export.tensorrt import ORIGIN, EngineSettings, build_engine, check_onnx
 from pumer_convert.recipe import Profile
 
 pytest.importorskip("tensorrt_rtx")
@@ -105,6 +105,11 @@ def test_a_refused_operator_is_named_by_its_node(tmp_path: Path) -> None:
     head = "g (float[batch,text] x, int64[batch,text] i) => (float[batch,text] y"
     said = refuse(write(tmp_path, f"{head}) {{ {SUM} }}"))
     assert "refuses 1 node: sum_of_parts (ScatterElements): " in said
+    model = onnx.load(tmp_path / "model.onnx")
+    model.graph.node[0].metadata_props.add(key=ORIGIN, value="encoder.layer.3")
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(InputError, match=r"sum_of_parts \(ScatterElements\) in encoder\.layer\.3: "):
+        check_onnx(tmp_path / "model.onnx", "tensorrt-rtx")
     within = f"{FUNCTION} Parts (x, i) => (y) {{ {SUM} }}"
     said = refuse(write(tmp_path, f"{head}, float[batch,text] z) {{ {SUM} z = pumer.Parts(y, i) }} {within}"))
     assert "one of sum_of_parts, pumer::Parts/sum_of_parts (ScatterElements): " in said

@@ -6,6 +6,7 @@ import click
 
 from pumer_convert.cli.output import emit
 from pumer_convert.export.folder import verify_export
+from pumer_convert.export.tensorrt import check_onnx
 from pumer_convert.verify import Case
 
 
@@ -14,19 +15,28 @@ from pumer_convert.verify import Case
 @click.option("--onnx", "onnx_file", type=click.Path(path_type=Path), help="Default: model.onnx in the folder.")
 @click.option("--batch", "batches", type=int, multiple=True, help="Batch sizes to try; repeatable.")
 @click.option("--text", "texts", type=int, multiple=True, help="Text lengths to try; repeatable.")
+@click.option("--trt", is_flag=True, help="Ask TensorRT's parser too: every node that it would refuse is named.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
-    checkpoint: Path, onnx_file: Path | None, batches: tuple[int, ...], texts: tuple[int, ...], as_json: bool
+    checkpoint: Path,
+    onnx_file: Path | None,
+    batches: tuple[int, ...],
+    texts: tuple[int, ...],
+    trt: bool,
+    as_json: bool,
 ) -> None:
     """Compare an exported ONNX model of CHECKPOINT with eager once more, decisions first."""
     cases = tuple(Case(b, t) for b in batches or (1, 2) for t in texts or (4, 17)) if batches or texts else None
     report = verify_export(checkpoint, onnx_file, cases)
-    check = report["verification"]
-    emit(
-        report,
-        as_json,
-        lambda: (
+    if trt:
+        report["tensorrt"] = check_onnx(report["onnx"])
+
+    def human() -> str:
+        check = report["verification"]
+        line = (
             f"equal: logits within {check['logits_error']:.1e} (allowed {check['tolerance']:.0e}) in "
             f"{check['cases']} cases; {check['decisions_that_differ']} of {check['decisions']} decisions differ"
-        ),
-    )
+        )
+        return f"{line}\n{report['tensorrt']['flavour']} takes every node" if trt else line
+
+    emit(report, as_json, human)

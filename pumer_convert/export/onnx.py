@@ -1,5 +1,6 @@
 """Checkpoint folder -> ONNX file, with the reducers as functions of the domain `pumer`, verified against eager."""
 
+import ast
 import contextlib
 import gc
 import io
@@ -19,6 +20,7 @@ from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.checkpoint.write import output_file
 from pumer_convert.errors import InputError
 from pumer_convert.export.describe import describe
+from pumer_convert.export.tensorrt import ORIGIN
 from pumer_convert.reducers.base import BaseReducer
 from pumer_convert.reducers.step import Trace
 from pumer_convert.surgery import build
@@ -119,6 +121,7 @@ def write_graph(model: nn.Module, checkpoint: Checkpoint, opset: int, target: Pa
         # The decisions keep their names in the graph, where `open_graph` finds them.
         del program.model.graph.outputs[1:]
         attach_functions(program.model, model, opset)
+        _name_origins(program.model)
         weights += program.model.graph.initializers.values()
         size = sum(w.const_value.nbytes for w in program.model.graph.initializers.values() if w.const_value is not None)
         program.save(str(target), external_data=size > INLINE_LIMIT)
@@ -134,6 +137,17 @@ def attach_functions(graph: ir.Model, model: nn.Module, opset: int) -> None:
         function = ir.serde.deserialize_function(onnx.parser.parse_function(body))
         graph.functions[function.identifier()] = function
     graph.opset_imports[DOMAIN] = 1
+
+
+def _name_origins(graph: ir.Model) -> None:
+    """Of all that the exporter notes about a node keep the part of the model: the rest tells paths of this machine."""
+    for node in graph.graph.all_nodes():
+        scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+        node.metadata_props.clear()
+        if scopes and len(parts := ast.literal_eval(scopes)) > 1:
+            node.metadata_props[ORIGIN] = parts[-2].removeprefix("model.") or parts[-1]
+    for value in (*graph.graph.initializers.values(), *graph.graph.inputs, *graph.graph.outputs):
+        value.metadata_props.clear()
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.export.flavour import choose_flavour, logger_of, one_line
 from pumer_convert.recipe import Profile
 
+ORIGIN = "module"
+"""The metadata of a node that `export_onnx` writes: the part of the model that it came from."""
 RTX_DEFAULT = "8.0, 8.6, 8.9, 12.0 and later"  # where an engine without a target runs, by NVIDIA's documentation
 
 Shapes = dict[str, list[list[int]]]
@@ -93,6 +95,37 @@ def build_engine(
     return record
 
 
+def check_onnx(onnx_path: Path | str, flavour: str = "auto") -> dict[str, Any]:
+    """Ask a flavour's parser for every node of an ONNX file; nothing is built. Gives the flavour and its version.
+
+    Raises InputError that names each refused node, why, and the part of the model it came from; MissingDependencyError
+    as `build_engine` does.
+    """
+    onnx_path = Path(onnx_path)
+    _signature(onnx_path)
+    flavour, trt = choose_flavour(flavour, {})
+    _parse(trt, flavour, onnx_path)
+    return {"flavour": flavour, "version": trt.__version__}
+
+
+def _parse(trt: Any, flavour: str, path: Path) -> tuple[Any, ...]:
+    """The builder, the network and the parser, which have to live until the engine is built, and the logger."""
+    logger = logger_of(trt)
+    logger.errors.clear()
+    try:
+        builder = trt.Builder(logger)
+    except (TypeError, RuntimeError):
+        raise MissingDependencyError(f"{flavour} cannot start its builder: {logger.why()}.") from None
+    # From TensorRT 11 on every network is strongly typed and the flag is gone.
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(path)):
+        nodes = [_refused(parser.get_error(i), path) for i in range(parser.num_errors)] or [logger.why()]
+        raise InputError(f"{path}: the parser refuses {len(nodes)} node{'s'[: len(nodes) - 1]}: {'; '.join(nodes)}")
+    return builder, network, parser, logger
+
+
 def _runs_on(flavour: str) -> list[str] | str:
     if flavour == "tensorrt-rtx":
         return RTX_DEFAULT
@@ -111,21 +144,9 @@ def _build(
     cache: Path | None,
     progress: Progress | None,
 ) -> None:
-    logger = logger_of(trt)
-    logger.errors.clear()
-    try:
-        builder = trt.Builder(logger)
-    except (TypeError, RuntimeError):
-        raise MissingDependencyError(f"{flavour} cannot start its builder: {logger.why()}.") from None
+    builder, network, _parser, logger = _parse(trt, flavour, path)
     config = builder.create_builder_config()
     _configure(trt, config, settings)
-    # From TensorRT 11 on every network is strongly typed and the flag is gone.
-    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    network = builder.create_network(0 if typed is None else 1 << int(typed))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(path)):
-        nodes = [_refused(parser.get_error(i), path) for i in range(parser.num_errors)] or [logger.why()]
-        raise InputError(f"{path}: the parser refuses {len(nodes)} node{'s'[: len(nodes) - 1]}: {'; '.join(nodes)}")
     for ranges in profiles:
         shapes = builder.create_optimization_profile()
         for name, sides in ranges.items():
@@ -148,19 +169,24 @@ def _build(
 
 
 def _refused(error: Any, path: Path) -> str:
-    """A parser error as "node_name (OpType): why"."""
+    """A parser error as "node_name (OpType) in part.of.the.model: why"."""
     import onnx
 
     name, kind = error.node_name(), error.node_operator()
-    if not name:
+    model = onnx.load(str(path), load_external_data=False)
+    nodes = [(node, "") for node in model.graph.node]
+    nodes += [(node, f"{f.domain}::{f.name}/") for f in model.functions for node in f.node]
+    if name:
+        found = [(node, within) for node, within in nodes if node.name == name]
+    else:
         # The refusal of an attribute names neither; the function that refused is named after the operator.
         kind = kind or error.func().removeprefix("import")
-        model = onnx.load(str(path), load_external_data=False)
-        nodes = [(node, "") for node in model.graph.node]
-        nodes += [(node, f"{f.domain}::{f.name}/") for f in model.functions for node in f.node]
-        names = [within + (node.name or node.output[0]) for node, within in nodes if node.op_type == kind]
+        found = [(node, within) for node, within in nodes if node.op_type == kind]
+        names = [within + (node.name or node.output[0]) for node, within in found]
         name = "one of " * (len(names) > 1) + ", ".join(names[:5] + ["..."] * (len(names) > 5)) or "unnamed"
-    return f"{name} ({kind}): {one_line(error.desc())}"
+    origins = {entry.value for node, _ in found for entry in node.metadata_props if entry.key == ORIGIN}
+    where = f" in {', '.join(sorted(origins)[:3])}" if origins else ""
+    return f"{name} ({kind}){where}: {one_line(error.desc())}"
 
 
 def _configure(trt: Any, config: Any, settings: EngineSettings) -> None:

@@ -122,9 +122,9 @@ def _reaches(variant: Variant, target: int, family: str, outline: Outline, text:
     return abs(macs(plan_of(fitted(variant, target, family, outline, text), family, outline, text)) / target - 1) < 0.02
 
 
-@dataclass
+@dataclass(frozen=True)
 class Bench:
-    """Where and on what everything is measured; `longest` is the longest training so far, in seconds."""
+    """Where and on what everything is measured."""
 
     checkpoint: Checkpoint
     outline: Outline
@@ -132,7 +132,6 @@ class Bench:
     test: list[Sample]
     text_length: int
     args: argparse.Namespace
-    longest: float = 0.0
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Bench":
@@ -161,8 +160,8 @@ class Bench:
         pumer_convert.apply(self.args.checkpoint, recipe, folder, text_length=self.text_length, overwrite=True)
         return folder
 
-    def train(self, student: Path, out: Path, steps: int, seed: int, training: str, **how: Any) -> Path:
-        """Teach a student for `steps`, each on fresh scenes; what is finished is left as it is."""
+    def train(self, student: Path, out: Path, steps: int, seed: int, training: str, **how: Any) -> float:
+        """Teach a student on fresh scenes; what is finished is left as it is. Gives the seconds that it took."""
         settings = DistillSettings(
             epochs=1,
             batch_size=self.args.batch_size,
@@ -186,8 +185,7 @@ class Bench:
             overwrite=True,
             **how,
         )
-        self.longest = max(self.longest, report["distill"]["seconds"])
-        return out
+        return float(report["distill"]["seconds"])
 
     def steps(self, student: Path) -> int:
         """How many steps a training has: as told, or as many as fit into the minutes, found once for all rows."""
@@ -208,12 +206,13 @@ def measure(bench: Bench, variant: Variant, dense: Tensor, steps: int) -> dict[s
     mean over seeds)."""
     student, plan = bench.student(variant), bench.plan(variant)
     seeds = range(bench.args.seeds) if variant.training != "none" else range(1)
-    scores = []
+    scores, seconds = [], []
     for seed in seeds:
         say(f"{variant.name}, seed {seed}")
         out = student
         if variant.training != "none":
-            out = bench.train(student, student.with_name(f"{student.name}-{seed}"), steps, seed, variant.training)
+            out = student.with_name(f"{student.name}-{seed}")
+            seconds.append(bench.train(student, out, steps, seed, variant.training))
         scores.append(bench.predict(out).scores.double())
     mean = torch.stack(scores).mean(0)
     return {
@@ -222,6 +221,7 @@ def measure(bench: Bench, variant: Variant, dense: Tensor, steps: int) -> dict[s
         "image_tokens": plan.rows[-1].image_out,
         "score": float(mean.mean()),
         "seeds": [float(score.mean()) for score in scores],
+        "seconds": max(seconds, default=0.0),
         "difference": float((mean - dense).mean()),
         "interval": interval((mean - dense).numpy()),
     }

@@ -22,7 +22,8 @@ from pumer_convert.data.sample import Sample
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.device import open_device
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.evaluation import check_comparable, compare, right_answer, source_of
+from pumer_convert.evaluation import compare, right_answer
+from pumer_convert.pair import check_comparable, source_of
 from pumer_convert.predict import Predictions
 
 # The bootstrap.

@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": "Measure a checkpoint, and its dense original on the same examples.",
     "export": "Export a checkpoint to ONNX and to a TensorRT engine.",
     "verify": "Compare an exported ONNX model with the checkpoint once more.",
+    "bench": "Time a reduced checkpoint against its dense original.",
     "run": "Answer a question about a picture with a checkpoint, an ONNX model or an engine.",
     "demo": "Run the whole path on a tiny embedded checkpoint.",
 }

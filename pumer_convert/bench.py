@@ -1,0 +1,155 @@
+"""Dense against reduced, in turns, in one runtime: how much faster, and how much of what the saved MACs allow."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.convert import outline_of
+from pumer_convert.errors import InputError
+from pumer_convert.pair import check_comparable, source_of
+from pumer_convert.plan import Plan, make_plan
+from pumer_convert.runtime.base import Runtime
+from pumer_convert.runtime.open import open_runtime
+from pumer_convert.weights import Checkpoint
+
+RUNTIMES = {"eager": "", "compiled": "", "onnx": "model.onnx", "engine": "model.engine"}
+"""Name -> the exported file in a checkpoint's folder that it runs."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one pass: the median and the 95th and 99th percentile; examples per second at the median."""
+
+    p50: float
+    p95: float
+    p99: float
+    rate: float
+
+    @classmethod
+    def of(cls, seconds: NDArray[np.float64], batch: int) -> "Times":
+        """Of several passes with a batch."""
+        p50, p95, p99 = (float(value) for value in np.percentile(seconds, (50, 95, 99)))
+        return cls(p50, p95, p99, batch / p50)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One shape. `ratio` is the median over pairs of dense time / reduced time, `low` and `high` its quartiles;
+    `macs` is what the saved MACs allow; `realised` is ratio / macs."""
+
+    runtime: str
+    batch: int
+    text: int
+    dense: Times
+    reduced: Times
+    ratio: float
+    low: float
+    high: float
+    macs: float
+    realised: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that was measured, on `device`, in `dtype`, over `repeats` pairs of passes."""
+
+    dense: str
+    reduced: str
+    device: str
+    dtype: str
+    repeats: int
+    cells: tuple[Cell, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def bench(
+    reduced: Path | str,
+    dense: Path | str | None = None,
+    *,
+    runtimes: tuple[str, ...] = ("eager",),
+    batches: tuple[int, ...] = (1, 4),
+    texts: tuple[int, ...] = (32,),
+    repeats: int = 11,
+    device: str = "auto",
+    dtype: str = "float32",
+    progress: Callable[[str], None] = lambda line: None,
+) -> Bench:
+    """Time the checkpoint folder `reduced` against `dense` (default: the one that its report.json names). They take
+    turns, so that whatever else the machine does slows both. Random inputs; every text fills its length.
+
+    `runtimes` of `RUNTIMES`; "onnx" and "engine" take what `export` wrote into both folders. Two passes warm up.
+    Raises InputError when the two are unlike (see `check_comparable`; the type and image size of exported files) or a
+    file is missing, MissingDependencyError for a device or package.
+    """
+    reduced = Path(reduced)
+    if (against := dense or source_of(reduced)) is None or not Path(against).exists():
+        raise InputError(f"{reduced}: the dense checkpoint that it was made from is not known or gone; name it.")
+    paths = {"dense": Path(against), "reduced": reduced}
+    found = {name: open_checkpoint(path) for name, path in paths.items()}
+    check_comparable(found["reduced"], found["dense"])
+    if repeats < 3:
+        raise InputError(f"{repeats} pairs of passes say nothing; take 3 or more.")
+    cells = []
+    for runtime in runtimes:
+        if runtime not in RUNTIMES:
+            raise InputError(f"there is no runtime '{runtime}' to bench; allowed: {', '.join(RUNTIMES)}.")
+        opened = {name: _open(path, runtime, device, dtype) for name, path in paths.items()}
+        if opened["dense"].picture != opened["reduced"].picture:
+            raise InputError(f"{paths['dense']} and {paths['reduced']} take images of other sizes; export both alike.")
+        for batch in batches:
+            for text in texts:
+                progress(f"{runtime}: batch {batch}, {text} text tokens")
+                macs = _plan(found["reduced"], text).ratio / _plan(found["dense"], text).ratio
+                cells.append(_cell(opened, runtime, batch, text, repeats, macs))
+    return Bench(str(paths["dense"]), str(paths["reduced"]), device, dtype, repeats, tuple(cells))
+
+
+def _open(path: Path, runtime: str, device: str, dtype: str) -> Runtime:
+    if not (file := RUNTIMES[runtime]):
+        return open_runtime(path, device=device, dtype=dtype, compiled=runtime == "compiled")
+    if not (path / file).exists():
+        flag = "--trt " if runtime == "engine" else ""
+        raise InputError(f"{path / file}: missing; run `pumer-convert export {flag}--dtype {dtype} {path}` first.")
+    told = _sidecar_dtype(path / "model.onnx")
+    if told != dtype:
+        raise InputError(f"{path / file}: exported in {told}, not {dtype}; export it anew or say --dtype {told}.")
+    return open_runtime(path / file, device=device)
+
+
+def _sidecar_dtype(onnx_file: Path) -> str:
+    from pumer_convert.runtime.pipeline import read_sidecar
+
+    return str(read_sidecar(onnx_file)["dtype"])
+
+
+def _plan(checkpoint: Checkpoint, text: int) -> Plan:
+    edits = tuple(checkpoint.config.get("pumer", {}).get("edits", ()))
+    return make_plan(outline_of(checkpoint), edits, text)
+
+
+def _cell(opened: Mapping[str, Runtime], runtime: str, batch: int, text: int, repeats: int, macs: float) -> Cell:
+    random = np.random.default_rng(0)
+    inputs = {
+        "input_ids": random.integers(5, 50, (batch, text)),
+        "attention_mask": np.ones((batch, text), np.int64),
+        "pixel_values": random.standard_normal((batch, *opened["dense"].picture), np.float32),
+    }
+    seconds: dict[str, list[float]] = {"dense": [], "reduced": []}
+    for turn in range(repeats + 2):
+        for name in ("dense", "reduced") if turn % 2 else ("reduced", "dense"):
+            start = time.perf_counter()
+            opened[name](**inputs)  # numpy comes out, so the device has finished
+            seconds[name].append(time.perf_counter() - start)
+    dense, reduced = (np.array(seconds[name][2:]) for name in ("dense", "reduced"))
+    low, ratio, high = (float(value) for value in np.percentile(dense / reduced, (25, 50, 75)))
+    times = (Times.of(dense, batch), Times.of(reduced, batch))
+    return Cell(runtime, batch, text, *times, ratio, low, high, macs, ratio / macs)

@@ -1,0 +1,65 @@
+"""pumer-convert bench."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pumer_convert.cli.output import emit, progress
+
+if TYPE_CHECKING:
+    from pumer_convert.bench import Bench
+
+
+@click.command("bench")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--against", type=click.Path(path_type=Path), help="The dense checkpoint (default: what it was made of).")
+@click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    type=click.Choice(["eager", "compiled", "onnx", "engine"]),
+    help="onnx and engine take the exported files of both folders; repeatable (default: eager).",
+)
+@click.option("--batch", "batches", type=click.IntRange(1), multiple=True, help="Repeatable (default: 1 and 4).")
+@click.option("--text", "texts", type=click.IntRange(2), multiple=True, help="Text tokens; repeatable (default: 32).")
+@click.option("--repeats", type=click.IntRange(3), default=11, show_default=True, help="Pairs of passes.")
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i].")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(
+    checkpoint: Path,
+    against: Path | None,
+    runtimes: tuple[str, ...],
+    batches: tuple[int, ...],
+    texts: tuple[int, ...],
+    repeats: int,
+    dtype: str,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Time the reduced CHECKPOINT against the dense one, in turns, and compare with what the saved MACs allow."""
+    from pumer_convert.bench import bench
+
+    found = bench(
+        checkpoint,
+        against,
+        runtimes=runtimes or ("eager",),
+        batches=batches or (1, 4),
+        texts=texts or (32,),
+        repeats=repeats,
+        dtype=dtype,
+        device=device,
+        progress=progress,
+    )
+    emit(found.to_json(), as_json, lambda: table(found))
+
+
+def table(found: "Bench") -> str:
+    """One line for every shape."""
+    lines = ["runtime   batch  text   dense/s  reduced/s    faster  (quartiles)    MACs  realised"]
+    for cell in found.cells:
+        rates = f"{cell.dense.rate:>10.1f}{cell.reduced.rate:>11.1f}{f'x{cell.ratio:.2f}':>10}"
+        rest = f"({cell.low:.2f}..{cell.high:.2f}){f'x{cell.macs:.2f}':>10}{cell.realised:>10.2f}"
+        lines.append(f"{cell.runtime:<10}{cell.batch:>5}{cell.text:>6}{rates}  {rest}")
+    return "\n".join(lines)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import ablations
+import accuracy
 import pytest
 
 from pumer_convert.checkpoint.read import open_checkpoint
@@ -91,3 +92,14 @@ def test_a_run_prints_the_table_and_is_not_done_twice(tmp_path: Path, capsys: py
     assert [row["name"] for row in report["rows"]] == ["full PuMer (cascade)"]
     assert report["rows"][0]["image_tokens"] < report["image_tokens"]
     assert (tmp_path / "full-PuMer--cascade--0" / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_the_table_of_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    accuracy.main(["--work", str(tmp_path), "--steps", "1", "--seeds", "1", "--test", "6", "--batch-size", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 + len(accuracy.SETTINGS)
+    report = json.loads((tmp_path / "accuracy.json").read_text())
+    for line, row in zip(lines[4:], report["rows"], strict=True):
+        assert f"145 -> {row['image_tokens']}" in line
+        assert f"/{report['dense_macs'] / row['macs']:.2f}" in line
+        assert row["seconds"] > 0

@@ -49,6 +49,7 @@ class Suite:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
+        self.folder = Path()
         self.report: dict[str, Any] = {"machine": machine(), "dtype": args.dtype, "tiny": args.tiny}
         self.report |= {"builds": [], "checks": [], "speed": [], "skipped": [], "failed": []}
         shapes = [(batch, text) for batch in args.batches for text in args.texts]
@@ -74,10 +75,11 @@ class Suite:
 
     def note(self, list_: str, what: str, why: str) -> None:
         """Add to the lists of what was skipped or failed."""
-        self.report[list_].append({"what": what, "why": why})
+        self.report[list_].append({"what": what, "why": why.replace(f"{self.folder}/", "")})
 
     def model(self, name: str, folder: Path) -> None:
         """Everything about one model; its checkpoints and files go to `folder`."""
+        self.folder = folder
         paths = {"dense": write(folder / "dense", name, FORMS[name], base=not self.args.tiny)}
         paths["reduced"] = folder / "reduced"
         pumer_convert.apply(paths["dense"], RECIPES / f"{name}.yaml", paths["reduced"])

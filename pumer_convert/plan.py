@@ -9,8 +9,8 @@ from typing import Any
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.models import FAMILIES
-from pumer_convert.models.outline import Lengths, Outline
-from pumer_convert.recipe import Recipe
+from pumer_convert.models.outline import Layer, Lengths, Outline
+from pumer_convert.recipe import Action, Recipe, Step
 
 TOP_K = 3840
 """The most that TensorRT's TopK takes; a longer sequence would build and then fail."""
@@ -67,12 +67,42 @@ def edits_of(recipe: Recipe, outline: Outline) -> tuple[dict[str, Any], ...]:
     at: dict[str, list[dict[str, Any]]] = {}
     for step in recipe.steps:
         for site in step.sites:
-            if site not in outline.sites:
+            layer = next((layer for layer in outline.layers if layer.site == site), None)
+            if layer is None:
                 raise recipe.error(step.line, f"at: the model has no site '{site}'; {_sites(outline)}")
-            at[site] = [
-                {"op": a.op, "modality": a.modality, "amount": a.amount.to_json(), "by": a.by} for a in step.actions
-            ]
+            if problem := _problem(recipe, step, layer):
+                raise recipe.error(step.line, problem)
+            at[site] = [_edit(action, layer) for action in step.actions]
     return tuple({"at": site, "actions": at[site]} for site in outline.sites if site in at)
+
+
+def _edit(action: Action, layer: Layer) -> dict[str, Any]:
+    edit: dict[str, Any] = {
+        "op": action.op,
+        "modality": action.modality,
+        "amount": action.amount.to_json(),
+        "by": action.by,
+    }
+    if action.margin is not None:
+        # PiToMe, equation 4: what counts as alike grows wider with depth.
+        edit["margin"] = action.margin * (1 - layer.depth)
+    return edit
+
+
+def _problem(recipe: Recipe, step: Step, layer: Layer) -> str | None:
+    """What the step asks for that this layer has not, as a sentence."""
+    site = layer.site
+    if recipe.semantics == "reference" and layer.modalities != ("image", "text"):
+        return f"semantics: reference has no reducers at {site}, nor has the published method; use semantics: default."
+    for action in step.actions:
+        if action.modality not in layer.modalities:
+            return f"{action.op}: no {action.modality} runs through {site}, so it cannot be reduced there."
+        if action.op == "prune" and action.by not in layer.scores:
+            return (
+                f"prune.by cannot be '{action.by}' at {site}, where the text has not met the image; "
+                f"allowed there: {', '.join(layer.scores)}, or merge instead."
+            )
+    return None
 
 
 def make_plan(outline: Outline, edits: Sequence[dict[str, Any]], text_length: int) -> Plan:
@@ -93,9 +123,9 @@ def make_plan(outline: Outline, edits: Sequence[dict[str, Any]], text_length: in
     for layer in outline.layers:
         after, own = now, 0
         if layer.site in actions:
-            after, own = _reduce(now, actions[layer.site], outline)
+            after, own = _reduce(now, actions[layer.site], layer)
             asked = {a["by"] for a in actions[layer.site] if a["op"] == "prune"}
-            own += sum(layer.scores[score](now, after) for score in asked if score in layer.scores)
+            own += sum(layer.scores[score](now, after) for score in asked)
         rows.append(
             Row(
                 layer.name,
@@ -119,7 +149,7 @@ def make_plan(outline: Outline, edits: Sequence[dict[str, Any]], text_length: in
     )
 
 
-def _reduce(before: Lengths, actions: Sequence[dict[str, Any]], outline: Outline) -> tuple[Lengths, int]:
+def _reduce(before: Lengths, actions: Sequence[dict[str, Any]], layer: Layer) -> tuple[Lengths, int]:
     now = {"image": before.image, "text": before.text}
     entry, own = dict(now), 0
     for action in actions:
@@ -128,10 +158,17 @@ def _reduce(before: Lengths, actions: Sequence[dict[str, Any]], outline: Outline
         prune = action["op"] == "prune"
         gone = min(int(amount.removed(entry[kind], n)), n - 1 if prune else (n - 1) // 2)
         if not prune and gone:
-            half = n // 2
-            own += (n - half) * half * (outline.key_width + outline.width)
+            own += _merging(action["by"], n, gone, layer)
         now[kind] = n - gone
     return Lengths(now["image"], now["text"]), own
+
+
+def _merging(by: str, n: int, gone: int, layer: Layer) -> int:
+    """What merging `gone` of `n` tokens costs: similarities of keys, and the mixing of states by a product."""
+    if by == "pitome":  # each with each, then only what merges
+        return n * n * layer.key_width + gone * gone * (layer.key_width + layer.width)
+    half = n // 2
+    return (n - half) * half * (layer.key_width + layer.width)
 
 
 def _sites(outline: Outline) -> str:

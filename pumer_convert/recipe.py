@@ -13,7 +13,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from pumer_convert.amount import UNLIMITED, Amount
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.models import FAMILIES
-from pumer_convert.reducers import KINDS, REFERENCE_KINDS
+from pumer_convert.reducers import KINDS, MARGIN, REFERENCE_KINDS, WITH_MARGIN
 from pumer_convert.settings import AUGMENT_RULES, RULES, Augment, DistillSettings, Rule
 
 KEYS = ("recipe", "model", "task", "semantics", "proportional_attention", "reduce", "distill", "export")
@@ -25,6 +25,8 @@ NULL = "tag:yaml.org,2002:null"  # an empty value at the top says the same as no
 AMOUNTS = "a share from 0 to below 1 (0.2, 20% or 1/5), `24 tokens`, {share: 0.2}, {drop: 24} or {keep: 120}"
 SITES = "name.number as in fusion.0, fusion.0-3 or fusion.0,2,5, or a list of these"
 MODALITIES = {"prune": ("image",), "merge": ("image", "text")}
+SETTINGS = {"prune": (), "merge": ("margin",)}
+MARGIN_RULE = Rule(float, least=0, most=1)
 HINTS = {("prune", "text"): " The text is what asks, so it cannot be pruned; merge it: `merge: {text: ...}`."}
 
 _NUMBER = re.compile(r"[+-]?[\d.]{1,40}(?:e[+-]?\d{1,2})?|\d{1,7}/\d{1,7}", re.ASCII | re.IGNORECASE)
@@ -35,12 +37,14 @@ _FINEST = 1_000_000  # keeps 2 * length * numerator far inside int64
 
 @dataclass(frozen=True)
 class Action:
-    """One reducer: `op` ("prune" or "merge") on `modality` ("image" or "text"), by the reducer kind `by`."""
+    """One reducer: `op` ("prune" or "merge") on `modality` ("image" or "text"), by the reducer kind `by`; `margin` is
+    PiToMe's at the first layer, None for other kinds."""
 
     op: str
     modality: str
     amount: Amount
     by: str
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ def _step_to_json(step: Step) -> dict[str, Any]:
     for action in step.actions:
         entry = result.setdefault(action.op, {"by": action.by})
         entry[action.modality] = action.amount.to_json()
+        if action.margin is not None:
+            entry["margin"] = action.margin
     return result
 
 
@@ -258,12 +264,17 @@ class _Parser:
         return Step(sites, tuple(actions), node.start_mark.line + 1)
 
     def actions(self, node: Node, op: str, kinds: Mapping[str, str]) -> list[Action]:
-        keys = self.mapping(node, op, (*MODALITIES[op], "by"))
+        keys = self.mapping(node, op, (*MODALITIES[op], "by", *SETTINGS[op]))
         by = self.choice(keys["by"], f"{op}.by", kinds) if "by" in keys else next(iter(kinds))
         found = [m for m in MODALITIES[op] if m in keys]
         if not found:
             self.fail(node, f"{op} does not say of what; give it {' or '.join(MODALITIES[op])}.")
-        return [Action(op, m, self.amount(keys[m], f"{op}.{m}"), by) for m in found]
+        margin = MARGIN if by in WITH_MARGIN else None
+        if "margin" in keys:
+            if margin is None:
+                self.fail(keys["margin"], f"{op} by {by} has no margin; {' and '.join(WITH_MARGIN)} alone has one.")
+            margin = self.settings({"margin": keys["margin"]}, op, {"margin": MARGIN_RULE}).get("margin", margin)
+        return [Action(op, m, self.amount(keys[m], f"{op}.{m}"), by, margin) for m in found]
 
     def sites(self, node: Node) -> tuple[str, ...]:
         sites: list[str] = []

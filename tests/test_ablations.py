@@ -24,7 +24,7 @@ METER = {
     "image_size": 384,
     "patch_size": 16,
     "id2label": {"0": ""},
-    "vision": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 11},
+    "vision": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 11, "num_attention_heads": 12},
     "text": {
         "hidden_size": 768,
         "intermediate_size": 3072,

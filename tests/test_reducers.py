@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from pumer_convert.amount import Amount
-from pumer_convert.reducers import merge, prune
+from pumer_convert.reducers import merge, pitome, prune
 from pumer_convert.reducers.base import Guide, Reduction
 from pumer_convert.tokens import Tokens
 
@@ -20,7 +20,7 @@ amounts = st.one_of(
     st.integers(1, 9).map(lambda n: Amount(drop=n)),
     st.integers(1, 9).map(lambda n: Amount(keep=n)),
 )
-KINDS = {"prune": prune.Reducer, "merge": merge.Reducer}
+KINDS = {"prune": prune.Reducer, "merge": merge.Reducer, "pitome": pitome.Reducer}
 
 
 def make(lengths: list[int], n: int, seed: int, ties: bool) -> tuple[Tokens, torch.Tensor]:

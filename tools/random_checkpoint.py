@@ -106,7 +106,7 @@ def config(model: str, task: str, *, base: bool) -> dict[str, Any]:
         "fusion_order": "parallel",
         "image_size": side,
         "patch_size": 16 if base else 8,
-        "vision": {**tower, "num_hidden_layers": 11 if base else 2},
+        "vision": {**tower, "num_hidden_layers": 11},
         "text": {**tower, **text},
     }
 

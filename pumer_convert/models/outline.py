@@ -17,33 +17,41 @@ Cost = Callable[[Lengths, Lengths], int]
 """Multiply-accumulates of a layer, from the lengths that enter it and the lengths after its reduction."""
 
 
+def free(before: Lengths, after: Lengths) -> int:
+    """The cost of what costs nothing."""
+    return 0
+
+
 @dataclass(frozen=True)
 class Layer:
     """One layer. `site` is the name a recipe uses for it, None where nothing can be reduced.
 
-    `scores` is what scoring the image tokens costs there, by the name of the score; paid only when they are pruned
-    by it.
+    `scores` are those by which image tokens can be pruned there, with what each costs; paid only when they are.
+    `modalities` are those that run through it; `depth` is its number in its stack of layers over the layers of that;
+    `width` and `key_width` are those of its hidden states and attention heads.
     """
 
     name: str
     cost: Cost
     site: str | None = None
     scores: Mapping[str, Cost] = field(default_factory=dict)
+    modalities: tuple[str, ...] = ("image", "text")
+    depth: float = 0.0
+    width: int = 0
+    key_width: int = 0
 
 
 @dataclass(frozen=True)
 class Outline:
     """A model as layers in the order they run. `passes`: forward passes per example (2 for image pairs).
 
-    `width` is the size of a hidden state, `key_width` of one attention head; `max_text` the longest text.
+    `max_text` is the longest text.
     """
 
     image_tokens: int
     layers: tuple[Layer, ...]
     passes: int
     head: int
-    width: int
-    key_width: int
     max_text: int
 
     @property

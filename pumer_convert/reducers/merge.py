@@ -23,24 +23,7 @@ EPSILON = 1e-12
 """Least norm of a key, so that a zero key is similar to nothing instead of undefined."""
 
 
-class Reducer(BaseReducer):
-    """Merges the most similar even-odd pairs into means weighted by token size; order and token 0 are kept.
-
-    Tokens at even positions (but token 0) each look for the odd one with the most similar key; the removed(n) most
-    similar of them are merged into theirs, at most (n' - 1) // 2. n is the example's valid length at the entry of
-    the step, n' its present one, so padding changes nothing.
-    """
-
-    function = "Merge"
-
-    # The rank of an even token is a second TopK over the order; merging is a one-hot MatMul with weights that
-    # sum to 1 (no overflow in half precision); survivors are brought to the front by a TopK of their positions.
-    body = f"""
-    <domain: "pumer", opset_import: ["" : 20]>
-    Merge <num: int, den: int, drop: int, keep: int>
-        (states, keys, size, mask, entry) => (merged_states, merged_size, merged_mask, target)
-    {{
-        {CONSTANTS}
+COUNTS = f"""
         n = Shape <start = 1, end = 2> (states)
         n_entry = Shape <start = 1, end = 2> (entry)
         present = Cast <to = 7> (mask)
@@ -61,12 +44,40 @@ class Reducer(BaseReducer):
         merged_each = Unsqueeze (removed_each, one)
         left_each = Sub (count, removed_each)
         survivors_each = Unsqueeze (left_each, one)
+"""
+"""How many merge, as ONNX text: of the whole sequence `wanted`, and `k` are left; of every example `merged_each` and
+`survivors_each` [B, 1]."""
 
+UNIT = f"""
         keys32 = Cast <to = 1> (keys)
         norm = ReduceL2 <keepdims = 1> (keys32, minus_one)
         epsilon = Constant <value = float[1] {{{EPSILON}}}> ()
         safe_norm = Max (norm, epsilon)
         unit = Div (keys32, safe_norm)
+"""
+"""Keys of length 1 in float32, `unit` [B, N, D], as ONNX text."""
+
+
+class Reducer(BaseReducer):
+    """Merges the most similar even-odd pairs into means weighted by token size; order and token 0 are kept.
+
+    Tokens at even positions (but token 0) each look for the odd one with the most similar key; the removed(n) most
+    similar of them are merged into theirs, at most (n' - 1) // 2. n is the example's valid length at the entry of
+    the step, n' its present one, so padding changes nothing.
+    """
+
+    function = "Merge"
+
+    # The rank of an even token is a second TopK over the order; merging is a one-hot MatMul with weights that
+    # sum to 1 (no overflow in half precision); survivors are brought to the front by a TopK of their positions.
+    body = f"""
+    <domain: "pumer", opset_import: ["" : 20]>
+    Merge <num: int, den: int, drop: int, keep: int>
+        (states, keys, size, mask, entry) => (merged_states, merged_size, merged_mask, target)
+    {{
+        {CONSTANTS}
+        {COUNTS}
+        {UNIT}
         a = Slice (unit, zero, end, one, two)
         b = Slice (unit, one, end, one, two)
         bt = Transpose <perm = [0, 2, 1]> (b)
@@ -138,8 +149,7 @@ class Reducer(BaseReducer):
 
     def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
         """Merge by `tokens.keys` [B, N, D]; the result has no keys."""
-        if tokens.keys is None:
-            raise ValueError("merging needs the keys of the tokens")
+        keys = check_keys(tokens)
         n = tokens.states.shape[1]
         n_entry = n if guide.entry is tokens.mask else guide.entry.shape[1]
         k = self.left(n_entry, n, n // 2 + 1)
@@ -150,7 +160,7 @@ class Reducer(BaseReducer):
             return self._symbol(tokens, guide, k)
         count = tokens.mask.sum(1)
         each = self.removed_each(guide.entry.sum(1), count, ((count - 1) // 2).clamp(min=0))
-        allowed = similarity(tokens.keys, tokens.mask)
+        allowed = similarity(keys, tokens.mask)
         best, partner = allowed.amax(2), allowed.argmax(2)
         rank = ranks(in_order(best))
         if guide.decision is None:
@@ -161,7 +171,6 @@ class Reducer(BaseReducer):
         return Reduction(_join(tokens, target, int(k)), target, slack)
 
     def _symbol(self, tokens: Tokens, guide: Guide, k: Size) -> Reduction:
-        assert tokens.keys is not None
         states = tokens.states
         b, n, c = states.shape
         out = torch.onnx.ops.symbolic_multi_out(
@@ -173,6 +182,13 @@ class Reducer(BaseReducer):
             version=1,
         )
         return Reduction(Tokens(out[0], out[2], out[1]), out[3])
+
+
+def check_keys(tokens: Tokens) -> Tensor:
+    """The keys that merging compares."""
+    if tokens.keys is None:
+        raise ValueError("merging needs the keys of the tokens")
+    return tokens.keys
 
 
 def similarity(keys: Tensor, mask: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ class Trace:
 class Step(nn.Module):
     """The reducers of one site.
 
-    `actions` is a list of {"op", "modality", "amount", "by"} as config.json records them; see `Amount.to_json`.
+    `actions` is a list of {"op", "modality", "amount", "by"} as config.json records them; see `Amount.to_json`. The
+    merging by "pitome" has a "margin" too.
     `score` names the score of the image tokens that it prunes by (see `KINDS`), None when it does not prune.
     """
 
@@ -45,17 +46,23 @@ class Step(nn.Module):
             if amount.is_nothing:
                 continue
             module = importlib.import_module(kinds[action["op"]][action["by"]])
-            getattr(self, action["op"])[action["modality"]] = module.Reducer(amount)
+            more = {"margin": action["margin"]} if "margin" in action else {}
+            getattr(self, action["op"])[action["modality"]] = module.Reducer(amount, **more)
             if action["op"] == "prune":
                 self.score = action["by"]
 
     def forward(self, image: Tokens, text: Tokens, score: Tensor | None, trace: Trace) -> tuple[Tokens, Tokens]:
         """Reduce both; `score` [B, N] float32 is of the image tokens. The results have no keys."""
+        image = self.of_image(image, score, trace)
+        text = self._run(self.merge, "merge", "text", text, Guide(text.mask), trace)
+        return image, replace(text, keys=None)
+
+    def of_image(self, image: Tokens, score: Tensor | None, trace: Trace) -> Tokens:
+        """Reduce the image alone, as in a tower that the text has not met."""
         guide = Guide(image.mask, score)
         image = self._run(self.prune, "prune", "image", image, guide, trace)
         image = self._run(self.merge, "merge", "image", image, guide, trace)
-        text = self._run(self.merge, "merge", "text", text, Guide(text.mask), trace)
-        return replace(image, keys=None), replace(text, keys=None)
+        return replace(image, keys=None)
 
     def _run(
         self, reducers: nn.ModuleDict, op: str, modality: str, tokens: Tokens, guide: Guide, trace: Trace

@@ -1,12 +1,13 @@
 """METER: CLIP-ViT and RoBERTa towers under six pairs of fusion layers (Dou et al., CVPR 2022), the original's names.
 
-Sites: `fusion.0` .. `fusion.5`. See `network.fuse` for how a reduction enters a pair.
+Sites: `vision.0` .. `vision.10`, inside the blocks of the image's tower, before the text has met the image; and
+`fusion.0` .. `fusion.5`. See `network.fuse` for how a reduction enters a pair.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert.models.meter.formats import recognise
-from pumer_convert.models.outline import Layer, Lengths, Outline, grid
+from pumer_convert.models.outline import Layer, Lengths, Outline, free, grid
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,8 +26,8 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
     rows, columns = grid(image_size or config["image_size"], patch)
     sequential = config["fusion_order"] == "sequential"
 
-    def block(width: int, wide: int, n: int) -> int:
-        return 4 * width * width * n + 2 * n * n * width + 2 * width * wide * n
+    def block(width: int, wide: int, n: int, left: int) -> int:
+        return 4 * width * width * n + 2 * n * n * width + 2 * width * wide * left
 
     def fusion(before: Lengths, after: Lengths) -> int:
         n, m, n2, m2 = before.image, before.text, after.image, after.text
@@ -42,18 +43,33 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         # The image half's own query and keys, which it computes once more on the tokens that are left.
         return (before.image + 1) * c * c + before.image * c
 
-    scores = {"relevance": relevance, "cls_attention": cls_attention}
+    scores = {"relevance": relevance, "cls_attention": cls_attention, "random": free}
+    blind = {"cls_attention": lambda before, after: before.image * v, "random": free}
     layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v)]
     v_wide, t_wide = int(vision["intermediate_size"]), int(text["intermediate_size"])
-    for i in range(int(vision["num_hidden_layers"])):
-        layers.append(Layer(f"vision.{i}", lambda before, after: block(v, v_wide, before.image)))
+    depth = int(vision["num_hidden_layers"])
+    for i in range(depth):
+        layers.append(
+            Layer(
+                f"vision.{i}",
+                lambda before, after: block(v, v_wide, before.image, after.image),
+                f"vision.{i}",
+                blind,
+                modalities=("image",),
+                depth=i / depth,
+                width=v,
+                key_width=v // int(vision["num_attention_heads"]),
+            )
+        )
     for i in range(int(text["num_hidden_layers"])):
-        layers.append(Layer(f"text.{i}", lambda before, after: block(t, t_wide, before.text)))
+        layers.append(Layer(f"text.{i}", lambda before, after: block(t, t_wide, before.text, before.text)))
     layers.append(Layer("transforms", lambda before, after: v * c * before.image + t * c * before.text))
-    for i in range(int(config["num_fusion_layers"])):
-        layers.append(Layer(f"fusion.{i}", fusion, f"fusion.{i}", scores))
-    pairs = config["architectures"][0] == "MeterForVisualReasoning"
-    passes = 2 if pairs else 1
+    pairs, key_width = int(config["num_fusion_layers"]), c // int(config["num_attention_heads"])
+    for i in range(pairs):
+        layers.append(
+            Layer(f"fusion.{i}", fusion, f"fusion.{i}", scores, depth=i / pairs, width=c, key_width=key_width)
+        )
+    passes = 2 if config["architectures"][0] == "MeterForVisualReasoning" else 1
     labels = len(config.get("id2label") or {0: ""})
     retrieval = config["architectures"][0] == "MeterForImageAndTextRetrieval"
     head = 2 * c if retrieval else 2 * c * passes * 2 * c + 2 * c * labels
@@ -62,8 +78,6 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         layers=tuple(layers),
         passes=passes,
         head=head + 2 * passes * c * c,
-        width=c,
-        key_width=c // int(config["num_attention_heads"]),
         max_text=int(text["max_position_embeddings"]) - 2,
     )
 

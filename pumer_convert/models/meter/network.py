@@ -1,6 +1,7 @@
-"""The METER network: the original's names, fused attention, reducers inside the fusion layers."""
+"""The METER network: the original's names, fused attention, reducers inside the tower and the fusion layers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,69 +11,11 @@ from transformers import RobertaConfig, RobertaModel
 
 from pumer_convert.errors import InputError
 from pumer_convert.models import attention
+from pumer_convert.models.meter.vision import VisionTower
 from pumer_convert.models.outline import grid
 from pumer_convert.models.output import Output
 from pumer_convert.reducers.step import Step, Trace
 from pumer_convert.tokens import Tokens
-
-
-class QuickGELU(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
-
-
-class PackedAttention(nn.Module):
-    """Self-attention with one matrix for queries, keys and values, as CLIP stores it."""
-
-    def __init__(self, c: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.in_proj_weight = nn.Parameter(torch.zeros(3 * c, c))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * c))
-        self.out_proj = nn.Linear(c, c)
-
-    def forward(self, x: Tensor) -> Tensor:
-        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = (attention.split_heads(part, self.heads) for part in packed.chunk(3, -1))
-        return self.out_proj(attention.join_heads(attention.fused(q, k, v, None)))  # type: ignore[no-any-return]
-
-
-class VisionBlock(nn.Module):
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__()
-        c, wide, eps = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
-        self.attn = PackedAttention(c, config["num_attention_heads"])
-        self.ln_1, self.ln_2 = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
-        self.mlp = nn.Sequential()
-        self.mlp.add_module("c_fc", nn.Linear(c, wide))
-        self.mlp.add_module("gelu", QuickGELU())
-        self.mlp.add_module("c_proj", nn.Linear(wide, c))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
-
-
-class VisionTower(nn.Module):
-    """CLIP's vision transformer, all tokens kept; `pixels` [B, 3, H, W] -> [B, N, C]."""
-
-    def __init__(self, config: Mapping[str, Any], patch: int, patches: int) -> None:
-        super().__init__()
-        c, eps = config["hidden_size"], config["layer_norm_eps"]
-        self.class_embedding = nn.Parameter(torch.zeros(c))
-        self.positional_embedding = nn.Parameter(torch.zeros(patches + 1, c))
-        self.conv1 = nn.Conv2d(3, c, patch, patch, bias=False)
-        self.ln_pre, self.ln_post = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
-        self.transformer = nn.Module()
-        self.transformer.resblocks = nn.ModuleList(VisionBlock(config) for _ in range(config["num_hidden_layers"]))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        x = self.conv1(pixels).flatten(2).transpose(1, 2)
-        first = self.class_embedding.expand(x.shape[0], 1, -1)
-        x = self.ln_pre(torch.cat([first, x], 1) + self.positional_embedding)
-        for block in self.transformer.resblocks:  # type: ignore[union-attr]
-            x = block(x)
-        return self.ln_post(x)  # type: ignore[no-any-return]
 
 
 class Projections(nn.Module):
@@ -256,6 +199,10 @@ class Meter(nn.Module):
             return None
         return self.reducers[key]  # type: ignore[return-value]
 
+    def vision_step(self, number: int) -> Step | None:
+        """The reducers at a block of the image's tower, None where there are none."""
+        return self.step(f"vision.{number}")
+
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, trace: Trace | None = None
     ) -> Output:
@@ -274,11 +221,11 @@ class Meter(nn.Module):
             pixel_values = pixel_values.flatten(0, 1)
         words = self.text_transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         words = self.cross_modal_text_transform(words) + self.token_type_embeddings.weight[0]
-        patches = self.cross_modal_image_transform(self.vit_model.visual(pixel_values)) + kind  # type: ignore[operator]
+        image = self.vit_model.visual(pixel_values, self.vision_step, trace, self.proportional)  # type: ignore[operator]
+        image = image.with_states(self.cross_modal_image_transform(image.states) + kind)
         mask = attention_mask.float() if self.published else attention_mask > 0
-        text = Tokens.start(words, mask)
-        image = Tokens.start(patches, torch.ones_like(patches[..., 0], dtype=mask.dtype))
-        proportional = False
+        text, image = Tokens.start(words, mask), replace(image, mask=image.mask.to(mask.dtype))
+        proportional = self.proportional and any(name.startswith("vision_") for name in self.reducers)
         pairs = zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True)
         for i, (text_half, image_half) in enumerate(pairs):
             step = self.step(f"fusion.{i}")

@@ -6,7 +6,7 @@ feed-forward; relevance is the attention of the text rows to the image columns; 
 
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.models.outline import Layer, Lengths, Outline, grid
+from pumer_convert.models.outline import Layer, Lengths, Outline, free, grid
 from pumer_convert.models.vilt.formats import recognise
 
 if TYPE_CHECKING:
@@ -33,10 +33,12 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
     def cls_attention(before: Lengths, after: Lengths) -> int:
         return (before.text + before.image) * c
 
-    scores = {"relevance": relevance, "cls_attention": cls_attention}
+    scores = {"relevance": relevance, "cls_attention": cls_attention, "random": free}
+    count, key_width = int(config["num_hidden_layers"]), c // int(config["num_attention_heads"])
     layers = [Layer("embeddings", lambda before, after: rows * columns * patch * patch * channels * c)]
-    for i in range(int(config["num_hidden_layers"])):
-        layers.append(Layer(f"encoder.{i}", block, f"encoder.{i}", scores))
+    for i in range(count):
+        site = f"encoder.{i}"
+        layers.append(Layer(site, block, site, scores, depth=i / count, width=c, key_width=key_width))
     pairs = config["architectures"][0] == "ViltForImagesAndTextClassification"
     passes = int(config.get("num_images", 2)) if pairs else 1
     labels = len(config.get("id2label") or {0: "", 1: ""})
@@ -49,8 +51,6 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         layers=tuple(layers),
         passes=passes,
         head=head + passes * c * c,
-        width=c,
-        key_width=c // int(config["num_attention_heads"]),
         max_text=int(config["max_position_embeddings"]),
     )
 

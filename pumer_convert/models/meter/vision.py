@@ -1,0 +1,89 @@
+"""METER's image tower: CLIP's vision transformer with its names, reducers inside its blocks."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pumer_convert.models import attention
+from pumer_convert.reducers.step import Step, Trace
+from pumer_convert.tokens import Tokens
+
+
+class QuickGELU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class PackedAttention(nn.Module):
+    """Self-attention with one matrix for queries, keys and values, as CLIP stores it. Gives also the queries and keys,
+    which reducers ask for."""
+
+    def __init__(self, c: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.zeros(3 * c, c))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * c))
+        self.out_proj = nn.Linear(c, c)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = (attention.split_heads(part, self.heads) for part in packed.chunk(3, -1))
+        return self.out_proj(attention.join_heads(attention.fused(q, k, v, bias))), q, k
+
+
+class VisionBlock(nn.Module):
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        c, wide, eps = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
+        self.attn = PackedAttention(c, config["num_attention_heads"])
+        self.ln_1, self.ln_2 = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
+        self.mlp = nn.Sequential()
+        self.mlp.add_module("c_fc", nn.Linear(c, wide))
+        self.mlp.add_module("gelu", QuickGELU())
+        self.mlp.add_module("c_proj", nn.Linear(wide, c))
+
+    def forward(self, image: Tokens, step: Step | None, trace: Trace, proportional: bool) -> Tokens:
+        # No token of an image is padding, so there is nothing to hide; a bias of zeros would cost the fastest kernels.
+        bias = attention.key_bias(image.mask, image.states.dtype, image.size) if proportional else None
+        mixed, q, k = self.attn(self.ln_1(image.states), bias)
+        image = image.with_states(image.states + mixed)
+        if step is not None:
+            asked = None
+            if step.score == "cls_attention":
+                asked = attention.relevance(q[:, :, :1], k, bias, image.mask[:, :1])
+            image = step.of_image(image.with_keys(k.mean(1).detach()), asked, trace)
+        return image.with_states(image.states + self.mlp(self.ln_2(image.states)))
+
+
+class VisionTower(nn.Module):
+    """CLIP's vision transformer; `pixels` [B, 3, H, W] -> Tokens [B, N, C].
+
+    A reduction stands inside the block, between attention and feed-forward, and goes by the block's own keys (ToMe,
+    section 3). From the first merge on, tokens count by their size where attention is `proportional`.
+    """
+
+    def __init__(self, config: Mapping[str, Any], patch: int, patches: int) -> None:
+        super().__init__()
+        c, eps = config["hidden_size"], config["layer_norm_eps"]
+        self.class_embedding = nn.Parameter(torch.zeros(c))
+        self.positional_embedding = nn.Parameter(torch.zeros(patches + 1, c))
+        self.conv1 = nn.Conv2d(3, c, patch, patch, bias=False)
+        self.ln_pre, self.ln_post = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
+        self.transformer = nn.Module()
+        self.transformer.resblocks = nn.ModuleList(VisionBlock(config) for _ in range(config["num_hidden_layers"]))
+
+    def forward(self, pixels: Tensor, step: Callable[[int], Step | None], trace: Trace, proportional: bool) -> Tokens:
+        """`step` gives the reducers at a block, by its number."""
+        x = self.conv1(pixels).flatten(2).transpose(1, 2)
+        first = self.class_embedding.expand(x.shape[0], 1, -1)
+        x = self.ln_pre(torch.cat([first, x], 1) + self.positional_embedding)
+        image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))
+        sized = False
+        for i, block in enumerate(self.transformer.resblocks):  # type: ignore[arg-type]
+            reducers = step(i)
+            image = block(image, reducers, trace, sized)
+            sized = sized or (proportional and reducers is not None and bool(reducers.merge))
+        return image.with_states(self.ln_post(image.states))

@@ -1,0 +1,269 @@
+"""Merging by energy: tokens of large clusters merge, isolated ones are left alone (PiToMe, Tran et al., 2024)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pumer_convert.amount import Amount
+from pumer_convert.reducers import MARGIN
+from pumer_convert.reducers.base import CONSTANTS, BaseReducer, Guide, Reduction, Size, in_order
+from pumer_convert.reducers.merge import COUNTS, EPSILON, NEVER, UNIT, check_keys
+from pumer_convert.tokens import Tokens, gather
+
+FINE = 2**23
+"""The likenesses to n tokens are counted in whole parts of FINE // n. A float32 sum of them is exact in every order of
+summation, so that equal tokens tie in every runtime and at every padding, and their positions decide."""
+WRONG = 2.0
+"""Slack of a decision that could not have been taken at all."""
+
+
+class Reducer(BaseReducer):
+    """Merges the removed(n) pairs with the highest energies into means weighted by token size; order and token 0 are
+    kept.
+
+    The energy of a token is the mean over all tokens (but token 0) of elu(cosine of their keys - margin): high among
+    many alike. By energy, descending, the first 2 * removed(n) tokens are dealt out in turns to A and B, and each
+    of A merges into the most similar of B; all others stay (PiToMe, algorithm 1; its count is floor(n - share * n),
+    ours the recipe's as everywhere). `margin` is that of this layer. n is the example's valid length at the entry of
+    the step; padding changes nothing.
+
+    The decision [B, N] holds, of a token of A, the place it merged into; of a token of B its own; of others -1.
+    """
+
+    function = "MergeByEnergy"
+
+    # Only the pairs that merge are gathered, so that mixing costs pairs x pairs. Tokens of B take their new states
+    # from rows that are appended to the old ones, in the one gather that brings the survivors to the front.
+    body = f"""
+    <domain: "pumer", opset_import: ["" : 20]>
+    MergeByEnergy <num: int, den: int, drop: int, keep: int, margin: float>
+        (states, keys, size, mask, entry) => (merged_states, merged_size, merged_mask, target)
+    {{
+        {CONSTANTS}
+        {COUNTS}
+        spare = Sub (n, one)
+        room = Div (spare, two)
+        most = Min (wanted, room)
+        pairs = Max (most, one)
+        {UNIT}
+        unit_t = Transpose <perm = [0, 2, 1]> (unit)
+        cosine = MatMul (unit, unit_t)
+        margin0 = Constant <value_float: float = @margin> ()
+        over = Sub (cosine, margin0)
+        likeness = Elu (over)
+        n0 = Squeeze (n)
+        places = Range (zero0, n0, one0)
+        unprotected = Greater (places, zero)
+        seen = And (mask, unprotected)
+        seen64 = Cast <to = 7> (seen)
+        seen_count = ReduceSum <keepdims = 1> (seen64, one)
+        seen_some = Max (seen_count, one)
+        fine = Constant <value = int64[1] {{{FINE}}}> ()
+        parts = Div (fine, seen_some)
+        parts32 = Cast <to = 1> (parts)
+        all_parts = Mul (seen_some, parts)
+        all_parts32 = Cast <to = 1> (all_parts)
+        column_parts = Unsqueeze (parts32, two)
+        scaled = Mul (likeness, column_parts)
+        whole = Round (scaled)
+        seen32 = Cast <to = 1> (seen)
+        row_seen = Unsqueeze (seen32, one)
+        heard = Mul (whole, row_seen)
+        total = ReduceSum <keepdims = 0> (heard, two)
+        mean = Div (total, all_parts32)
+        never = Constant <value = float[1] {{{NEVER}}}> ()
+        energy = Where (seen, mean, never)
+        energy_sorted, order = TopK <axis = 1, largest = 1, sorted = 1> (energy, n)
+        order_sorted, rank = TopK <axis = 1, largest = 0, sorted = 1> (order, n)
+
+        both = Mul (pairs, two)
+        a = Slice (order, zero, both, one, two)
+        b = Slice (order, one, both, one, two)
+        rows_a = Unsqueeze (a, minus_one)
+        rows_b = Unsqueeze (b, minus_one)
+        unit_a = GatherND <batch_dims = 1> (unit, rows_a)
+        unit_b = GatherND <batch_dims = 1> (unit, rows_b)
+        unit_bt = Transpose <perm = [0, 2, 1]> (unit_b)
+        similarity = MatMul (unit_a, unit_bt)
+        pairs0 = Squeeze (pairs)
+        numbers = Range (zero0, pairs0, one0)
+        active = Less (numbers, merged_each)
+        row_active = Unsqueeze (active, one)
+        masked = Where (row_active, similarity, never)
+        partner = ArgMax <axis = 2, keepdims = 0> (masked)
+
+        row_partner = Unsqueeze (partner, one)
+        column_numbers = Unsqueeze (numbers, one)
+        same = Equal (row_partner, column_numbers)
+        hit = And (same, row_active)
+        hot = Cast <to = 1> (hit)
+        size_a = GatherND <batch_dims = 1> (size, rows_a)
+        size_b = GatherND <batch_dims = 1> (size, rows_b)
+        row_size_a = Unsqueeze (size_a, one)
+        mass = Mul (hot, row_size_a)
+        gained = ReduceSum <keepdims = 0> (mass, two)
+        grown = Add (size_b, gained)
+        column_grown = Unsqueeze (grown, two)
+        weight32 = Div (mass, column_grown)
+        column_b = Unsqueeze (size_b, two)
+        own32 = Div (column_b, column_grown)
+        weight = CastLike (weight32, states)
+        own = CastLike (own32, states)
+        states_a = GatherND <batch_dims = 1> (states, rows_a)
+        states_b = GatherND <batch_dims = 1> (states, rows_b)
+        kept_part = Mul (states_b, own)
+        gained_part = MatMul (weight, states_a)
+        mixed = Add (kept_part, gained_part)
+        all_states = Concat <axis = 1> (states, mixed)
+        all_size = Concat <axis = 1> (size, grown)
+
+        chosen_each = Mul (merged_each, two)
+        chosen = Less (rank, chosen_each)
+        side = Mod (rank, two)
+        odd = Equal (side, one)
+        even = Not (odd)
+        is_b = And (chosen, odd)
+        is_a = And (chosen, even)
+        number = Div (rank, two)
+        last = Sub (pairs, one)
+        safe_number = Min (number, last)
+        goals = GatherElements <axis = 1> (b, partner)
+        goal = GatherElements <axis = 1> (goals, safe_number)
+        own_place = Where (is_b, places, minus_one)
+        target = Where (is_a, goal, own_place)
+
+        stays = Not (is_a)
+        alive = And (mask, stays)
+        behind = Add (places, n)
+        sortable = Where (alive, places, behind)
+        ascending, position = TopK <axis = 1, largest = 0, sorted = 1> (sortable, k)
+        appended = Add (number, n)
+        row = Where (is_b, appended, places)
+        row_kept = GatherElements <axis = 1> (row, position)
+        rows = Unsqueeze (row_kept, minus_one)
+        merged_states = GatherND <batch_dims = 1> (all_states, rows)
+        merged_size = GatherND <batch_dims = 1> (all_size, rows)
+        k0 = Squeeze (k)
+        left = Range (zero0, k0, one0)
+        merged_mask = Less (left, survivors_each)
+    }}
+    """
+
+    def __init__(self, amount: Amount, margin: float = MARGIN) -> None:
+        super().__init__(amount)
+        self.margin = margin
+
+    def extra_repr(self) -> str:
+        return f"{self.amount}, margin {self.margin:.4g}"
+
+    def attributes(self) -> dict[str, Any]:
+        """The amount and the margin, as the attributes of the ONNX function."""
+        return {**super().attributes(), "margin": self.margin}
+
+    def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
+        """Merge by `tokens.keys` [B, N, D]; the result has no keys."""
+        keys = check_keys(tokens)
+        n = tokens.states.shape[1]
+        n_entry = n if guide.entry is tokens.mask else guide.entry.shape[1]
+        k = self.left(n_entry, n, n // 2 + 1)
+        if isinstance(k, int) and k == n and guide.decision is None:
+            target = torch.full_like(tokens.size, -1, dtype=torch.int64)
+            return Reduction(Tokens(tokens.states, tokens.mask, tokens.size, tokens.source), target)
+        if torch.onnx.is_in_onnx_export():
+            return self._symbol(tokens, guide, k)
+        count = tokens.mask.sum(1)
+        each = self.removed_each(guide.entry.sum(1), count, ((count - 1) // 2).clamp(min=0))
+        unit = F.normalize(keys.detach().to(torch.promote_types(keys.dtype, torch.float32)), dim=-1, eps=EPSILON)
+        energy = energies(unit, tokens.mask, self.margin)
+        if guide.decision is None:
+            target, slack = _targets(unit, energy, each, int(n - k)), None
+        else:
+            target, slack = guide.decision, _slack(unit, energy, each, guide.decision)
+        return Reduction(_join(tokens, target, int(k)), target, slack)
+
+    def _symbol(self, tokens: Tokens, guide: Guide, k: Size) -> Reduction:
+        states = tokens.states
+        b, n, c = states.shape
+        out = torch.onnx.ops.symbolic_multi_out(
+            f"pumer::{self.function}",
+            (states, tokens.keys, tokens.size, tokens.mask, guide.entry),
+            self.attributes(),
+            dtypes=(states.dtype, torch.float32, torch.bool, torch.int64),
+            shapes=((b, k, c), (b, k), (b, k), (b, n)),
+            version=1,
+        )
+        return Reduction(Tokens(out[0], out[2], out[1]), out[3])
+
+
+def energies(unit: Tensor, mask: Tensor, margin: float) -> Tensor:
+    """The energy of every token [B, N], from keys of length 1; NEVER for token 0 and padding, which no other hears."""
+    seen = mask & (torch.arange(mask.shape[1], device=mask.device) > 0)
+    count = seen.sum(1, keepdim=True).clamp(min=1)
+    parts = FINE // count
+    likeness = (F.elu(unit @ unit.transpose(1, 2) - margin) * parts[..., None]).round()
+    mean = (likeness * seen[:, None, :]).sum(2) / (parts * count)
+    return torch.where(seen, mean, NEVER)
+
+
+def _targets(unit: Tensor, energy: Tensor, each: Tensor, pairs: int) -> Tensor:
+    """The decision [B, N]; `each` [B] of the at most `pairs` pairs of every example merge."""
+    order = in_order(energy)[:, : 2 * max(pairs, 1)]
+    a, b = order[:, ::2], order[:, 1::2]
+    active = torch.arange(b.shape[1], device=b.device) < each[:, None]
+    cosines = gather(unit, a) @ gather(unit, b).transpose(1, 2)
+    goal = b.gather(1, torch.where(active[:, None, :], cosines, NEVER).argmax(2))
+    target = torch.full(energy.shape, -1, device=energy.device)
+    target = target.scatter(1, a, torch.where(active, goal, -1))
+    return target.scatter(1, b, torch.where(active, b, -1))
+
+
+def _slack(unit: Tensor, energy: Tensor, each: Tensor, target: Tensor) -> Tensor:
+    """How far a given decision [B, N] is from one that these energies and cosines allow: the largest of the lead in
+    energy of a token left out over one chosen, of any two in the wrong turn of the deal, and of a similarity over the
+    one that was taken."""
+    places = torch.arange(target.shape[1], device=target.device)
+    chosen, is_b = target >= 0, target == places
+    is_a = chosen & ~is_b
+    left_out = torch.where(chosen, NEVER, energy).amax(1) - torch.where(chosen, energy, WRONG).amin(1)
+    a, b = (torch.where(side, energy, NEVER).sort(dim=1, descending=True).values for side in (is_a, is_b))
+    turns = torch.maximum((b - a).amax(1), (a[:, 1:] - b[:, :-1]).amax(1))
+    cosines = torch.where(is_b[:, None, :], unit @ unit.transpose(1, 2), NEVER)
+    taken = cosines.gather(2, target.clamp(min=0)[..., None])[..., 0]
+    partner = torch.where(is_a, cosines.amax(2) - taken, 0.0).amax(1)
+    number = torch.where(chosen.sum(1) == 2 * each, 0.0, WRONG)
+    return torch.stack([left_out, turns, partner, number.to(energy.dtype)]).amax(0).clamp(min=0)
+
+
+def _join(tokens: Tokens, target: Tensor, k: int) -> Tokens:
+    """The tokens [B, N] after a decision, cut to K places."""
+    states, mask, size = tokens.states, tokens.mask, tokens.size
+    n = states.shape[1]
+    pairs = max(n - k, 1)
+    places = torch.arange(n, device=target.device)
+    is_b = target == places
+    is_a = (target >= 0) & ~is_b
+    # Members of either side in front, in their order; the rest of the places are none (number >= n).
+    a, b = (torch.where(side, places, places + n).sort(dim=1).values[:, :pairs] for side in (is_a, is_b))
+    there_a, there_b, a, b = a < n, b < n, a % n, b % n
+    hit = (target.gather(1, a)[:, None, :] == b[:, :, None]) & there_a[:, None, :] & there_b[:, :, None]
+    mass = hit * gather(size, a)[:, None, :]
+    grown = gather(size, b) + mass.sum(2)
+    own = (gather(size, b) / grown)[..., None]
+    mixed = gather(states, b) * own.to(states.dtype) + (mass / grown[..., None]).to(states.dtype) @ gather(states, a)
+    numbers = torch.arange(pairs, device=target.device).expand_as(b) + n
+    # What is none writes to an extra last column, which is then cut off.
+    row = F.pad(places.expand_as(target), (0, 1)).scatter(1, torch.where(there_b, b, n), numbers)[:, :n]
+    alive = mask & ~is_a
+    order = torch.where(alive, places, places + n).argsort(1)
+    place = torch.where(alive, order.argsort(1), -1)
+    place = torch.where(is_a, place.gather(1, target.clamp(min=0)), place)
+    kept = order[:, :k]
+    rows = row.gather(1, kept)
+    return Tokens(
+        gather(torch.cat([states, mixed], 1), rows),
+        gather(alive, kept),
+        gather(torch.cat([size, grown], 1), rows),
+        tokens.moved(place),
+    )

@@ -35,7 +35,7 @@ METER = {
 
 
 def rows(family: str, outline: Outline, share: float) -> tuple[list[ablations.Variant], list[int]]:
-    sites = outline.sites
+    sites = outline.guided
     full = ablations.Variant("full", sites[1 : 1 + len(sites) // 2], share, share, share)
     target = ablations.macs(ablations.plan_of(full, family, outline, 9))
     found = ablations.variants(full, sites, target, family, outline, 9)

@@ -284,7 +284,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     args = options(words)
     bench = Bench.of(args)
-    sites, family = bench.outline.sites, bench.checkpoint.family
+    sites, family = bench.outline.guided, bench.checkpoint.family
     cascade = tuple(args.at or sites[1::2])
     full = Variant("full PuMer (cascade)", cascade, args.prune, args.merge, args.text)
     target = macs(bench.plan(full))

@@ -59,6 +59,11 @@ class Outline:
         """Every site, in order."""
         return tuple(layer.site for layer in self.layers if layer.site is not None)
 
+    @property
+    def guided(self) -> tuple[str, ...]:
+        """The sites where the text has met the image."""
+        return tuple(layer.site for layer in self.layers if layer.site is not None and "relevance" in layer.scores)
+
 
 class Family(Protocol):
     """What the module of a model family offers; see `pumer_convert.models.FAMILIES`.

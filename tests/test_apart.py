@@ -15,9 +15,14 @@ from pumer_convert.demo import CHECKPOINT
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
 
+def hear_interrupts() -> None:
+    """Tests that a shell runs in its background inherit from it that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pumer_convert", "export", "--trt", "--flavour", "tensorrt-rtx", str(folder)]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts)
     assert running.stderr is not None
     while not running.stderr.readline().startswith("exporting"):
         assert running.poll() is None

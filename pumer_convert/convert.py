@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pumer_convert import __version__
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint, with_tokenizer
+from pumer_convert.checkpoint.resized import resized
 from pumer_convert.checkpoint.write import output_folder, write_safetensors
 from pumer_convert.errors import InputError
 from pumer_convert.models.outline import Outline
@@ -25,8 +26,10 @@ TEXT_LENGTH = 32
 
 @dataclass(frozen=True)
 class Intent:
-    """Everything that `apply` will do, decided before a weight is read."""
+    """Everything that `apply` will do, decided before a weight is read. `original` is the checkpoint as it is;
+    `checkpoint` the same, for images of the size that the recipe says."""
 
+    original: Checkpoint
     checkpoint: Checkpoint
     recipe: Recipe
     outline: Outline
@@ -50,6 +53,16 @@ def outline_of(checkpoint: Checkpoint, image_size: Any = None) -> Outline:
     return family_module(checkpoint.family).outline(checkpoint.config, image_size)  # type: ignore[no-any-return]
 
 
+def plan_of(checkpoint: Checkpoint, text_length: int | None = None, image_size: Any = None) -> Plan:
+    """What a checkpoint, dense or reduced, costs: beside its dense model at the image size that its recipe found,
+    or both at another `image_size`."""
+    pumer, outline = checkpoint.config.get("pumer", {}), outline_of(checkpoint, image_size)
+    changed = pumer.get("image_size") if image_size is None else None
+    original = outline_of(checkpoint, changed["from"]) if changed else None
+    length = text_length or min(TEXT_LENGTH, outline.max_text)
+    return make_plan(outline, pumer.get("edits", ()), length, original)
+
+
 def intend(
     path: Path | str,
     recipe: Path | str,
@@ -71,14 +84,20 @@ def intend(
         )
     if checkpoint.config.get("pumer", {}).get("edits"):
         raise InputError(f"{path}: reduced already; apply the recipe to the dense checkpoint it was made from.")
+    original, dense = checkpoint, outline_of(checkpoint)
+    if parsed.image_size is not None:
+        try:
+            checkpoint = resized(original, parsed.image_size)
+        except InputError as error:
+            raise parsed.error(_line(parsed, "image_size"), f"image_size: {error}") from None
     outline = outline_of(checkpoint)
     length = text_length or min(TEXT_LENGTH, outline.max_text)
-    plan = make_plan(outline, edits_of(parsed, outline), length)
+    plan = make_plan(outline, edits_of(parsed, outline), length, dense)
     name = path.name if path.is_dir() else path.stem
     target = Path(out) if out is not None else path.absolute().parent / f"{name}-pumer"
     if path.is_dir() and target.absolute().is_relative_to(path.absolute()):
         raise InputError(f"{target}: lies inside the checkpoint itself; choose another place with -o.")
-    return Intent(checkpoint, parsed, outline, plan, target)
+    return Intent(original, checkpoint, parsed, outline, plan, target)
 
 
 def apply(
@@ -99,7 +118,8 @@ def apply(
     intent = intend(path, recipe, out, tokenizer=tokenizer, text_length=text_length)
     from pumer_convert.surgery import expected_shapes, pumer_section, reduced
 
-    checkpoint = reduced(intent.checkpoint, pumer_section(intent.recipe, intent.plan.edits))
+    old_size = intent.original.config["image_size"]
+    checkpoint = reduced(intent.checkpoint, pumer_section(intent.recipe, intent.plan.edits, old_size))
     check_complete(checkpoint, expected_shapes(checkpoint))
     with output_folder(intent.out, overwrite) as folder:
         progress(f"copying {checkpoint.parameters / 1e6:.1f}M parameters")

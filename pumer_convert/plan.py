@@ -105,8 +105,11 @@ def _problem(recipe: Recipe, step: Step, layer: Layer) -> str | None:
     return None
 
 
-def make_plan(outline: Outline, edits: Sequence[dict[str, Any]], text_length: int) -> Plan:
-    """Tokens and MACs of every layer at `text_length` text tokens (CLS included).
+def make_plan(
+    outline: Outline, edits: Sequence[dict[str, Any]], text_length: int, original: Outline | None = None
+) -> Plan:
+    """Tokens and MACs of every layer at `text_length` text tokens (CLS included). `original` is the dense model where
+    that is of another image size.
 
     Raises InputError when the text is longer than the model's positions or an image is too long for TopK.
     """
@@ -118,9 +121,10 @@ def make_plan(outline: Outline, edits: Sequence[dict[str, Any]], text_length: in
             f"{outline.image_tokens} image tokens are more than the {TOP_K} that TensorRT's TopK takes; "
             "choose a smaller image size."
         )
-    dense = Lengths(outline.image_tokens, text_length)
-    now, rows = dense, []
-    for layer in outline.layers:
+    original = original or outline
+    dense = Lengths(original.image_tokens, text_length)
+    now, rows = Lengths(outline.image_tokens, text_length), []
+    for layer, whole in zip(outline.layers, original.layers, strict=True):
         after, own = now, 0
         if layer.site in actions:
             after, own = _reduce(now, actions[layer.site], layer)
@@ -133,7 +137,7 @@ def make_plan(outline: Outline, edits: Sequence[dict[str, Any]], text_length: in
                 after.image,
                 now.text,
                 after.text,
-                layer.cost(dense, dense),
+                whole.cost(dense, dense),
                 layer.cost(now, after),
                 own,
             )

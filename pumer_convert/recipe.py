@@ -16,7 +16,7 @@ from pumer_convert.models import FAMILIES
 from pumer_convert.reducers import KINDS, MARGIN, REFERENCE_KINDS, WITH_MARGIN
 from pumer_convert.settings import AUGMENT_RULES, RULES, Augment, DistillSettings, Rule
 
-KEYS = ("recipe", "model", "task", "semantics", "proportional_attention", "reduce", "distill", "export")
+KEYS = ("recipe", "model", "task", "semantics", "proportional_attention", "image_size", "reduce", "distill", "export")
 TASKS = ("vqa", "nlvr2", "ve", "retrieval")
 SEMANTICS = ("default", "reference")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -82,7 +82,8 @@ class Recipe:
     `semantics` "reference" is the published PuMer behaviour with its quirks, "default" the mended one.
     `proportional_attention` weighs a merged token by its size (ToMe, ICLR 2023, section 3): on unless the
     recipe says otherwise, always off under the reference semantics, which never had it. `distill` is None when the
-    recipe has no such section.
+    recipe has no such section. `image_size` is the side of the square images that the model is to take from now on,
+    None: the checkpoint's.
     """
 
     model: str
@@ -94,6 +95,7 @@ class Recipe:
     text: str
     path: str
     distill: DistillSettings | None = None
+    image_size: int | None = None
 
     def error(self, line: int, message: str) -> InputError:
         """An error to raise about this recipe's `line`: "recipes/x.yaml:12: message"."""
@@ -108,6 +110,7 @@ class Recipe:
             "task": self.task,
             "semantics": self.semantics,
             "proportional_attention": self.proportional_attention,
+            "image_size": self.image_size,
             "reduce": [_step_to_json(step) for step in self.steps],
             "distill": None if self.distill is None else self.distill.to_json(),
             "export": {"dtype": self.export.dtype, "profiles": profiles},
@@ -229,7 +232,8 @@ class _Parser:
         steps = self.steps(keys["reduce"], mode) if "reduce" in keys else ()
         export = self.export(keys["export"]) if "export" in keys else ExportSettings()
         distill = self.distill(keys["distill"]) if "distill" in keys else None
-        return Recipe(model, task, mode, proportional, steps, export, text, self.path, distill)
+        size = self.count(keys["image_size"], "image_size", 1) if "image_size" in keys else None
+        return Recipe(model, task, mode, proportional, steps, export, text, self.path, distill, size)
 
     def proportional(self, node: Node | None, semantics: str) -> bool:
         if node is None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pumer_convert.checkpoint.read import check_complete
-from pumer_convert.errors import InputError
+from pumer_convert.checkpoint.resized import check_image_size
 from pumer_convert.plan import family_module
 from pumer_convert.recipe import Recipe
 from pumer_convert.reducers.step import Step
@@ -32,10 +32,12 @@ def insert(model: nn.Module, pumer: Mapping[str, Any]) -> nn.Module:
     return model
 
 
-def pumer_section(recipe: Recipe, edits: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    """What config.json records of a recipe under "pumer"."""
+def pumer_section(recipe: Recipe, edits: tuple[dict[str, Any], ...], old_size: Any = None) -> dict[str, Any]:
+    """What config.json records of a recipe under "pumer"; `old_size` is the dense checkpoint's image size, of which a
+    recipe that changes it leaves a record."""
     return {
         "version": 1,
+        **({"image_size": {"from": old_size, "to": recipe.image_size}} if recipe.image_size else {}),
         "semantics": recipe.semantics,
         "attention": "reference" if recipe.semantics == "reference" else "fused",
         "proportional_attention": recipe.proportional_attention,
@@ -64,7 +66,7 @@ def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = No
     check_complete(checkpoint, expected_shapes(checkpoint))
     family = family_module(checkpoint.family)
     if image_size is not None:
-        _check_image_size(image_size, checkpoint)
+        check_image_size(image_size, checkpoint)
     with torch.device("meta"):
         network: nn.Module = family.build(checkpoint.config, image_size)
     wanted = DTYPES[dtype or "float32"]
@@ -79,13 +81,3 @@ def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = No
     if hasattr(family, "fill_buffers"):
         family.fill_buffers(network)
     return insert(network, checkpoint.config.get("pumer", {})).eval()
-
-
-def _check_image_size(image_size: Any, checkpoint: Checkpoint) -> None:
-    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    config = checkpoint.config
-    patch = config["patch_size"] if "patch_size" in config else config["vision"]["patch_size"]
-    if len(sides) != 2 or any(side < patch or side % patch for side in sides):
-        raise InputError(
-            f"an image of {'x'.join(map(str, sides))} pixels is not a whole number of {patch}-pixel patches."
-        )

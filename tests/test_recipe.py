@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -55,6 +56,7 @@ model: meter
 task: vqa
 semantics: default
 proportional_attention: false
+image_size: 288
 reduce:
   - at: fusion.0-1
     merge: {text: 0.2, image: {keep: 120}, by: bsm}
@@ -62,7 +64,11 @@ reduce:
   - at:
       - fusion.3
       - fusion.5
-    merge: {image: 24 tokens}
+    merge: {image: 24 tokens, by: pitome}
+  - at: vision.3
+    merge: {image: {drop: 24}, by: pitome, margin: 0.75}
+  - at: vision.4
+    merge: {image: 0.2, by: tome}
 export:
   dtype: bfloat16
   profiles:
@@ -82,13 +88,16 @@ export:
                     Action("merge", "image", Amount(keep=120), "bsm"),
                     Action("merge", "text", Amount(1, 5), "bsm"),
                 ),
-                line=8,
+                line=9,
             ),
-            Step(("fusion.3", "fusion.5"), (Action("merge", "image", Amount(drop=24), "bsm"),), line=11),
+            Step(("fusion.3", "fusion.5"), (Action("merge", "image", Amount(drop=24), "pitome", 0.9),), line=12),
+            Step(("vision.3",), (Action("merge", "image", Amount(drop=24), "pitome", 0.75),), line=16),
+            Step(("vision.4",), (Action("merge", "image", Amount(1, 5), "tome"),), line=18),
         ),
         export=ExportSettings("bfloat16", (Profile((1, 2, 8), (4, 32, 50)), Profile((4, 4, 4), (4, 32, 40)))),
         text=text,
         path="a.yaml",
+        image_size=288,
     )
 
 
@@ -97,7 +106,7 @@ def test_defaults() -> None:
     assert (recipe.model, recipe.task, recipe.semantics, recipe.steps) == ("meter", None, "default", ())
     assert recipe.proportional_attention
     assert recipe.export == ExportSettings("float32", (Profile((1, 1, 8), (4, 32, 40)),))
-    assert recipe.path == "<recipe>"
+    assert (recipe.path, recipe.image_size) == ("<recipe>", None)
     assert not parse_recipe(REFERENCE).proportional_attention
     assert not parse_recipe(REFERENCE + "proportional_attention: false\n").proportional_attention
     (step,) = parse_recipe(reduce("{at: fusion.0, prune: {image: .1}, merge: {image: .1}}")).steps
@@ -218,7 +227,7 @@ def test_every_recipe_of_the_package_reads(path: Path) -> None:
     assert recipe.text.startswith("# ")
     assert path.stem.split("-")[0] == recipe.model
     assert (recipe.semantics == "reference") == (path.stem in PUBLISHED)
-    assert "-".join(filter(None, (recipe.model, recipe.task))) == path.stem
+    assert "-".join(filter(None, (recipe.model, recipe.task))) == re.sub("-fast(er)?$", "", path.stem)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -333,6 +342,9 @@ def test_wrong_recipes(text: str, line: int, fragment: str) -> None:
         ("<<: {task: vqa}", 3, "'<<' is not a key of the recipe"),
         ("task: vqa2", 3, "task cannot be 'vqa2'; allowed: vqa, nlvr2, ve, retrieval. Did you mean 'vqa'?"),
         ("semantics: refrence", 3, "semantics cannot be 'refrence'; allowed: default, reference"),
+        ("image_size: 288x288", 3, "image_size cannot be '288x288'; allowed: a whole number from 1."),
+        ("image_size: 0", 3, "image_size cannot be '0'; allowed: a whole number from 1."),
+        ("image_size: [288, 288]", 3, "image_size cannot be a list or mapping; allowed: a whole number from 1."),
         ("proportional_attention: 1", 3, "proportional_attention cannot be '1'; allowed: true, false"),
         ("reduce: {at: fusion.0}", 3, "reduce must be a list"),
         ("export: float16", 3, "export must be a mapping; its keys may be: dtype, profiles"),

@@ -120,7 +120,38 @@ def test_every_operation_works_alone(tmp_path: Path, body: str) -> None:
     assert torch.isfinite(output.logits).all()
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_the_fast_recipe_saves_what_it_tells() -> None:
+    from pumer_convert.models.vilt import outline
+    from pumer_convert.plan import edits_of
+
+    path = RECIPES[0].with_name("vilt-fast.yaml")
+    shape = outline(BASE)
+    plan = make_plan(shape, edits_of(load_recipe(path), shape), 32)
+    assert plan.ratio >= 2.2
+    assert plan.reducer_macs < 0.004 * plan.macs
+    told = path.read_text()
+    assert f"x{plan.ratio:.2f} fewer MACs" in told
+    assert f"{plan.dense_macs / 1e9:.2f} -> {(plan.macs + plan.reducer_macs) / 1e9:.2f} GMACs" in told
+
+
+@pytest.mark.parametrize("by", ["tome", "pitome"])
+def test_merging_equal_tokens_changes_nothing(tmp_path: Path, by: str) -> None:
+    """With sizes kept and attention proportional, equal tokens may merge anywhere at no loss."""
+    body = f"  - at: encoder.0-5\n    merge: {{image: 20%, by: {by}}}\n"
+    apply(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", body), tmp_path / "out")
+    logits, inputs = [], tiny.batch()
+    inputs["pixel_values"] = inputs["pixel_values"][..., :1, :1].expand(3, 3, 96, 96)
+    for path in (CHECKPOINT, tmp_path / "out"):
+        model = load(path)
+        table = model.get_parameter("vilt.embeddings.position_embeddings")
+        table[:, 2:] = table[:, 1:2]
+        output = model(**inputs)
+        logits.append(output.logits)
+    assert (output.image.states.shape[1], output.text.states.shape[1]) == (38, 11)
+    torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("path", [p for p in RECIPES if "fast" not in p.stem], ids=lambda p: p.stem)
 def test_every_recipe_is_planned_within_one_percent_of_the_published_macs(path: Path) -> None:
     from pumer_convert.plan import edits_of, family_module
 

@@ -7,8 +7,7 @@ import click
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.cli.output import emit, image_size, plan_table
-from pumer_convert.convert import TEXT_LENGTH, outline_of
-from pumer_convert.plan import make_plan
+from pumer_convert.convert import TEXT_LENGTH, outline_of, plan_of
 
 
 @click.command("inspect")
@@ -21,7 +20,7 @@ def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json:
     found = open_checkpoint(checkpoint)
     outline = outline_of(found, image_size)
     edits = found.config.get("pumer", {}).get("edits", [])
-    plan = make_plan(outline, edits, text_length or min(TEXT_LENGTH, outline.max_text))
+    plan = plan_of(found, text_length, image_size)
     report = {
         "path": str(found.path),
         "origin": found.origin,

@@ -71,7 +71,8 @@ class Family(Protocol):
     recognise(raw: RawCheckpoint) -> Checkpoint | None     its formats
     outline(config, image_size=None) -> Outline            without torch
     build(config, image_size=None) -> nn.Module            the network, on the current default device
-    fit_positions(name, tensor, config, image_size)        a position table for another image size
+    POSITIONS: str                                         the name of the image's position table
+    fit_positions(name, tensor, config, image_size)        that table for another image size, other tensors as they are
     """
 
 

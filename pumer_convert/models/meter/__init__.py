@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from pumer_convert.models.meter.network import Meter
 
-__all__ = ["build", "fill_buffers", "fit_positions", "outline", "recognise"]
+__all__ = ["POSITIONS", "build", "fill_buffers", "fit_positions", "outline", "recognise"]
+
+POSITIONS = "vit_model.visual.positional_embedding"
+"""The table of the image's positions, [1 + rows * columns, C]."""
 
 
 def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
@@ -91,7 +94,7 @@ def build(config: dict[str, Any], image_size: Any = None) -> "Meter":
 
 def fit_positions(name: str, tensor: "Tensor", config: dict[str, Any], image_size: Any) -> "Tensor":
     """`tensor` as the network for `image_size` wants it; bicubic, as METER does."""
-    if name != "vit_model.visual.positional_embedding":
+    if name != POSITIONS:
         return tensor
     from pumer_convert.models.positions import resize_table
 

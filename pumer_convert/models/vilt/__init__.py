@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from pumer_convert.models.vilt.network import Vilt
 
-__all__ = ["build", "fit_positions", "outline", "recognise"]
+__all__ = ["POSITIONS", "build", "fit_positions", "outline", "recognise"]
+
+POSITIONS = "vilt.embeddings.position_embeddings"
+"""The table of the image's positions, [1, 1 + rows * columns, C]."""
 
 
 def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
@@ -64,7 +67,7 @@ def build(config: dict[str, Any], image_size: Any = None) -> "Vilt":
 
 def fit_positions(name: str, tensor: "Tensor", config: dict[str, Any], image_size: Any) -> "Tensor":
     """`tensor` as the network for `image_size` wants it; bilinear with aligned corners, as ViLT does."""
-    if name != "vilt.embeddings.position_embeddings":
+    if name != POSITIONS:
         return tensor
     from pumer_convert.models.positions import resize_table
 

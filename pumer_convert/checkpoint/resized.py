@@ -1,0 +1,102 @@
+"""A checkpoint for another image size: its position table fitted on the way, its processor told."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pumer_convert.errors import InputError
+from pumer_convert.models.outline import grid
+from pumer_convert.plan import family_module
+from pumer_convert.weights import Checkpoint, TensorSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PROCESSOR = "preprocessor_config.json"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The tensors of another source, the one under `key` with `change`d values and a new shape."""
+
+    inner: TensorSource
+    key: str
+    new_shape: tuple[int, ...]
+    change: "Callable[[Tensor], Tensor]"
+
+    def names(self) -> list[str]:
+        """See `TensorSource`."""
+        return self.inner.names()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """See `TensorSource`."""
+        return self.new_shape if name == self.key else self.inner.shape(name)
+
+    def dtype(self, name: str) -> str:
+        """See `TensorSource`."""
+        return self.inner.dtype(name)
+
+    @contextlib.contextmanager
+    def reader(self) -> "Iterator[Callable[[str], Tensor]]":
+        """See `TensorSource`."""
+        with self.inner.reader() as read:
+            yield lambda name: self.change(read(name)) if name == self.key else read(name)
+
+
+def resized(checkpoint: Checkpoint, image_size: int) -> Checkpoint:
+    """The checkpoint for square images of that size: the position table is interpolated as the family does it, and
+    config.json and the processor's file say the new size."""
+    check_image_size(image_size, checkpoint)
+    family, config = family_module(checkpoint.family), checkpoint.config
+    name = family.POSITIONS
+    key = checkpoint.pieces[name].key
+    rows, columns = grid(image_size, int(config["patch_size"]))
+    *front, _, width = checkpoint.source.shape(key)
+
+    def change(table: "Tensor") -> "Tensor":
+        return family.fit_positions(name, table, config, image_size)  # type: ignore[no-any-return]
+
+    return replace(
+        checkpoint,
+        config={**config, "image_size": image_size},
+        source=Fitted(checkpoint.source, key, (*front, rows * columns + 1, width), change),
+        companions=tuple(file for file in checkpoint.companions if file.name != PROCESSOR),
+        extra_files={**checkpoint.extra_files, **_processor(checkpoint, image_size)},
+    )
+
+
+def check_image_size(image_size: Any, checkpoint: Checkpoint) -> None:
+    """Raises InputError for an image size S or [H, W] that the patches do not divide."""
+    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    config = checkpoint.config
+    patch = config["patch_size"] if "patch_size" in config else config["vision"]["patch_size"]
+    if len(sides) != 2 or any(side < patch or side % patch for side in sides):
+        raise InputError(
+            f"an image of {'x'.join(map(str, sides))} pixels is not a whole number of {patch}-pixel patches."
+        )
+
+
+def _processor(checkpoint: Checkpoint, new: int) -> dict[str, str]:
+    """The processor's file, if there is one, with the sizes in it changed in proportion."""
+    text = checkpoint.extra_files.get(PROCESSOR)
+    for file in checkpoint.companions:
+        if file.name == PROCESSOR:
+            text = file.read_text("utf-8")
+    if text is None:
+        return {}
+    old = checkpoint.config["image_size"]
+    side = old if isinstance(old, int) else min(old)
+
+    def scaled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: scaled(part) for key, part in value.items()}
+        return round(value * new / side) if isinstance(value, int) else value
+
+    try:
+        values = dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{checkpoint.path}: {PROCESSOR} is not readable as a JSON object ({error}).") from None
+    values |= {name: scaled(values[name]) for name in ("size", "crop_size") if name in values}
+    return {PROCESSOR: json.dumps(values, indent=2)}

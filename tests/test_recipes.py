@@ -50,7 +50,11 @@ def test_every_recipe_is_applied_exported_and_built(tmp_path: Path, path: Path) 
 def test_gradients_reach_every_parameter(tmp_path: Path, model: str, task: str) -> None:
     source = checkpoint(tmp_path, model, task)
     site = {"vilt": "encoder.1,3,5", "meter": "fusion.0-2"}[model]
+    early = {"vilt": ("encoder.0", "encoder.2"), "meter": ("vision.1-3", "vision.5")}[model]
     body = f"  - at: {site}\n    prune: {{image: 0.2}}\n    merge: {{image: 0.3, text: 0.2}}\n"
+    for place, by in zip(early, ("pitome", "tome"), strict=True):
+        body += f"  - at: {place}\n    prune: {{image: 2 tokens, by: cls_attention}}\n"
+        body += f"    merge: {{image: 0.1, by: {by}}}\n"
     network = load(apply_recipe(tmp_path, model, source, body))
     side, images = network.image_size[0], network.images
     shape = (2, 2, 3, side, side) if images > 1 else (2, 3, side, side)

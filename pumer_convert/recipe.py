@@ -1,18 +1,17 @@
 """What a recipe may say: reading the YAML, with every mistake named by its line."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.nodes import Node, ScalarNode, SequenceNode
 
 from pumer_convert.amount import UNLIMITED, Amount
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.models import FAMILIES
+from pumer_convert.nodes import Nodes, quote
 from pumer_convert.reducers import KINDS, MARGIN, REFERENCE_KINDS, WITH_MARGIN
 from pumer_convert.settings import AUGMENT_RULES, RULES, Augment, DistillSettings, Rule
 
@@ -22,17 +21,12 @@ SEMANTICS = ("default", "reference")
 DTYPES = ("float32", "float16", "bfloat16")
 NULL = "tag:yaml.org,2002:null"  # an empty value at the top says the same as no key
 
-AMOUNTS = "a share from 0 to below 1 (0.2, 20% or 1/5), `24 tokens`, {share: 0.2}, {drop: 24} or {keep: 120}"
 SITES = "name.number as in fusion.0, fusion.0-3 or fusion.0,2,5, or a list of these"
 MODALITIES = {"prune": ("image",), "merge": ("image", "text")}
 SETTINGS = {"prune": (), "merge": ("margin",)}
 MARGIN_RULE = Rule(float, least=0, most=1)
-HINTS = {("prune", "text"): " The text is what asks, so it cannot be pruned; merge it: `merge: {text: ...}`."}
 
-_NUMBER = re.compile(r"[+-]?[\d.]{1,40}(?:e[+-]?\d{1,2})?|\d{1,7}/\d{1,7}", re.ASCII | re.IGNORECASE)
-_COUNT = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 _SITE = re.compile(r"([A-Za-z_]\w*)\.(\d{1,3}(?:-\d{1,3})?(?:\s*,\s*\d{1,3}(?:-\d{1,3})?)*)", re.ASCII)
-_FINEST = 1_000_000  # keeps 2 * length * numerator far inside int64
 
 
 @dataclass(frozen=True)
@@ -152,71 +146,8 @@ def parse_recipe(text: str, path: str = "<recipe>") -> Recipe:
     return parser.recipe(parser.compose(text), text)
 
 
-class _Parser:
-    """Reads YAML nodes rather than values, so that numbers stay exact and every mistake has a line."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def fail(self, at: Node | int, message: str) -> NoReturn:
-        line = at if isinstance(at, int) else at.start_mark.line + 1
-        raise InputError(f"{self.path}:{line}: {message}")
-
-    def compose(self, text: str) -> Node:
-        """The root node of the YAML text."""
-        try:
-            root: Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
-        except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
-            mark = getattr(error, "problem_mark", None)
-            line = mark.line if mark else text.count("\n", 0, getattr(error, "position", 0))
-            parts = (getattr(error, "context", None), getattr(error, "problem", None))
-            why = ", ".join(filter(None, parts)) or "it is nested too deeply or holds an impossible character"
-            self.fail(line + 1, f"this is not valid YAML: {' '.join(why.split())}.")
-        if root is None:
-            self.fail(1, "the recipe is empty; it must hold at least `recipe: 1` and `model: ...`.")
-        return root
-
-    def mapping(self, node: Node, name: str, allowed: Collection[str]) -> dict[str, Node]:
-        """The values of a mapping by key."""
-        listed = ", ".join(allowed)
-        if not isinstance(node, MappingNode):
-            self.fail(node, f"{name} must be a mapping; its keys may be: {listed}.")
-        found: dict[str, Node] = {}
-        for key_node, value in node.value:
-            key = key_node.value if isinstance(key_node, ScalarNode) else "[...]"
-            if key not in allowed:
-                hint = HINTS.get((name, key)) or nearest(key, allowed)
-                self.fail(key_node, f"{_quote(key)} is not a key of {name}; allowed: {listed}.{hint}")
-            if key in found:
-                first = found[key].start_mark.line + 1
-                self.fail(key_node, f"{name} says '{key}' again after line {first}; keep one.")
-            found[key] = value
-        return found
-
-    def items(self, node: Node, name: str) -> list[Node]:
-        if not isinstance(node, SequenceNode):
-            self.fail(node, f"{name} must be a list.")
-        return list(node.value)
-
-    def word(self, node: Node, name: str, allowed: str) -> str:
-        """The text of a scalar exactly as it is written."""
-        if not isinstance(node, ScalarNode):
-            self.fail(node, f"{name} cannot be a list or mapping; allowed: {allowed}.")
-        return str(node.value)
-
-    def choice(self, node: Node, name: str, allowed: Collection[str]) -> str:
-        listed = ", ".join(allowed)
-        text = self.word(node, name, listed)
-        if text not in allowed:
-            self.fail(node, f"{name} cannot be {_quote(text)}; allowed: {listed}.{nearest(text, allowed)}")
-        return text
-
-    def count(self, node: Node, name: str, least: int) -> int:
-        allowed = f"a whole number from {least}"
-        text = self.word(node, name, allowed)
-        if not _COUNT.fullmatch(text) or int(text) < least:
-            self.fail(node, f"{name} cannot be {_quote(text)}; allowed: {allowed}.")
-        return int(text)
+class _Parser(Nodes):
+    """Reads a recipe."""
 
     def recipe(self, root: Node, text: str) -> Recipe:
         keys = self.mapping(root, "the recipe", KEYS)
@@ -286,7 +217,7 @@ class _Parser:
             text = self.word(item, "at", SITES)
             match = _SITE.fullmatch(text.strip())
             if match is None:
-                self.fail(item, f"at cannot be {_quote(text)}; allowed: {SITES}.")
+                self.fail(item, f"at cannot be {quote(text)}; allowed: {SITES}.")
             for part in match[2].split(","):
                 first, _, last = part.strip().partition("-")
                 numbers = range(int(first), int(last or first) + 1)
@@ -296,35 +227,6 @@ class _Parser:
         if not sites:
             self.fail(node, f"at names no site; allowed: {SITES}.")
         return tuple(sites)
-
-    def amount(self, node: Node, name: str) -> Amount:
-        if isinstance(node, MappingNode):
-            keys = self.mapping(node, name, ("share", "drop", "keep"))
-            if len(keys) != 1:
-                self.fail(node, f"{name} must say exactly one thing; allowed: {AMOUNTS}.")
-            if "drop" in keys:
-                return Amount(drop=self.count(keys["drop"], f"{name}.drop", 0))
-            if "keep" in keys:
-                return Amount(keep=self.count(keys["keep"], f"{name}.keep", 1))
-            return self.share(keys["share"], f"{name}.share")
-        tokens = re.fullmatch(r"(\S+)\s+tokens?", self.word(node, name, AMOUNTS))
-        if tokens and _COUNT.fullmatch(tokens[1]):
-            return Amount(drop=int(tokens[1]))
-        return self.share(node, name)
-
-    def share(self, node: Node, name: str) -> Amount:
-        """A share, exact from its decimal text: 0.1 is one tenth, not the float nearest to it."""
-        text = self.word(node, name, AMOUNTS)
-        number, scale = (text[:-1].rstrip(), 100) if text.endswith("%") else (text, 1)
-        try:
-            share = Fraction(number) / scale if _NUMBER.fullmatch(number) else None
-        except (ValueError, ZeroDivisionError):
-            share = None
-        if share is None or not 0 <= share < 1:
-            self.fail(node, f"{name} cannot be {_quote(text)}; allowed: {AMOUNTS}.")
-        if share.denominator > _FINEST:
-            self.fail(node, f"{name} cannot be as fine as {_quote(text)}; allowed: six decimals, or 1/3.")
-        return Amount.share(share)
 
     def check_reference(self, step: Step, first: Step) -> None:
         """What the published method needs: one set of shares, with image pruning and merging both at work."""
@@ -359,7 +261,7 @@ class _Parser:
             values[key] = rule.read(text)
             if not rule.holds(values[key]):
                 hint = nearest(text, rule.words)
-                self.fail(node, f"{name}.{key} cannot be {_quote(text)}; allowed: {rule.allowed}.{hint}")
+                self.fail(node, f"{name}.{key} cannot be {quote(text)}; allowed: {rule.allowed}.{hint}")
         return values
 
     def export(self, node: Node) -> ExportSettings:
@@ -385,8 +287,3 @@ class _Parser:
         if len(values) != 3 or values != sorted(values):
             self.fail(node, f"{name} must be one number, or [min, opt, max] with min <= opt <= max.")
         return values[0], values[1], values[2]
-
-
-def _quote(text: str) -> str:
-    """The text as it can stand in a one-line message."""
-    return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -221,6 +221,8 @@ def _dense_of(checkpoint: Checkpoint, against: Path | str | None) -> tuple[Check
     if against is None and not source.exists():
         return None, f"{source}, which this was reduced from, is not there any more; --against DENSE compares."
     dense = open_checkpoint(source)
+    if against is None and "image_size" in checkpoint.config.get("pumer", {}):
+        return None, f"{source}, which this was made from, takes images of another size; evaluate that one by itself."
     check_comparable(checkpoint, dense)
     return dense, ""
 

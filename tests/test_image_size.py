@@ -8,6 +8,7 @@ import pytest
 import random_checkpoint
 import tiny
 import torch
+from PIL import Image
 
 from pumer_convert import cli
 from pumer_convert.checkpoint.read import open_checkpoint
@@ -15,6 +16,7 @@ from pumer_convert.convert import apply, intend, load, outline_of, plan_of
 from pumer_convert.data.image import image_settings
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
+from pumer_convert.evaluation import evaluate
 from pumer_convert.export.onnx import export_onnx
 from pumer_convert.verify import Case
 
@@ -86,6 +88,18 @@ def test_the_processor_makes_pictures_of_the_new_size(tmp_path: Path, model: str
     a, b = image_settings(theirs, (old, old)), image_settings(ours, (new, new))
     assert (b.height, b.width, b.fit) == (new, new, a.fit)
     assert (b.shorter is None) == (a.shorter is None)
+
+
+def test_it_is_measured_without_the_dense_model_whose_pixels_are_others(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
+    data.write_text('{"id": "1", "image": "a.png", "text": "is there a red circle?", "answers": ["no"]}\n')
+    apply(CHECKPOINT, recipe(tmp_path, "vilt", 64), tmp_path / "out")
+    found = evaluate(tmp_path / "out", data, device="cpu")
+    assert (found.examples, found.comparison) == (1, None)
+    assert "takes images of another size; evaluate that one by itself" in found.notes[0]
+    with pytest.raises(InputError, match="its image size is 96x96, not 64x64"):
+        evaluate(tmp_path / "out", data, against=CHECKPOINT, device="cpu")
 
 
 def test_half_precision_weights_stay_what_they_are(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 import random_checkpoint
 import torch
@@ -10,6 +11,9 @@ from torch import nn
 
 from pumer_convert.convert import apply, intend, load
 from pumer_convert.errors import InputError
+from pumer_convert.export.folder import export_folder
+from pumer_convert.export.tensorrt import EngineSettings
+from pumer_convert.graph import open_graph
 from pumer_convert.models.meter import outline
 from pumer_convert.plan import edits_of, make_plan
 from pumer_convert.recipe import parse_recipe
@@ -121,6 +125,35 @@ def test_the_tower_prunes_without_the_text(source: Path, by: str) -> None:
     assert same == (by == "random"), "random is the same for every image, attention is not"
     inputs["input_ids"] = inputs["input_ids"].flip(0)
     assert torch.equal(model(**inputs).image.source, output.image.source)
+
+
+def test_every_kind_in_the_tower_exports_and_builds(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    source = random_checkpoint.write(tmp_path / "meter.ckpt", "meter", "original", "nlvr2")
+    reduced(
+        source,
+        recipe(
+            "{at: vision.1-2, merge: {image: 0.1, by: tome}}",
+            "{at: vision.3, prune: {image: 0.1, by: cls_attention}, merge: {image: 2 tokens, by: pitome}}",
+            "{at: vision.4, prune: {image: {keep: 20}, by: random}}",
+            "{at: fusion.0-1, prune: {image: 0.1}, merge: {image: 0.1, text: 0.2, by: pitome}}",
+        ),
+    )
+    result = export_folder(source.with_name("out"), trt=EngineSettings("tensorrt-rtx"), dtype="float32")
+    assert result["verification"]["logits_error"] < 1e-4
+    assert result["engine"]["bytes"] > 100_000
+    model = onnx.load(source.with_name("out") / "model.onnx")
+    assert {f.name for f in model.functions} == {"Prune", "Merge", "MergeByEnergy"}
+    assert "Scatter" not in " ".join(n.op_type for f in (model.graph, *model.functions) for n in f.node)
+    with open_graph(source.with_name("out") / "model.onnx") as graph:
+        tower = [name for name in graph.decisions if name.startswith("vision.")]
+    assert tower == [
+        "vision.1/merge.image",
+        "vision.2/merge.image",
+        "vision.3/prune.image",
+        "vision.3/merge.image",
+        "vision.4/prune.image",
+    ]
 
 
 def test_pitomes_margin_narrows_with_depth(source: Path) -> None:

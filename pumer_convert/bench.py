@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert import outline_of
+from pumer_convert.convert import plan_of
 from pumer_convert.errors import InputError
 from pumer_convert.pair import check_comparable, source_of
-from pumer_convert.plan import Plan, make_plan
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.open import open_runtime
-from pumer_convert.weights import Checkpoint
+from pumer_convert.runtime.pipeline import read_sidecar
 
 RUNTIMES = {"eager": "", "compiled": "", "onnx": "model.onnx", "engine": "model.engine"}
 """Name -> the exported file in a checkpoint's folder that it runs."""
@@ -108,7 +107,7 @@ def bench(
         for batch in batches:
             for text in texts:
                 progress(f"{runtime}: batch {batch}, {text} text tokens")
-                macs = _plan(found["reduced"], text).ratio / _plan(found["dense"], text).ratio
+                macs = plan_of(found["reduced"], text).ratio / plan_of(found["dense"], text).ratio
                 cells.append(_cell(opened, runtime, batch, text, repeats, macs))
     return Bench(str(paths["dense"]), str(paths["reduced"]), device, dtype, repeats, tuple(cells))
 
@@ -119,21 +118,10 @@ def _open(path: Path, runtime: str, device: str, dtype: str) -> Runtime:
     if not (path / file).exists():
         flag = "--trt " if runtime == "engine" else ""
         raise InputError(f"{path / file}: missing; run `pumer-convert export {flag}--dtype {dtype} {path}` first.")
-    told = _sidecar_dtype(path / "model.onnx")
+    told = read_sidecar(path / "model.onnx")["dtype"]
     if told != dtype:
         raise InputError(f"{path / file}: exported in {told}, not {dtype}; export it anew or say --dtype {told}.")
     return open_runtime(path / file, device=device)
-
-
-def _sidecar_dtype(onnx_file: Path) -> str:
-    from pumer_convert.runtime.pipeline import read_sidecar
-
-    return str(read_sidecar(onnx_file)["dtype"])
-
-
-def _plan(checkpoint: Checkpoint, text: int) -> Plan:
-    edits = tuple(checkpoint.config.get("pumer", {}).get("edits", ()))
-    return make_plan(outline_of(checkpoint), edits, text)
 
 
 def _cell(opened: Mapping[str, Runtime], runtime: str, batch: int, text: int, repeats: int, macs: float) -> Cell:

@@ -1,5 +1,6 @@
 """The one form that every readable checkpoint is brought into, before any weight is read."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -7,9 +8,13 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pumer_convert.errors import InputError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+PROCESSOR = "preprocessor_config.json"
+"""The small file that says how pictures become pixels."""
 BYTES = {
     "float64": 8,
     "float32": 4,
@@ -100,6 +105,18 @@ class Checkpoint:
                 tensor = read(piece.key)
                 tensor = tensor if piece.rows is None else tensor[piece.rows[0] : piece.rows[1]]
                 yield name, tensor if change is None else change(name, tensor)
+
+    @property
+    def processor(self) -> dict[str, Any] | None:
+        """What its preprocessor_config.json says, None without one. Raises InputError when that is not JSON."""
+        text = self.extra_files.get(PROCESSOR)
+        for file in self.companions:
+            if file.name == PROCESSOR:
+                text = file.read_text("utf-8")
+        try:
+            return None if text is None else dict(json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{self.path}: its {PROCESSOR} is not readable as a JSON object ({error}).") from None
 
     @property
     def parameters(self) -> int:

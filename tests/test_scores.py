@@ -70,11 +70,11 @@ def test_vilt_prunes_by_the_attention_of_the_images_cls() -> None:
 def test_meter_prunes_by_the_attention_of_the_image_half(tmp_path: Path) -> None:
     case = golden.CASES["meter-vqa"]
     model = pruned(load(golden.write(case, tmp_path / "checkpoint")), "fusion.0", "cls_attention")
-    seen: list[torch.Tensor] = []
+    seen: list[Tokens] = []
     half = model.cross_modal_image_layers[0]
     model.vit_model.visual.register_forward_hook(lambda _, __, out: seen.append(out))
     taken = model(**golden.inputs(case)).trace.taken["fusion.0/prune.image"]
-    image = model.cross_modal_image_transform(seen[0]) + model.token_type_embeddings.weight[1:2, None]
+    image = model.cross_modal_image_transform(seen[0].states) + model.token_type_embeddings.weight[1:2, None]
     parts = half.attention.self
     scores = of_cls(parts.query(image[:, :1]), parts.key(image), half.attention.heads)
     assert taken.tolist() == best(scores, taken.shape[1])

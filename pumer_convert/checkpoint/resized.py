@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pumer_convert.errors import InputError
 from pumer_convert.models.outline import grid
 from pumer_convert.plan import family_module
-from pumer_convert.weights import Checkpoint, TensorSource
+from pumer_convert.weights import PROCESSOR, Checkpoint, TensorSource
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-PROCESSOR = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
@@ -80,11 +78,8 @@ def check_image_size(image_size: Any, checkpoint: Checkpoint) -> None:
 
 def _processor(checkpoint: Checkpoint, new: int) -> dict[str, str]:
     """The processor's file, if there is one, with the sizes in it changed in proportion."""
-    text = checkpoint.extra_files.get(PROCESSOR)
-    for file in checkpoint.companions:
-        if file.name == PROCESSOR:
-            text = file.read_text("utf-8")
-    if text is None:
+    values = checkpoint.processor
+    if values is None:
         return {}
     old = checkpoint.config["image_size"]
     side = old if isinstance(old, int) else min(old)
@@ -94,9 +89,5 @@ def _processor(checkpoint: Checkpoint, new: int) -> dict[str, str]:
             return {key: scaled(part) for key, part in value.items()}
         return round(value * new / side) if isinstance(value, int) else value
 
-    try:
-        values = dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{checkpoint.path}: {PROCESSOR} is not readable as a JSON object ({error}).") from None
     values |= {name: scaled(values[name]) for name in ("size", "crop_size") if name in values}
     return {PROCESSOR: json.dumps(values, indent=2)}

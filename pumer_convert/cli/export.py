@@ -34,7 +34,9 @@ from pumer_convert.export.triton import export_triton
     show_default=True,
     help="auto: TensorRT where it and a GPU are there, TensorRT-RTX otherwise.",
 )
-@click.option("--compute-capability", "capabilities", multiple=True, metavar="8.9", help="RTX targets; repeatable.")
+@click.option(
+    "--compute-capability", "compute_capabilities", multiple=True, metavar="8.9", help="RTX targets; repeatable."
+)
 @click.option(
     "--profile",
     "profiles",
@@ -63,7 +65,6 @@ def command(
     opset: int,
     overwrite: bool,
     as_json: bool,
-    capabilities: tuple[str, ...],
     **engine: Any,
 ) -> None:
     """Export CHECKPOINT (default: the converted checkpoint here) to ONNX, verified, and to a TensorRT engine."""
@@ -81,7 +82,7 @@ def command(
     report = export_folder(
         checkpoint,
         out,
-        trt=EngineSettings(compute_capabilities=capabilities, **engine) if trt else None,
+        trt=EngineSettings(**engine) if trt else None,
         dtype=dtype,
         image_size=image_size,
         opset=opset,

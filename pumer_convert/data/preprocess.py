@@ -17,8 +17,8 @@ from pumer_convert.data.pixels import ImageSettings, to_pixels
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.models import FAMILIES
 from pumer_convert.plan import family_module
+from pumer_convert.weights import PROCESSOR
 
-PROCESSOR = "preprocessor_config.json"
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
@@ -142,11 +142,8 @@ def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
         if config.get("model_type") in FAMILIES and "image_size" in config:
             return config, values
     checkpoint = open_checkpoint(folder)
-    for file in checkpoint.companions:
-        if file.name == PROCESSOR:
-            return checkpoint.config, _json(file)
-    if PROCESSOR in checkpoint.extra_files:
-        return checkpoint.config, dict(json.loads(checkpoint.extra_files[PROCESSOR]))
+    if (found := checkpoint.processor) is not None:
+        return checkpoint.config, found
     raise InputError(f"{folder}: there is no {PROCESSOR}, which says how pictures become pixels; copy it there.")
 
 

@@ -57,6 +57,24 @@ UNIT = f"""
 """
 """Keys of length 1 in float32, `unit` [B, N, D], as ONNX text."""
 
+MIX = """
+        row_size_a = Unsqueeze (size_a, one)
+        mass = Mul (hot, row_size_a)
+        gained = ReduceSum <keepdims = 0> (mass, two)
+        grown = Add (size_b, gained)
+        column_grown = Unsqueeze (grown, two)
+        weight32 = Div (mass, column_grown)
+        column_b = Unsqueeze (size_b, two)
+        own32 = Div (column_b, column_grown)
+        weight = CastLike (weight32, states)
+        own = CastLike (own32, states)
+        kept_part = Mul (states_b, own)
+        gained_part = MatMul (weight, states_a)
+        mixed = Add (kept_part, gained_part)
+"""
+"""Means weighted by size, as ONNX text: with `hot` [B, B', A], who goes to whom, and the states and sizes of both sides
+the states `mixed` [B, B', C] and sizes `grown` [B, B'] of those that take in."""
+
 
 class Reducer(BaseReducer):
     """Merges the most similar even-odd pairs into means weighted by token size; order and token 0 are kept.
@@ -111,22 +129,9 @@ class Reducer(BaseReducer):
         hot = Cast <to = 1> (hit)
         size_a = Slice (size, zero, end, one, two)
         size_b = Slice (size, one, end, one, two)
-        row_size_a = Unsqueeze (size_a, one)
-        mass = Mul (hot, row_size_a)
-        gained = ReduceSum <keepdims = 0> (mass, two)
-        grown = Add (size_b, gained)
-        column_grown = Unsqueeze (grown, two)
-        weight32 = Div (mass, column_grown)
-        column_b = Unsqueeze (size_b, two)
-        own32 = Div (column_b, column_grown)
-        weight = CastLike (weight32, states)
-        own = CastLike (own32, states)
         states_a = Slice (states, zero, end, one, two)
         states_b = Slice (states, one, end, one, two)
-        kept_part = Mul (states_b, own)
-        gained_part = MatMul (weight, states_a)
-        mixed = Add (kept_part, gained_part)
-
+        {MIX}
         all_states = Concat <axis = 1> (states_a, mixed)
         all_size = Concat <axis = 1> (size_a, grown)
         place_a = Mul (evens, two)

@@ -9,7 +9,7 @@ from torch import Tensor
 from pumer_convert.amount import Amount
 from pumer_convert.reducers import MARGIN
 from pumer_convert.reducers.base import CONSTANTS, BaseReducer, Guide, Reduction, Size, in_order
-from pumer_convert.reducers.merge import COUNTS, EPSILON, NEVER, UNIT, check_keys
+from pumer_convert.reducers.merge import COUNTS, EPSILON, MIX, NEVER, UNIT, check_keys
 from pumer_convert.tokens import Tokens, gather
 
 FINE = 2**23
@@ -101,21 +101,9 @@ class Reducer(BaseReducer):
         hot = Cast <to = 1> (hit)
         size_a = GatherND <batch_dims = 1> (size, rows_a)
         size_b = GatherND <batch_dims = 1> (size, rows_b)
-        row_size_a = Unsqueeze (size_a, one)
-        mass = Mul (hot, row_size_a)
-        gained = ReduceSum <keepdims = 0> (mass, two)
-        grown = Add (size_b, gained)
-        column_grown = Unsqueeze (grown, two)
-        weight32 = Div (mass, column_grown)
-        column_b = Unsqueeze (size_b, two)
-        own32 = Div (column_b, column_grown)
-        weight = CastLike (weight32, states)
-        own = CastLike (own32, states)
         states_a = GatherND <batch_dims = 1> (states, rows_a)
         states_b = GatherND <batch_dims = 1> (states, rows_b)
-        kept_part = Mul (states_b, own)
-        gained_part = MatMul (weight, states_a)
-        mixed = Add (kept_part, gained_part)
+        {MIX}
         all_states = Concat <axis = 1> (states, mixed)
         all_size = Concat <axis = 1> (size, grown)
 

@@ -291,6 +291,25 @@ def test_two_processes_equal_one(tmp_path: Path, student: Path) -> None:
     assert len(scores[0]) == 4
 
 
+GROUP = """
+import os, torch, pumer_convert.training.device
+def threads(): return {open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")}
+os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "%d"}
+torch.distributed.init_process_group("gloo")
+torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))(torch.ones(1, 2)).sum().backward()
+assert "pt_gloo_runloop" in threads(), threads()
+torch.distributed.destroy_process_group()
+assert "pt_gloo_runloop" not in threads(), threads()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not list the threads of a process")
+def test_the_process_group_ends_with_the_training() -> None:
+    """Its threads would else abort the process when Python closes down, now and then."""
+    done = subprocess.run([sys.executable, "-c", GROUP % free_port()], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 # What is wrong
 
 

@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.distributed.nn
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from pumer_convert.device import open_device
 from pumer_convert.errors import InputError
+
+# torch.distributed.nn keeps for ever the process group that it finds when it is imported, and DistributedDataParallel
+# imports it. Imported here, before there is a group, it finds none: the group ends with the training, and its threads
+# with it. One that still puts a tensor away while Python closes down aborts the process.
 
 
 @contextmanager

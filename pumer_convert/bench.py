@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert import plan_of
 from pumer_convert.errors import InputError
 from pumer_convert.pair import check_comparable, source_of
+from pumer_convert.peak import peak
 from pumer_convert.runtime.base import Runtime
+from pumer_convert.runtime.onnx import OnnxRuntime
 from pumer_convert.runtime.open import open_runtime
 from pumer_convert.runtime.pipeline import read_sidecar
+from pumer_convert.share import reducers_share
 
 RUNTIMES = {"eager": "", "compiled": "", "onnx": "model.onnx", "engine": "model.engine"}
 """Name -> the exported file in a checkpoint's folder that it runs."""
@@ -40,7 +44,8 @@ class Times:
 @dataclass(frozen=True)
 class Cell:
     """One shape. `ratio` is the median over pairs of dense time / reduced time, `low` and `high` its quartiles;
-    `macs` is what the saved MACs allow; `realised` is ratio / macs."""
+    `macs` is what the saved MACs allow; `realised` is ratio / macs. `memory` is what a pass takes beyond the weights,
+    (dense, reduced) bytes, `reducers` the reducers' share of the reduced model's time; None where not measured."""
 
     runtime: str
     batch: int
@@ -52,6 +57,8 @@ class Cell:
     high: float
     macs: float
     realised: float
+    memory: tuple[int, int] | None = None
+    reducers: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,12 +87,15 @@ def bench(
     repeats: int = 11,
     device: str = "auto",
     dtype: str = "float32",
+    memory: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Bench:
     """Time the checkpoint folder `reduced` against `dense` (default: the one that its report.json names). They take
     turns, so that whatever else the machine does slows both. Random inputs; every text fills its length.
 
     `runtimes` of `RUNTIMES`; "onnx" and "engine" take what `export` wrote into both folders. Two passes warm up.
+    `memory` measures that as well, in processes of their own (see `peak`). The reducers' share is told of ONNX Runtime
+    on the CPU (see `reducers_share`).
     Raises InputError when the two are unlike (see `check_comparable`; the type and image size of exported files) or a
     file is missing, MissingDependencyError for a device or package.
     """
@@ -108,11 +118,17 @@ def bench(
             for text in texts:
                 progress(f"{runtime}: batch {batch}, {text} text tokens")
                 macs = plan_of(found["reduced"], text).ratio / plan_of(found["dense"], text).ratio
-                cells.append(_cell(opened, runtime, batch, text, repeats, macs))
+                inputs = _inputs(batch, text, opened["dense"].picture)
+                more: dict[str, Any] = {}
+                if memory:
+                    more["memory"] = _memory(paths, runtime, device, dtype, inputs)
+                if runtime == "onnx" and opened["reduced"].device == "cpu":
+                    more["reducers"] = reducers_share(reduced / RUNTIMES[runtime], inputs)
+                cells.append(_cell(opened, runtime, inputs, repeats, macs, more))
     return Bench(str(paths["dense"]), str(paths["reduced"]), device, dtype, repeats, tuple(cells))
 
 
-def _open(path: Path, runtime: str, device: str, dtype: str) -> Runtime:
+def _open(path: Path, runtime: str, device: str, dtype: str, arena: bool = True) -> Runtime:
     if not (file := RUNTIMES[runtime]):
         return open_runtime(path, device=device, dtype=dtype, compiled=runtime == "compiled")
     if not (path / file).exists():
@@ -121,16 +137,36 @@ def _open(path: Path, runtime: str, device: str, dtype: str) -> Runtime:
     told = read_sidecar(path / "model.onnx")["dtype"]
     if told != dtype:
         raise InputError(f"{path / file}: exported in {told}, not {dtype}; export it anew or say --dtype {told}.")
-    return open_runtime(path / file, device=device)
+    return OnnxRuntime(path / file, device, arena) if runtime == "onnx" else open_runtime(path / file, device=device)
 
 
-def _cell(opened: Mapping[str, Runtime], runtime: str, batch: int, text: int, repeats: int, macs: float) -> Cell:
+def _inputs(batch: int, text: int, picture: tuple[int, ...]) -> dict[str, NDArray[Any]]:
     random = np.random.default_rng(0)
-    inputs = {
+    return {
         "input_ids": random.integers(5, 50, (batch, text)),
         "attention_mask": np.ones((batch, text), np.int64),
-        "pixel_values": random.standard_normal((batch, *opened["dense"].picture), np.float32),
+        "pixel_values": random.standard_normal((batch, *picture), np.float32),
     }
+
+
+def _memory(
+    paths: Mapping[str, Path], runtime: str, device: str, dtype: str, inputs: dict[str, NDArray[Any]]
+) -> tuple[int, int] | None:
+    dense, reduced = (
+        peak(partial(_open, paths[name], runtime, device, dtype, arena=False), inputs) for name in ("dense", "reduced")
+    )
+    return None if dense is None or reduced is None else (dense, reduced)
+
+
+def _cell(
+    opened: Mapping[str, Runtime],
+    runtime: str,
+    inputs: dict[str, NDArray[Any]],
+    repeats: int,
+    macs: float,
+    more: dict[str, Any],
+) -> Cell:
+    batch, text = inputs["input_ids"].shape
     seconds: dict[str, list[float]] = {"dense": [], "reduced": []}
     for turn in range(repeats + 2):
         for name in ("dense", "reduced") if turn % 2 else ("reduced", "dense"):
@@ -140,4 +176,4 @@ def _cell(opened: Mapping[str, Runtime], runtime: str, batch: int, text: int, re
     dense, reduced = (np.array(seconds[name][2:]) for name in ("dense", "reduced"))
     low, ratio, high = (float(value) for value in np.percentile(dense / reduced, (25, 50, 75)))
     times = (Times.of(dense, batch), Times.of(reduced, batch))
-    return Cell(runtime, batch, text, *times, ratio, low, high, macs, ratio / macs)
+    return Cell(runtime, batch, text, *times, ratio, low, high, macs, ratio / macs, **more)

@@ -5,14 +5,19 @@ from pathlib import Path
 
 import lessons
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
+from numpy.typing import NDArray
+from PIL import Image
 
 from pumer_convert.bench import Times, bench
 from pumer_convert.cli import cli
 from pumer_convert.errors import InputError
 from pumer_convert.export.onnx import export_onnx
+from pumer_convert.peak import resident
 from pumer_convert.plan import make_plan
+from pumer_convert.share import MARK, mark
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +78,7 @@ def test_unlike_is_not_compared(pair: tuple[Path, Path], tmp_path: Path) -> None
         bench(pair[1], repeats=2)
 
 
-def test_the_verb(pair: tuple[Path, Path]) -> None:
+def test_the_verb(pair: tuple[Path, Path], tmp_path: Path) -> None:
     words = ["bench", str(pair[1]), "--batch", "2", "--text", "7", "--repeats", "3", "--device", "cpu"]
     shown = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert shown.exit_code == 0
@@ -82,3 +87,54 @@ def test_the_verb(pair: tuple[Path, Path]) -> None:
     assert line.split()[:3] == ["eager", "2", "7"]
     told = json.loads(CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False).stdout)
     assert told["cells"][0]["text"] == 7
+    picture = tmp_path / "bench.png"
+    words += ["--runtime", "onnx", "--plot"]
+    shown = CliRunner().invoke(cli, [*words, str(picture), "--memory"], catch_exceptions=False)
+    head, line = shown.stdout.splitlines()
+    assert head.split()[-2:] == ["reducers", "memory"]
+    assert float(line.split()[-1].removeprefix("/")) > 0
+    with Image.open(picture) as drawn:
+        assert drawn.width > 400
+    nowhere = CliRunner().invoke(cli, [*words, str(tmp_path / "no" / "bench.png")])
+    assert isinstance(nowhere.exception, InputError)
+    assert "no such folder to draw to" in str(nowhere.exception)
+
+
+# Shares and memory
+
+
+def test_what_works_for_the_reducers_alone_is_theirs() -> None:
+    """A function of states, keys and a score: what makes keys or score alone is its own, what makes states is not."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 20, "pumer" : 1]>
+        g (float[2, 4] x) => (float[2, 4] y)
+        {
+            states = Exp (x)
+            seen = Neg (x)
+            keys = Abs (seen)
+            both = Sqrt (x)
+            score = Sigmoid (both)
+            out = pumer.Merge (states, keys, score)
+            rest = Sin (both)
+            y = Add (out, rest)
+        }
+        <domain: "pumer", opset_import: ["" : 20]>
+        Merge (states, keys, score) => (out) { scaled = Mul (keys, score) out = Add (states, scaled) }
+    """)
+    assert mark(model) == 5
+    marked = [node.op_type for node in model.graph.node if node.name.startswith(MARK)]
+    assert marked == ["Neg", "Abs", "Sigmoid", "Mul", "Add"]
+
+
+def test_the_share_of_the_reducers(pair: tuple[Path, Path]) -> None:
+    for reduced, least, most in ((pair[1], 0.01, 0.99), (pair[0], 0, 0)):
+        (cell,) = bench(reduced, pair[0], runtimes=("onnx",), batches=(4,), texts=(8,), repeats=3, device="cpu").cells
+        assert cell.reducers is not None
+        assert least <= cell.reducers <= most
+        assert cell.memory is None
+
+
+def test_memory_is_what_a_pass_takes() -> None:
+    held: list[NDArray[np.uint8]] = []
+    assert 40e6 < resident(lambda: held.append(np.ones(48_000_000, np.uint8))) < 90e6
+    assert resident(lambda: None) < 5e6  # what is held already does not count

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pumer_convert.cli.output import emit, progress
+from pumer_convert.errors import InputError
 
 if TYPE_CHECKING:
     from pumer_convert.bench import Bench
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 @click.option("--repeats", type=click.IntRange(3), default=11, show_default=True, help="Pairs of passes.")
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i].")
+@click.option("--memory", is_flag=True, help="Measure what a pass takes beyond the weights, too.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw the ratios as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     checkpoint: Path,
@@ -36,11 +39,15 @@ def command(
     repeats: int,
     dtype: str,
     device: str,
+    memory: bool,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Time the reduced CHECKPOINT against the dense one, in turns, and compare with what the saved MACs allow."""
     from pumer_convert.bench import bench
 
+    if plot is not None and not plot.absolute().parent.is_dir():
+        raise InputError(f"{plot.parent}: no such folder to draw to; make it first.")
     found = bench(
         checkpoint,
         against,
@@ -50,16 +57,27 @@ def command(
         repeats=repeats,
         dtype=dtype,
         device=device,
+        memory=memory,
         progress=progress,
     )
+    if plot is not None:
+        from pumer_convert.plot import draw_bench
+
+        draw_bench(found, plot)
     emit(found.to_json(), as_json, lambda: table(found))
 
 
 def table(found: "Bench") -> str:
-    """One line for every shape."""
+    """One line for every shape; columns for what was measured."""
     lines = ["runtime   batch  text   dense/s  reduced/s    faster  (quartiles)    MACs  realised"]
+    shares, memory = (any(getattr(cell, name) is not None for cell in found.cells) for name in ("reducers", "memory"))
+    lines[0] += ("  reducers" if shares else "") + ("   memory" if memory else "")
     for cell in found.cells:
         rates = f"{cell.dense.rate:>10.1f}{cell.reduced.rate:>11.1f}{f'x{cell.ratio:.2f}':>10}"
         rest = f"({cell.low:.2f}..{cell.high:.2f}){f'x{cell.macs:.2f}':>10}{cell.realised:>10.2f}"
+        if shares:
+            rest += " " * 10 if cell.reducers is None else f"{cell.reducers:>10.1%}"
+        if memory:
+            rest += " " * 9 if cell.memory is None else f"{f'/{cell.memory[0] / max(cell.memory[1], 1):.2f}':>9}"
         lines.append(f"{cell.runtime:<10}{cell.batch:>5}{cell.text:>6}{rates}  {rest}")
     return "\n".join(lines)

@@ -21,10 +21,12 @@ class Runtime(ABC):
     ([B, 2, 3, H, W] for pairs of images); gives logits, float32 [B, labels].
 
     All numpy in, numpy out; all torch in, torch out, on the device that they came from. `picture` is the shape of one
-    example's pixels. May be called from several threads at once; whether the calls overlap is up to the kind.
+    example's pixels, `device` where it runs. May be called from several threads at once; whether the calls overlap is
+    up to the kind.
     """
 
     picture: tuple[int, ...]
+    device: "torch.device | str"
 
     def __call__(self, input_ids: Array, attention_mask: Array, pixel_values: Array) -> Array:
         """Logits, float32 [B, labels]. Raises InputError for inputs of a wrong kind, type or shape."""

@@ -1,0 +1,60 @@
+"""The memory that one pass of a runtime takes, in a process of its own."""
+
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pumer_convert.errors import InputError
+from pumer_convert.runtime.base import Runtime
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def peak(opening: Callable[[], Runtime], inputs: dict[str, NDArray[Any]]) -> int | None:
+    """Bytes that a pass with `inputs` takes at its peak beyond what the process holds when the model is loaded: its
+    activations and scratch memory, without weights.
+
+    On the CPU the peak of the process's resident memory, which Linux tells; on a GPU what torch's allocator counted,
+    and None for a runtime that does not take its memory from there. `opening` runs in the new process, so it has to
+    be a function of a module (or a partial of one). Raises InputError where the system does not tell.
+    """
+    if not RESET.exists():
+        raise InputError("memory is measured on Linux alone, which tells the peak of a process.")
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_peak, opening, inputs).result()
+
+
+def _peak(opening: Callable[[], Runtime], inputs: dict[str, NDArray[Any]]) -> int | None:
+    import torch
+
+    from pumer_convert.runtime.eager import TorchRuntime
+
+    runtime = opening()
+    runtime(**{name: value[:1] for name, value in inputs.items()})  # loads kernels and starts threads
+    if torch.device(runtime.device).type == "cpu":
+        return resident(lambda: runtime(**inputs))
+    if not isinstance(runtime, TorchRuntime):
+        return None
+    torch.cuda.reset_peak_memory_stats(runtime.device)
+    before = torch.cuda.memory_allocated(runtime.device)
+    runtime(**inputs)
+    return torch.cuda.max_memory_allocated(runtime.device) - before
+
+
+def resident(work: Callable[[], Any]) -> int:
+    """Bytes by which the resident memory of this process rises at the peak of `work`."""
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier work has freed is not there to be used again unseen
+    RESET.write_text("5")  # the peak begins anew, at what is resident now
+    before = _told("VmRSS")
+    work()
+    return max(_told("VmHWM") - before, 0)
+
+
+def _told(name: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024

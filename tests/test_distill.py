@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import lessons
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import pumer_convert
 from pumer_convert import cli
+from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.data.loader import batches
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export.onnx import export_onnx
@@ -331,15 +334,6 @@ def other_labels(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def other_size(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    weights = load_file(folder / "model.safetensors")
-    table = weights["vilt.embeddings.position_embeddings"]
-    weights["vilt.embeddings.position_embeddings"] = table[:, :17].clone()
-    save_file(weights, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config | {"image_size": 32}))
-
-
 def other_vocabulary(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 98}))
@@ -354,7 +348,6 @@ def other_tokenizer(folder: Path) -> None:
     ("change", "says"),
     [
         (other_labels, r"its labels are others \(number 1 is 'pink', not 'green'\)"),
-        (other_size, r"its image size is \[32, 32\], not"),
         (other_vocabulary, "its vocabulary size is 98, not 99"),
         (other_tokenizer, "its tokenizer has another vocabulary"),
     ],
@@ -379,6 +372,21 @@ def test_a_teacher_of_another_kind(tmp_path: Path, student: Path, family: str, t
     if task == "vqa":
         with pytest.raises(InputError, match="they are reduced themselves"):
             distill(student, tmp_path / "out", QUICK.replaced({"hidden": 1.0}), teacher=student)
+
+
+def test_a_teacher_of_larger_images_sees_them_at_its_size(tmp_path: Path) -> None:
+    dense = lessons.dense(tmp_path / "dense")
+    (tmp_path / "smaller.yaml").write_text("recipe: 1\nmodel: vilt\nimage_size: 32\n")
+    pumer_convert.apply(dense, tmp_path / "smaller.yaml", tmp_path / "smaller")
+    distill(tmp_path / "smaller", tmp_path / "out", cache=tmp_path / "cache")
+    (cached,) = (file for file in (tmp_path / "cache").glob("*.npy") if ".known" not in file.name)
+    samples, task = lessons.samples(tmp_path / "pictures"), open_task("vqa", open_checkpoint(dense).config)
+    (batch,) = batches(samples, task, Preprocessor.of(dense), len(samples))
+    with torch.no_grad():
+        said = pumer_convert.load(dense)(**batch.inputs).logits
+    torch.testing.assert_close(torch.from_numpy(np.load(cached)), said, rtol=0, atol=2e-5)
+    with pytest.raises(InputError, match=r"it takes images of another size\. Say hidden: 0"):
+        distill(tmp_path / "smaller", tmp_path / "no", QUICK.replaced({"hidden": 1.0}))
 
 
 def test_a_teacher_that_is_gone(tmp_path: Path, student: Path) -> None:

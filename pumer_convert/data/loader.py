@@ -23,12 +23,14 @@ class Batch:
 
     `inputs`: input_ids, attention_mask int64 [L, T]; pixel_values float32 [L, 3, H, W], or [L, 2, 3, H, W] for pairs.
     L is rows * task.lines. `target` is the task's own, `ids` and `indices` (places among the samples) one per row.
+    `teacher_pixels` are the same pictures as the teacher takes them, None where it takes them like the student.
     """
 
     inputs: dict[str, Tensor]
     target: dict[str, Tensor]
     ids: list[str]
     indices: list[int]
+    teacher_pixels: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch on a device."""
@@ -36,7 +38,8 @@ class Batch:
             {name: value.to(device, non_blocking=True) for name, value in part.items()}
             for part in (self.inputs, self.target)
         )
-        return Batch(inputs, target, self.ids, self.indices)
+        theirs = None if self.teacher_pixels is None else self.teacher_pixels.to(device, non_blocking=True)
+        return Batch(inputs, target, self.ids, self.indices, theirs)
 
 
 def batch_count(samples: int, batch_size: int, *, train: bool, world: int = 1) -> int:
@@ -58,6 +61,7 @@ def batches(
     start: int = 0,
     rank: int = 0,
     world: int = 1,
+    teacher: Preprocessor | None = None,
 ) -> Iterator[Batch]:
     """The batches of one epoch, from number `start` on.
 
@@ -65,6 +69,7 @@ def batches(
     out; else they come in their order and all of them. All of it follows from (seed, epoch) alone. `batch_size` is of
     one process: rank r of `world` gets the r-th part of every `batch_size` * `world` samples, so that together they
     see what one process sees at their total (a rank may go without in the last, incomplete batch of an evaluation).
+    `teacher` is the preprocessing of a teacher that takes pictures otherwise.
 
     Raises InputError at once for samples or sizes that do not fit, and when a picture turns out to be broken.
     """
@@ -77,7 +82,7 @@ def batches(
     order = np.random.default_rng([seed, epoch]).permutation(len(rows)) if train else np.arange(len(rows))
     whole = batch_size * world
     parts = [order[i * whole :][rank * batch_size : (rank + 1) * batch_size].tolist() for i in range(start, count)]
-    dataset = _Batches(rows, task, preprocessor, (seed, epoch) if train else None)
+    dataset = _Batches(rows, task, preprocessor, (seed, epoch) if train else None, teacher)
     # Its own generator: the loader would otherwise draw from the one that dropout uses, and a resumed run would differ.
     loader = DataLoader(
         dataset,
@@ -90,22 +95,31 @@ def batches(
     return _checked(loader)
 
 
-def collate(rows: Sequence[Row], task: Task, preprocessor: Preprocessor, key: tuple[int, int] | None = None) -> Batch:
+def collate(
+    rows: Sequence[Row],
+    task: Task,
+    preprocessor: Preprocessor,
+    key: tuple[int, int] | None = None,
+    teacher: Preprocessor | None = None,
+) -> Batch:
     """One batch of the rows; `key` is (seed, epoch) where pictures are to be augmented, None where not."""
-    texts: list[str] = []
+    ids, mask = preprocessor.text([line.text for row in rows for line in row.lines])
+    inputs = {
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(mask),
+        "pixel_values": _pictures(rows, preprocessor, key),
+    }
+    theirs = None if teacher is None else _pictures(rows, teacher, key)
+    return Batch(inputs, task.target(rows), [row.sample.id for row in rows], [row.index for row in rows], theirs)
+
+
+def _pictures(rows: Sequence[Row], preprocessor: Preprocessor, key: tuple[int, int] | None) -> Tensor:
     images: list[np.ndarray] = []
     for row in rows:
         made: dict[tuple[str, int], np.ndarray] = {}
         for line in row.lines:
-            texts.append(line.text)
             images.append(_stack([_pixels(p, i, row, preprocessor, key, made) for i, p in enumerate(line.pictures)]))
-    ids, mask = preprocessor.text(texts)
-    inputs = {
-        "input_ids": torch.from_numpy(ids),
-        "attention_mask": torch.from_numpy(mask),
-        "pixel_values": torch.from_numpy(np.stack(images)),
-    }
-    return Batch(inputs, task.target(rows), [row.sample.id for row in rows], [row.index for row in rows])
+    return torch.from_numpy(np.stack(images))
 
 
 def _pixels(
@@ -131,14 +145,19 @@ class _Batches(Dataset[Batch | PumerError]):
     """Batches by the places of their rows."""
 
     def __init__(
-        self, rows: Sequence[Row], task: Task, preprocessor: Preprocessor, key: tuple[int, int] | None
+        self,
+        rows: Sequence[Row],
+        task: Task,
+        preprocessor: Preprocessor,
+        key: tuple[int, int] | None,
+        teacher: Preprocessor | None,
     ) -> None:
-        self.rows, self.task, self.preprocessor, self.key = rows, task, preprocessor, key
+        self.rows, self.how = rows, (task, preprocessor, key, teacher)
 
     def __getitem__(self, places: list[int]) -> Batch | PumerError:
         # Raised in a worker, it would reach the user as the worker's whole traceback.
         try:
-            return collate([self.rows[i] for i in places], self.task, self.preprocessor, self.key)
+            return collate([self.rows[i] for i in places], *self.how)
         except PumerError as error:
             return error
 

@@ -139,7 +139,7 @@ def _run(job: Job, accelerator: Accelerator) -> dict[str, Any]:
         "the teacher": None if teacher is None else hash_weights(teacher),
         "the training data": hash_samples(job.train),
         "the validation data": hash_samples(job.validation),
-        "the preprocessing": hash_inputs(job.preprocessor),
+        "the preprocessing": hash_inputs(job.preprocessor, job.teacher_preprocessor),
         "the number of processes": accelerator.num_processes,
         "the kind of device": accelerator.device.type,
     }

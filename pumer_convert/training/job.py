@@ -21,7 +21,8 @@ from pumer_convert.weights import Checkpoint
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, by whom, on what and how. `teacher` None: the task's loss alone."""
+    """What is trained, by whom, on what and how. `teacher` None: the task's loss alone; `teacher_preprocessor` None: it
+    takes the student's inputs."""
 
     student: Checkpoint
     teacher: Checkpoint | None
@@ -32,6 +33,7 @@ class Job:
     rates: Rates
     task: Task
     preprocessor: Preprocessor
+    teacher_preprocessor: Preprocessor | None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -66,10 +68,8 @@ def make_job(
     own = open_checkpoint(student)
     options = {"candidates": settings.candidates} if own.task == "retrieval" else {}
     task = open_task(own.task, own.config, **options)
-    augment = settings.augment
-    preprocessor = Preprocessor.of(
-        student, augment=None if augment is None else RandAugment(augment.number, augment.magnitude)
-    )
+    augment = None if settings.augment is None else RandAugment(settings.augment.number, settings.augment.magnitude)
+    preprocessor = Preprocessor.of(student, augment=augment)
     task.rows(train, train=True, seed=settings.seed)
     if validation:
         task.rows(validation)
@@ -77,12 +77,15 @@ def make_job(
         raise InputError(f"{len(train)} samples do not fill one batch of {settings.batch_size}; lower batch_size.")
     if student.is_dir() and out.absolute().is_relative_to(student.absolute()):
         raise InputError(f"{out}: lies inside the checkpoint itself; choose another place with -o.")
-    dense = None
+    dense, theirs = None, None
     if settings.teaches:
         dense = open_checkpoint(teacher if teacher is not None else recorded_source(student))
         check_teacher(dense, own, settings)
+        height, width = _sides(dense.config["image_size"])
+        if [height, width] != _sides(own.config["image_size"]):
+            theirs = Preprocessor.of(student, image_size=(height, width), augment=augment)
     rates = rates_of(settings, own.family, own.task)
-    return Job(own, dense, train, validation, out, settings, rates, task, preprocessor)
+    return Job(own, dense, train, validation, out, settings, rates, task, preprocessor, theirs)
 
 
 def recorded_source(student: Path) -> Path:
@@ -108,7 +111,6 @@ def check_teacher(teacher: Checkpoint, student: Checkpoint, settings: DistillSet
     for name, a, b in (
         ("model family", teacher.family, student.family),
         ("task", teacher.task, student.task),
-        ("image size", _sides(theirs["image_size"]), _sides(ours["image_size"])),
         ("vocabulary size", _text(theirs)["vocab_size"], _text(ours)["vocab_size"]),
     ):
         if a != b:
@@ -119,6 +121,8 @@ def check_teacher(teacher: Checkpoint, student: Checkpoint, settings: DistillSet
         raise InputError(f"{here}; its tokenizer has another vocabulary.")
     if settings.hidden and teacher.config.get("pumer", {}).get("edits"):
         raise InputError(f"{here} its hidden states; they are reduced themselves. Take a dense teacher, or hidden: 0.")
+    if settings.hidden and _sides(theirs["image_size"]) != _sides(ours["image_size"]):
+        raise InputError(f"{here} its hidden states; it takes images of another size. Say hidden: 0.")
     if settings.hidden and theirs["hidden_size"] != ours["hidden_size"]:
         raise InputError(f"{here} its hidden states; they are {theirs['hidden_size']} wide, not {ours['hidden_size']}.")
 
@@ -181,8 +185,11 @@ def hash_samples(samples: Sequence[Sample]) -> str:
     return digest.hexdigest()
 
 
-def hash_inputs(preprocessor: Preprocessor) -> str:
-    """A hash of how inputs are made: image settings, the tokenizer's words, the longest text."""
+def hash_inputs(preprocessor: Preprocessor, teacher: Preprocessor | None) -> str:
+    """A hash of how inputs are made: image settings, the tokenizer's words, the longest text, and the image settings of
+    `teacher`."""
     words = sorted(preprocessor.tokenizer.get_vocab().items())
     told = f"{preprocessor.image}{preprocessor.longest}{preprocessor.pad_id}{words}"
+    if teacher is not None:
+        told += str(teacher.image)
     return hashlib.sha256(told.encode()).hexdigest()

@@ -91,6 +91,7 @@ class Loop:
             start=begin * parts,
             rank=self.accelerator.process_index,
             world=world,
+            teacher=job.teacher_preprocessor,
         )
         return (batch.to(self.accelerator.device) for batch in found)
 

@@ -41,12 +41,15 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Taught:
         """What it says to a batch that is on its device."""
+        given = dict(batch.inputs)
+        if batch.teacher_pixels is not None:
+            given["pixel_values"] = batch.teacher_pixels
         if self.cache is None:
             with self.arithmetic():
-                output = self.model(**batch.inputs)
+                output = self.model(**given)
             return Taught(output.logits, output if self.hidden else None)
         if missing := self.cache.missing(batch.indices):
-            inputs = {name: value[missing] for name, value in batch.inputs.items()}
+            inputs = {name: value[missing] for name, value in given.items()}
             with self.arithmetic():
                 logits = self.model(**inputs).logits
             self.cache.write([batch.indices[place] for place in missing], logits)

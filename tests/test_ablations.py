@@ -5,6 +5,7 @@ from pathlib import Path
 
 import ablations
 import accuracy
+import equal_cost
 import pytest
 
 from pumer_convert.checkpoint.read import open_checkpoint
@@ -103,3 +104,19 @@ def test_the_table_of_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert f"145 -> {row['image_tokens']}" in line
         assert f"/{report['dense_macs'] / row['macs']:.2f}" in line
         assert row["seconds"] > 0
+
+
+def test_the_table_at_equal_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--work", str(tmp_path), "--steps", "1", "--seeds", "1", "--test", "6", "--batch-size", "2"]
+    equal_cost.main([*words, "--only", "pitome", "images"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[4:]] == [
+        "| pitome early, PuMer late",
+        "| images of 72",
+        "| images of 64",
+    ]
+    report = json.loads((tmp_path / "equal_cost.json").read_text())
+    early, larger, smaller = (report["dense_macs"] / row["macs"] for row in report["rows"])
+    assert early == pytest.approx(equal_cost.RATIO, rel=0.01)
+    assert larger < equal_cost.RATIO < smaller
+    assert [row["image_tokens"] for row in report["rows"]] == [9, 1 + 9 * 9, 1 + 8 * 8]

@@ -46,7 +46,8 @@ TRIAL = 14
 @dataclass(frozen=True)
 class Variant:
     """A row of the table: shares at `sites`, pruning `by` a score, and the training: "distill", "task" (the task's loss
-    alone) or "none"."""
+    alone) or "none". Before that, perhaps, the share `first` of the image's tokens merged `first_by` keys alone at
+    `first_sites`, and images of another size."""
 
     name: str
     sites: tuple[str, ...]
@@ -55,22 +56,33 @@ class Variant:
     text: float
     by: str = "relevance"
     training: str = "distill"
+    first_sites: tuple[str, ...] = ()
+    first: float = 0.0
+    first_by: str = "pitome"
+    image_size: int | None = None
 
     def times(self, factor: float) -> "Variant":
         """With all shares multiplied, to four decimals."""
-        shares = {name: round(getattr(self, name) * factor, 4) for name in ("prune", "merge", "text")}
+        shares = {name: round(getattr(self, name) * factor, 4) for name in ("prune", "merge", "text", "first")}
         return replace(self, **shares)
 
     def recipe(self, family: str) -> str:
         """As a recipe."""
         merge = {"image": self.merge, "text": self.text}
         merge = {modality: share for modality, share in merge.items() if share}
-        lines = ["recipe: 1", f"model: {family}", "reduce:", f"  - at: [{', '.join(self.sites)}]"]
+        steps = []
+        if self.first:
+            steps.append(f"  - at: [{', '.join(self.first_sites)}]")
+            steps.append(f"    merge: {{image: {self.first:.4f}, by: {self.first_by}}}")
+        if self.prune or merge:
+            steps.append(f"  - at: [{', '.join(self.sites)}]")
         if self.prune:
-            lines.append(f"    prune: {{image: {self.prune:.4f}, by: {self.by}}}")
+            steps.append(f"    prune: {{image: {self.prune:.4f}, by: {self.by}}}")
         if merge:
-            lines.append(f"    merge: {{{', '.join(f'{m}: {share:.4f}' for m, share in merge.items())}}}")
-        return "\n".join(lines if self.prune or merge else [*lines[:2], "reduce: []"]) + "\n"
+            steps.append(f"    merge: {{{', '.join(f'{m}: {share:.4f}' for m, share in merge.items())}}}")
+        size = [] if self.image_size is None else [f"image_size: {self.image_size}"]
+        reduce = ["reduce:", *steps] if steps else ["reduce: []"]
+        return "\n".join(["recipe: 1", f"model: {family}", *size, *reduce]) + "\n"
 
 
 def plan_of(variant: Variant, family: str, outline: Outline, text_length: int) -> Plan:
@@ -90,7 +102,7 @@ def fitted(variant: Variant, target: int, family: str, outline: Outline, text_le
     def cost(factor: float) -> int:
         return macs(plan_of(variant.times(factor), family, outline, text_length))
 
-    low, high = 0.0, MOST / max(variant.prune, variant.merge, variant.text)
+    low, high = 0.0, MOST / max(variant.prune, variant.merge, variant.text, variant.first)
     for _ in range(24):
         middle = (low + high) / 2
         low, high = (middle, high) if cost(middle) > target else (low, middle)
@@ -144,7 +156,8 @@ class Bench:
 
     def plan(self, variant: Variant) -> Plan:
         """What a variant costs here."""
-        return plan_of(variant, self.checkpoint.family, self.outline, self.text_length)
+        outline = outline_of(self.checkpoint, variant.image_size)
+        return plan_of(variant, self.checkpoint.family, outline, self.text_length)
 
     def predict(self, folder: Path) -> Predictions:
         """On the test scenes."""
@@ -199,6 +212,25 @@ class Bench:
             )
             noted.write_text(str(max(1, int(60 * self.args.minutes * (TRIAL - 4) / (times[-1] - times[3])))))
         return int(noted.read_text())
+
+
+def head(bench: Bench, dense: Tensor, steps: int) -> dict[str, Any]:
+    """A report that has no rows yet; `dense` are the scores of the dense model."""
+    return {
+        "checkpoint": bench.args.checkpoint.name,
+        "task": bench.checkpoint.task,
+        "test": len(bench.test),
+        "seeds": bench.args.seeds,
+        "steps": steps,
+        "batch_size": bench.args.batch_size,
+        "learning_rate": bench.args.learning_rate,
+        "text_length": bench.text_length,
+        "dense": float(dense.mean()),
+        "dense_interval": interval(dense.numpy()),
+        "dense_macs": macs(make_plan(bench.outline, (), bench.text_length)),
+        "image_tokens": bench.outline.image_tokens,
+        "rows": [],
+    }
 
 
 def measure(bench: Bench, variant: Variant, dense: Tensor, steps: int) -> dict[str, Any]:
@@ -294,20 +326,7 @@ def main(words: Sequence[str] | None = None) -> None:
     say("dense")
     dense = bench.predict(args.checkpoint).scores.double()
     steps = bench.steps(bench.student(rows[0]))
-    report: dict[str, Any] = {
-        "checkpoint": str(args.checkpoint),
-        "task": bench.checkpoint.task,
-        "test": len(bench.test),
-        "seeds": args.seeds,
-        "steps": steps,
-        "batch_size": args.batch_size,
-        "text_length": bench.text_length,
-        "dense": float(dense.mean()),
-        "dense_interval": interval(dense.numpy()),
-        "dense_macs": bench.plan(full).dense_macs,
-        "image_tokens": bench.outline.image_tokens,
-        "rows": [],
-    }
+    report = head(bench, dense, steps)
     for row in rows:
         report["rows"].append(measure(bench, row, dense, steps))
         (args.work / "ablations.json").write_text(json.dumps(report, indent=2) + "\n")

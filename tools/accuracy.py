@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ablations import Bench, Variant, macs, measure, options, say
-
-from pumer_convert.bootstrap import interval
+from ablations import Bench, Variant, head, macs, measure, options, say
 
 SETTINGS = (
     Variant("late", ("encoder.3", "encoder.4", "encoder.5"), 0.2, 0.2, 0.2),
@@ -51,20 +49,7 @@ def main(words: Sequence[str] | None = None) -> None:
     say("dense")
     dense = bench.predict(args.checkpoint).scores.double()
     steps = bench.steps(bench.student(SETTINGS[0]))
-    report: dict[str, Any] = {
-        "checkpoint": str(args.checkpoint.name),
-        "test": len(bench.test),
-        "seeds": args.seeds,
-        "steps": steps,
-        "batch_size": args.batch_size,
-        "learning_rate": args.learning_rate,
-        "dense": float(dense.mean()),
-        "dense_interval": interval(dense.numpy()),
-        "dense_macs": bench.plan(SETTINGS[0]).dense_macs,
-        "image_tokens": bench.outline.image_tokens,
-        "text_length": bench.text_length,
-        "rows": [],
-    }
+    report = head(bench, dense, steps)
     for setting in SETTINGS:
         untrained = measure(bench, replace(setting, training="none"), dense, steps)["score"]
         row = {**measure(bench, setting, dense, steps), "untrained": untrained}

@@ -10,7 +10,6 @@ from pumer_convert.cli.output import EngineBar, emit, image_size, profiles, prog
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import converted_folder, export_folder
 from pumer_convert.export.tensorrt import EngineSettings
-from pumer_convert.export.triton import export_triton
 
 
 @click.command("export")
@@ -93,6 +92,8 @@ def command(
     )
     bar.close()
     if triton:
+        from pumer_convert.export.triton import export_triton
+
         engine_of = report.get("engine", {"flavour": None})
         backend = triton_backend or ("tensorrt" if engine_of["flavour"] == "tensorrt" else "onnxruntime")
         served = engine_of["path"] if backend == "tensorrt" and trt else report["onnx"]

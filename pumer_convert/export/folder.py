@@ -39,6 +39,10 @@ def settings_of(folder: Path) -> ExportSettings:
     return load_recipe(recipe).export if recipe.exists() else ExportSettings()
 
 
+def _silent(line: str) -> None:
+    """Says nothing; a function of a module, as `apart` needs it."""
+
+
 def export_folder(
     path: Path,
     out: Path | None = None,
@@ -48,7 +52,7 @@ def export_folder(
     image_size: Any = None,
     opset: int = 20,
     overwrite: bool = False,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = _silent,
     engine_progress: Callable[[str, int, int], None] | None = None,
     apart: bool = False,
 ) -> dict[str, Any]:

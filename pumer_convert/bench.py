@@ -19,7 +19,7 @@ from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.onnx import OnnxRuntime
 from pumer_convert.runtime.open import open_runtime
 from pumer_convert.runtime.pipeline import read_sidecar
-from pumer_convert.share import reducers_share
+from pumer_convert.share import without_reducing
 
 RUNTIMES = {"eager": "", "compiled": "", "onnx": "model.onnx", "engine": "model.engine"}
 """Name -> the exported file in a checkpoint's folder that it runs."""
@@ -45,7 +45,8 @@ class Times:
 class Cell:
     """One shape. `ratio` is the median over pairs of dense time / reduced time, `low` and `high` its quartiles;
     `macs` is what the saved MACs allow; `realised` is ratio / macs. `memory` is what a pass takes beyond the weights,
-    (dense, reduced) bytes, `reducers` the reducers' share of the reduced model's time; None where not measured."""
+    (dense, reduced) bytes; `reducers` is the reducers' share of the reduced model's time, the median over passes in
+    turn with a model whose reducers cost nothing (see `without_reducing`). None where not measured."""
 
     runtime: str
     batch: int
@@ -94,8 +95,7 @@ def bench(
     turns, so that whatever else the machine does slows both. Random inputs; every text fills its length.
 
     `runtimes` of `RUNTIMES`; "onnx" and "engine" take what `export` wrote into both folders. Two passes warm up.
-    `memory` measures that as well, in processes of their own (see `peak`). The reducers' share is told of ONNX Runtime
-    on the CPU (see `reducers_share`).
+    `memory` measures that as well, in processes of their own (see `peak`). The reducers' share is told of "onnx".
     Raises InputError when the two are unlike (see `check_comparable`; the type and image size of exported files) or a
     file is missing, MissingDependencyError for a device or package.
     """
@@ -114,6 +114,8 @@ def bench(
         opened = {name: _open(path, runtime, device, dtype) for name, path in paths.items()}
         if opened["dense"].picture != opened["reduced"].picture:
             raise InputError(f"{paths['dense']} and {paths['reduced']} take images of other sizes; export both alike.")
+        if runtime == "onnx" and (graph := without_reducing(reduced / RUNTIMES[runtime])) is not None:
+            opened["free"] = OnnxRuntime(reduced / RUNTIMES[runtime], device, graph=graph)
         for batch in batches:
             for text in texts:
                 progress(f"{runtime}: batch {batch}, {text} text tokens")
@@ -122,8 +124,6 @@ def bench(
                 more: dict[str, Any] = {}
                 if memory:
                     more["memory"] = _memory(paths, runtime, device, dtype, inputs)
-                if runtime == "onnx" and opened["reduced"].device == "cpu":
-                    more["reducers"] = reducers_share(reduced / RUNTIMES[runtime], inputs)
                 cells.append(_cell(opened, runtime, inputs, repeats, macs, more))
     return Bench(str(paths["dense"]), str(paths["reduced"]), device, dtype, repeats, tuple(cells))
 
@@ -159,7 +159,7 @@ def _memory(
 
 
 def _cell(
-    opened: Mapping[str, Runtime],
+    opened: dict[str, Runtime],
     runtime: str,
     inputs: dict[str, NDArray[Any]],
     repeats: int,
@@ -167,13 +167,15 @@ def _cell(
     more: dict[str, Any],
 ) -> Cell:
     batch, text = inputs["input_ids"].shape
-    seconds: dict[str, list[float]] = {"dense": [], "reduced": []}
+    seconds: dict[str, list[float]] = {name: [] for name in opened}
     for turn in range(repeats + 2):
-        for name in ("dense", "reduced") if turn % 2 else ("reduced", "dense"):
+        for name in opened if turn % 2 else reversed(opened):
             start = time.perf_counter()
             opened[name](**inputs)  # numpy comes out, so the device has finished
             seconds[name].append(time.perf_counter() - start)
     dense, reduced = (np.array(seconds[name][2:]) for name in ("dense", "reduced"))
     low, ratio, high = (float(value) for value in np.percentile(dense / reduced, (25, 50, 75)))
+    if "free" in opened:
+        more["reducers"] = float(np.median(1 - np.array(seconds["free"][2:]) / reduced))
     times = (Times.of(dense, batch), Times.of(reduced, batch))
     return Cell(runtime, batch, text, *times, ratio, low, high, macs, ratio / macs, **more)

@@ -1,23 +1,28 @@
 """Bench: what is compared with what, what is refused; how fast it goes decides nothing here."""
 
+import importlib
 import json
 from pathlib import Path
 
 import lessons
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
+import pumer_convert
 from pumer_convert.bench import Times, bench
 from pumer_convert.cli import cli
 from pumer_convert.errors import InputError
 from pumer_convert.export.onnx import export_onnx
 from pumer_convert.peak import resident
 from pumer_convert.plan import make_plan
-from pumer_convert.share import MARK, mark
+from pumer_convert.reducers import KINDS
+from pumer_convert.share import FREE, without_reducing
+from pumer_convert.verify import Case
 
 
 @pytest.fixture(scope="module")
@@ -103,35 +108,45 @@ def test_the_verb(pair: tuple[Path, Path], tmp_path: Path) -> None:
 # Shares and memory
 
 
-def test_what_works_for_the_reducers_alone_is_theirs() -> None:
-    """A function of states, keys and a score: what makes keys or score alone is its own, what makes states is not."""
-    model = onnx.parser.parse_model("""
-        <ir_version: 10, opset_import: ["" : 20, "pumer" : 1]>
-        g (float[2, 4] x) => (float[2, 4] y)
-        {
-            states = Exp (x)
-            seen = Neg (x)
-            keys = Abs (seen)
-            both = Sqrt (x)
-            score = Sigmoid (both)
-            out = pumer.Merge (states, keys, score)
-            rest = Sin (both)
-            y = Add (out, rest)
-        }
-        <domain: "pumer", opset_import: ["" : 20]>
-        Merge (states, keys, score) => (out) { scaled = Mul (keys, score) out = Add (states, scaled) }
-    """)
-    assert mark(model) == 5
-    marked = [node.op_type for node in model.graph.node if node.name.startswith(MARK)]
-    assert marked == ["Neg", "Abs", "Sigmoid", "Mul", "Add"]
+def test_reducers_that_cost_nothing_keep_as_many(tmp_path: Path) -> None:
+    """The lengths of every reducer's tokens are those of the real model; and what only they looked at is not run."""
+    merging = "{at: encoder.0, merge: {image: 0.15, by: pitome}}"
+    both = "{at: 'encoder.2,4', prune: {image: 0.3}, merge: {image: {drop: 3}, text: 0.2}}"
+    (tmp_path / "r.yaml").write_text(f"recipe: 1\nmodel: vilt\nreduce:\n  - {merging}\n  - {both}\n")
+    reduced = tmp_path / "reduced"
+    pumer_convert.apply(lessons.dense(tmp_path / "dense"), tmp_path / "r.yaml", reduced)
+    export_onnx(reduced, cases=(Case(batch=2, text=9),))
+    free = without_reducing(reduced / "model.onnx")
+    assert free is not None
+    given = {
+        "input_ids": np.full((2, 9), 7),
+        "attention_mask": np.ones((2, 9), np.int64),
+        "pixel_values": np.random.default_rng(0).standard_normal((2, 3, 56, 56), np.float32),
+    }
+    lengths = []
+    for graph in (onnx.load(str(reduced / "model.onnx")), onnx.load_from_string(free)):
+        calls = [node for node in graph.graph.node if node.domain == "pumer"]
+        assert {node.op_type for node in calls} == set(FREE)
+        names = [node.output[0] for node in calls]
+        graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        lengths.append([value.shape for value in session.run(names, given)])
+    assert lengths[0] == lengths[1]
+    assert len(lengths[0]) == 1 + 2 * 3
+
+
+def test_there_is_a_free_form_of_every_kind() -> None:
+    kinds = {module for by in KINDS.values() for module in by.values()}
+    assert {importlib.import_module(kind).Reducer.function for kind in kinds} == set(FREE)
 
 
 def test_the_share_of_the_reducers(pair: tuple[Path, Path]) -> None:
-    for reduced, least, most in ((pair[1], 0.01, 0.99), (pair[0], 0, 0)):
-        (cell,) = bench(reduced, pair[0], runtimes=("onnx",), batches=(4,), texts=(8,), repeats=3, device="cpu").cells
-        assert cell.reducers is not None
-        assert least <= cell.reducers <= most
-        assert cell.memory is None
+    measured = {"runtimes": ("onnx",), "batches": (4,), "texts": (8,), "repeats": 3, "device": "cpu"}
+    (cell,), (same,) = (bench(reduced, pair[0], **measured).cells for reduced in (pair[1], pair[0]))
+    assert cell.reducers is not None
+    assert cell.reducers < 1
+    assert same.reducers is None
+    assert cell.memory is None
 
 
 def test_memory_is_what_a_pass_takes() -> None:

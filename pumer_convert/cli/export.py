@@ -25,7 +25,9 @@ from pumer_convert.export.tensorrt import EngineSettings
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder to write to (default: the checkpoint).")
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Default: the recipe's.")
 @click.option("--image-size", callback=image_size, metavar="S|HxW", help="Image size of the export.")
-@click.option("--opset", type=int, default=20, show_default=True)
+@click.option(
+    "--opset", type=int, default=20, show_default=True, help="From 23 on attention is one node, fused or refused."
+)
 @click.option(
     "--flavour",
     type=click.Choice(["auto", "tensorrt", "tensorrt-rtx"]),

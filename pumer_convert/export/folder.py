@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pumer_convert.verify import Case
 
 
+FUSED = 23
+"""The opset from which on attention is one node, which TensorRT runs by a fused kernel or refuses."""
+
+
 def converted_folder(here: Path) -> Path:
     """`here` when it is a converted checkpoint, else the one directly under it. Raises InputError otherwise."""
     if (here / "report.json").exists():
@@ -73,6 +77,12 @@ def export_folder(
     engine_file = folder / "model.engine"
     if trt is not None and engine_file.exists() and not overwrite:
         raise InputError(f"{engine_file}: exists already; use --overwrite.")
+    chosen = dtype or settings.dtype
+    if trt is not None and opset >= FUSED and chosen == "float32":
+        raise InputError(
+            f"TensorRT has no fused kernel for opset {opset}'s attention in float32; export in half precision "
+            "(--dtype float16 or bfloat16), or at opset 20."
+        )
     longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
     given = trt.profiles if trt is not None else ()
     if given and max(profile.text[2] for profile in given) > longest:
@@ -82,7 +92,7 @@ def export_folder(
     report = run(
         path,
         onnx_file,
-        dtype=dtype or settings.dtype,
+        dtype=chosen,
         image_size=image_size,
         opset=opset,
         overwrite=overwrite,

@@ -121,6 +121,7 @@ def write_graph(model: nn.Module, checkpoint: Checkpoint, opset: int, target: Pa
         # The decisions keep their names in the graph, where `open_graph` finds them.
         del program.model.graph.outputs[1:]
         attach_functions(program.model, model, opset)
+        _expand_masks(program.model)
         _name_origins(program.model)
         weights += program.model.graph.initializers.values()
         size = sum(w.const_value.nbytes for w in program.model.graph.initializers.values() if w.const_value is not None)
@@ -137,6 +138,17 @@ def attach_functions(graph: ir.Model, model: nn.Module, opset: int) -> None:
         function = ir.serde.deserialize_function(onnx.parser.parse_function(body))
         graph.functions[function.identifier()] = function
     graph.opset_imports[DOMAIN] = 1
+
+
+def _expand_masks(graph: ir.Model) -> None:
+    """From opset 23 on attention is one node, whose mask ONNX Runtime wants with a row for each query: [B, 1, M, N]."""
+    for node in [n for n in graph.graph if n.op_type == "Attention" and len(n.inputs) > 3 and n.inputs[3] is not None]:
+        one = ir.node("Constant", [], {"value_ints": [1]})
+        rows = ir.node("Shape", [node.inputs[0]], {"start": 2, "end": 3})
+        shape = ir.node("Concat", [*one.outputs, *one.outputs, *rows.outputs, *one.outputs], {"axis": 0})
+        expanded = ir.node("Expand", [node.inputs[3], *shape.outputs])
+        graph.graph.insert_before(node, [one, rows, shape, expanded])
+        node.replace_input_with(3, expanded.outputs[0])
 
 
 def _name_origins(graph: ir.Model) -> None:

@@ -26,8 +26,9 @@ class OnnxRuntime(Runtime):
     Torch tensors on the session's device are bound where they lie and the logits are written straight into a tensor.
     """
 
-    def __init__(self, path: Path, device: str = "auto", arena: bool = True) -> None:
-        """`arena` False: memory goes back to the system after every pass, which is slower but tells what it took."""
+    def __init__(self, path: Path, device: str = "auto", arena: bool = True, graph: bytes | None = None) -> None:
+        """`arena` False: memory goes back to the system after every pass, which is slower but tells what it took.
+        `graph`: another graph over the weights of `path`."""
         import onnxruntime
 
         if not path.is_file():
@@ -39,7 +40,10 @@ class OnnxRuntime(Runtime):
         options.enable_cpu_mem_arena = arena
         chosen: list[Any] = [PROVIDERS["cpu"]] if name == "cpu" else [(PROVIDERS[name], {"device_id": str(index)})]
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
+            if graph is not None:
+                folder = str(path.parent.absolute())
+                options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+            self.session = onnxruntime.InferenceSession(graph or str(path), options, providers=chosen)
         except Exception as error:
             first = str(error).strip().splitlines()[0]
             hint = " The CPU has no bfloat16 kernels; run it on a GPU, or export it in float32 or float16."

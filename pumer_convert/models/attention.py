@@ -12,7 +12,7 @@ HIDDEN = -1e4
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B, N, C] -> [B, H, N, C / H]."""
-    return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
+    return x.reshape(x.shape[0], x.shape[1], heads, x.shape[2] // heads).transpose(1, 2)
 
 
 def join_heads(x: Tensor) -> Tensor:

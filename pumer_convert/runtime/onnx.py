@@ -38,6 +38,8 @@ class OnnxRuntime(Runtime):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = arena
+        # Threads that wait busily after a pass take the CPU from every other session of the process.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         chosen: list[Any] = [PROVIDERS["cpu"]] if name == "cpu" else [(PROVIDERS[name], {"device_id": str(index)})]
         try:
             if graph is not None:

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from pumer_convert.errors import InputError
 from pumer_convert.runtime.base import Runtime
+
+if TYPE_CHECKING:
+    import torch
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -36,14 +39,22 @@ def _peak(opening: Callable[[], Runtime], inputs: dict[str, NDArray[Any]]) -> in
 
     runtime = opening()
     runtime(**{name: value[:1] for name, value in inputs.items()})  # loads kernels and starts threads
-    if torch.device(runtime.device).type == "cpu":
-        return resident(lambda: runtime(**inputs))
-    if not isinstance(runtime, TorchRuntime):
+    place = torch.device(runtime.device)
+    if place.type != "cpu" and not isinstance(runtime, TorchRuntime):
         return None
-    torch.cuda.reset_peak_memory_stats(runtime.device)
-    before = torch.cuda.memory_allocated(runtime.device)
-    runtime(**inputs)
-    return torch.cuda.max_memory_allocated(runtime.device) - before
+    return taken(lambda: runtime(**inputs), place)
+
+
+def taken(work: Callable[[], Any], device: "torch.device") -> int:
+    """Bytes that `work` takes at its peak: on the CPU of this process, on a GPU from torch's allocator."""
+    import torch
+
+    if device.type == "cpu":
+        return resident(work)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    work()
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 def resident(work: Callable[[], Any]) -> int:

@@ -12,7 +12,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from random_checkpoint import config as base_config
 from torch import Tensor, nn
 
 from pumer_convert.device import open_device
-from pumer_convert.peak import resident
+from pumer_convert.peak import taken
 from pumer_convert.plan import edits_of, family_module
 from pumer_convert.recipe import load_recipe
 from pumer_convert.surgery import insert, pumer_section
@@ -77,16 +77,6 @@ def inputs(shape: Mapping[str, int], device: torch.device) -> dict[str, Tensor]:
     return {name: value.to(device) for name, value in made.items()}
 
 
-def memory(work: Callable[[], Any], device: torch.device) -> int:
-    """Bytes that a pass takes at its peak."""
-    if device.type == "cpu":
-        return resident(work)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    work()
-    return torch.cuda.max_memory_allocated(device) - before
-
-
 @torch.inference_mode()
 def measure(pair: Mapping[str, nn.Module], given: Mapping[str, Tensor], repeats: int) -> dict[str, Any]:
     """Median seconds and peak bytes of both; the ratio is the median over pairs."""
@@ -98,7 +88,7 @@ def measure(pair: Mapping[str, nn.Module], given: Mapping[str, Tensor], repeats:
             pair[name](**given).logits.cpu()  # waits for the device
             seconds[name].append(time.perf_counter() - start)
     dense, reduced = (np.array(seconds[name][1:]) for name in ("dense", "reduced"))
-    bytes_ = {name: memory(lambda m=model: m(**given), device) for name, model in pair.items()}
+    bytes_ = {name: taken(lambda m=model: m(**given), device) for name, model in pair.items()}
     return {
         "seconds": {"dense": statistics.median(dense), "reduced": statistics.median(reduced)},
         "faster": float(np.median(dense / reduced)),

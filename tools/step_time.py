@@ -16,11 +16,13 @@ from typing import Any
 
 import click
 import torch
+from gpu_suite import FORMS
 from random_checkpoint import write
 
 import pumer_convert
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.loader import Batch
+from pumer_convert.peak import taken
 from pumer_convert.settings import DistillSettings
 from pumer_convert.surgery import build
 from pumer_convert.tasks import open_task
@@ -31,7 +33,6 @@ from pumer_convert.training.rates import rates_of
 from pumer_convert.training.teacher import Teacher
 
 SITES = {"vilt": "encoder.2,5,8", "meter": "fusion.0-3"}
-FORMS = {"vilt": "transformers", "meter": "published-dense"}
 BATCHES = 4
 
 
@@ -60,6 +61,7 @@ def make_batches(config: dict[str, Any], rows: int, length: int) -> list[Batch]:
 @click.option("--prune", default="0.3", show_default=True)
 @click.option("--merge", default="0.5", show_default=True)
 @click.option("--text", default="0.2", show_default=True, help="Share of the text tokens that is merged.")
+@click.option("--recipe", type=click.Path(path_type=Path, exists=True), help="Instead of the four options around this.")
 @click.option("--at", help="Sites; default: the published ones of VQA.")
 @click.option("--batch-size", type=int, default=8, show_default=True)
 @click.option("--length", type=int, default=32, show_default=True, help="Text tokens.")
@@ -73,6 +75,7 @@ def main(
     prune: str,
     merge: str,
     text: str,
+    recipe: Path | None,
     at: str | None,
     batch_size: int,
     length: int,
@@ -80,15 +83,16 @@ def main(
     amp: str,
     device: str,
 ) -> None:
-    """Print the seconds of both steps and their ratio."""
+    """Print the seconds and the memory of both steps and their ratio."""
     with tempfile.TemporaryDirectory() as scratch, accelerated(device, amp) as accelerator:
         folder = Path(scratch)
         dense = checkpoint or write(folder / "dense", model, FORMS[model], base=not tiny)
         model = open_checkpoint(dense).family
         shares = f"prune: {{image: {prune}}}, merge: {{image: {merge}, text: {text}}}"
-        recipe = f"recipe: 1\nmodel: {model}\nreduce:\n  - {{at: ['{at or SITES[model]}'], {shares}}}\n"
-        (folder / "recipe.yaml").write_text(recipe)
-        plan = pumer_convert.apply(dense, folder / "recipe.yaml", folder / "student")["plan"]
+        if recipe is None:
+            recipe = folder / "recipe.yaml"
+            recipe.write_text(f"recipe: 1\nmodel: {model}\nreduce:\n  - {{at: ['{at or SITES[model]}'], {shares}}}\n")
+        plan = pumer_convert.apply(dense, recipe, folder / "student")["plan"]
         config = open_checkpoint(dense).config
         task, settings = open_task("vqa", config), DistillSettings()
         batches = [batch.to(accelerator.device) for batch in make_batches(config, batch_size, length)]
@@ -114,6 +118,11 @@ def main(
                 start = time.perf_counter()
                 learner.step(step, [batches[step % BATCHES]]).cpu()
                 seconds[name].append(time.perf_counter() - start)
+        # Gradients are given back at the begin of a step, so that they count; weights and the optimiser's state do not.
+        memory = {
+            name: taken(lambda one=learner: one.step(pairs, batches[:1]).cpu(), accelerator.device)
+            for name, learner in learners.items()
+        }
         ratios = [b / a for a, b in zip(seconds["dense"][1:], seconds["student"][1:], strict=True)]
         report = {
             "model": model,
@@ -124,6 +133,8 @@ def main(
             "student_seconds": statistics.median(seconds["student"][1:]),
             "ratio": statistics.median(ratios),
             "ratios": [round(ratio, 3) for ratio in ratios],
+            "dense_bytes": memory["dense"],
+            "student_bytes": memory["student"],
         }
     click.echo(json.dumps(report, indent=2))
 

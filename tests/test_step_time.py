@@ -1,0 +1,19 @@
+"""tools/step_time.py on a tiny model: both steps are measured, by the options or a recipe."""
+
+import json
+
+import pytest
+import step_time
+from click.testing import CliRunner
+from gpu_suite import RECIPES
+
+
+@pytest.mark.parametrize("more", [[], ["--recipe", str(RECIPES / "vilt-fast.yaml")]])
+def test_both_steps(more: list[str]) -> None:
+    words = ["--tiny", "--pairs", "2", "--batch-size", "2", "--length", "8", "--device", "cpu"]
+    shown = CliRunner().invoke(step_time.main, [*words, *more], catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    told = json.loads(shown.stdout)
+    assert len(told["ratios"]) == 2
+    assert told["image_tokens"][0] > told["image_tokens"][1]
+    assert min(told["dense_seconds"], told["student_seconds"], told["dense_bytes"]) > 0

@@ -22,6 +22,9 @@ def test_the_record_and_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert len(table.splitlines()) == 2 + 2
     speed.main([str(tmp_path / "speed.json"), "--table"])
     assert capsys.readouterr().out == table
+    other = ["--runtimes", "eager", "--dtype", "float32", "--batches", "1", "--only", "vilt"]
+    speed.main([*words, *other])
+    assert [row["recipe"] for row in json.loads((tmp_path / "speed.json").read_text())["rows"]] == ["vilt", "vilt-fast"]
 
 
 def test_a_recipe_in_one_engine_for_four_generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

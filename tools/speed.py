@@ -25,6 +25,7 @@ from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.recipe import Profile
 
 SETTINGS = {"vilt": ("vilt", "vilt-fast"), "meter": ("meter", "meter-fast", "meter-faster")}
+ORDER = [recipe for recipes in SETTINGS.values() for recipe in recipes]
 
 
 def say(line: str) -> None:
@@ -72,14 +73,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--work", type=Path, help="folder for the models")
     parser.add_argument("--table", action="store_true", help="print the table of OUT and stop")
-    parser.add_argument("--only", nargs="+", choices=sum(SETTINGS.values(), ()), help="only these recipes")
+    parser.add_argument("--only", nargs="+", choices=ORDER, help="only these; the file's others stay")
     parser.add_argument(
         "--runtimes", nargs="+", choices=RUNTIMES, default=["eager", "compiled", "onnx"] if gpu else ["onnx"]
     )
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float16" if gpu else "float32")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64] if gpu else [4])
     parser.add_argument("--texts", nargs="+", type=int, default=[32])
-    parser.add_argument("--repeats", type=int, default=21 if gpu else 9, help="pairs of passes")
+    parser.add_argument("--repeats", type=int, default=21 if gpu else 15, help="pairs of passes")
     parser.add_argument("--tiny", action="store_true", help="tiny models instead of those of the published size")
     args = parser.parse_args(words)
     if args.table:
@@ -93,6 +94,9 @@ def main(words: Sequence[str] | None = None) -> None:
         "machine": {**machine(), "threads": torch.get_num_threads(), "cores": os.cpu_count()},
         "rows": [],
     }
+    if args.only and args.out.exists():
+        earlier = json.loads(args.out.read_text("utf-8"))["rows"]
+        report["rows"] = [row for row in earlier if row["recipe"] not in args.only]
     for family, recipes in SETTINGS.items():
         for recipe in recipes:
             if args.only and recipe not in args.only:
@@ -111,6 +115,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 progress=say,
             ).to_json()
             report["rows"].append({"recipe": recipe, **found, "dense": dense.name, "reduced": reduced.name})
+            report["rows"].sort(key=lambda row: ORDER.index(row["recipe"]))
             args.out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     print(table(report))
 

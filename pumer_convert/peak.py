@@ -1,6 +1,5 @@
 """The memory that one pass of a runtime takes, in a process of its own."""
 
-import ctypes
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from pumer_convert.errors import InputError
+from pumer_convert.heap import trim
 from pumer_convert.runtime.base import Runtime
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def taken(work: Callable[[], Any], device: "torch.device") -> int:
 
 def resident(work: Callable[[], Any]) -> int:
     """Bytes by which the resident memory of this process rises at the peak of `work`."""
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier work has freed is not there to be used again unseen
+    trim()  # what earlier work has freed is not there to be used again unseen
     RESET.write_text("5")  # the peak begins anew, at what is resident now
     before = _told("VmRSS")
     work()

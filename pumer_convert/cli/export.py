@@ -10,6 +10,7 @@ from pumer_convert.cli.output import EngineBar, emit, image_size, profiles, prog
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import converted_folder, export_folder
 from pumer_convert.export.tensorrt import EngineSettings
+from pumer_convert.heap import give_back_at_once
 
 
 @click.command("export")
@@ -79,6 +80,7 @@ def command(
     repository = (out or (checkpoint if checkpoint.is_dir() else checkpoint.parent)) / "triton"
     if triton:
         check_out(repository, overwrite)
+    give_back_at_once()
     bar = EngineBar()
     report = export_folder(
         checkpoint,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
 from pumer_convert.export.describe import describe
+from pumer_convert.heap import give_back_at_once
 from pumer_convert.plan import family_module
 from pumer_convert.recipe import ExportSettings, Profile, load_recipe
 
@@ -139,9 +140,14 @@ def _export(path: Path, out: Path, **how: Any) -> dict[str, Any]:
     return export_onnx(path, out, **how)
 
 
+def _export_apart(path: Path, out: Path, **how: Any) -> dict[str, Any]:
+    give_back_at_once()
+    return _export(path, out, **how)
+
+
 def _apart(path: Path, out: Path, **how: Any) -> dict[str, Any]:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        job = pool.submit(_export, path, out, **how)
+        job = pool.submit(_export_apart, path, out, **how)
         try:
             return job.result()
         except BrokenProcessPool:

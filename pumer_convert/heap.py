@@ -3,7 +3,7 @@
 import ctypes
 
 M_MMAP_THRESHOLD = -3
-LARGE = 64 * 1024
+LARGE = 2**20
 
 
 def give_back_at_once() -> None:

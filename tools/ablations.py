@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -214,25 +214,6 @@ class Bench:
         return int(noted.read_text())
 
 
-def head(bench: Bench, dense: Tensor, steps: int) -> dict[str, Any]:
-    """A report that has no rows yet; `dense` are the scores of the dense model."""
-    return {
-        "checkpoint": bench.args.checkpoint.name,
-        "task": bench.checkpoint.task,
-        "test": len(bench.test),
-        "seeds": bench.args.seeds,
-        "steps": steps,
-        "batch_size": bench.args.batch_size,
-        "learning_rate": bench.args.learning_rate,
-        "text_length": bench.text_length,
-        "dense": float(dense.mean()),
-        "dense_interval": interval(dense.numpy()),
-        "dense_macs": macs(make_plan(bench.outline, (), bench.text_length)),
-        "image_tokens": bench.outline.image_tokens,
-        "rows": [],
-    }
-
-
 def measure(bench: Bench, variant: Variant, dense: Tensor, steps: int) -> dict[str, Any]:
     """One row: the mean over seeds, and its difference from `dense`, whose interval is over the examples (of each the
     mean over seeds)."""
@@ -257,6 +238,32 @@ def measure(bench: Bench, variant: Variant, dense: Tensor, steps: int) -> dict[s
         "difference": float((mean - dense).mean()),
         "interval": interval((mean - dense).numpy()),
     }
+
+
+def run(bench: Bench, rows: Sequence[Variant], file: str, how: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """The report on rows, each measured by `how` (see `measure`); written to `file` in the work folder row by row."""
+    say("dense")
+    dense = bench.predict(bench.args.checkpoint).scores.double()
+    steps = bench.steps(bench.student(rows[0]))
+    report: dict[str, Any] = {
+        "checkpoint": bench.args.checkpoint.name,
+        "task": bench.checkpoint.task,
+        "test": len(bench.test),
+        "seeds": bench.args.seeds,
+        "steps": steps,
+        "batch_size": bench.args.batch_size,
+        "learning_rate": bench.args.learning_rate,
+        "text_length": bench.text_length,
+        "dense": float(dense.mean()),
+        "dense_interval": interval(dense.numpy()),
+        "dense_macs": macs(make_plan(bench.outline, (), bench.text_length)),
+        "image_tokens": bench.outline.image_tokens,
+        "rows": [],
+    }
+    for row in rows:
+        report["rows"].append(how(bench, row, dense, steps))
+        (bench.args.work / file).write_text(json.dumps(report, indent=2) + "\n")
+    return report
 
 
 def table(report: dict[str, Any]) -> str:
@@ -323,13 +330,7 @@ def main(words: Sequence[str] | None = None) -> None:
     rows = variants(full, sites, target, family, bench.outline, bench.text_length)
     if args.only:
         rows = [rows[0], *(row for row in rows[1:] if any(part in row.name for part in args.only))]
-    say("dense")
-    dense = bench.predict(args.checkpoint).scores.double()
-    steps = bench.steps(bench.student(rows[0]))
-    report = head(bench, dense, steps)
-    for row in rows:
-        report["rows"].append(measure(bench, row, dense, steps))
-        (args.work / "ablations.json").write_text(json.dumps(report, indent=2) + "\n")
+    report = run(bench, rows, "ablations.json", measure)
     print(json.dumps(report, indent=2) if args.json else table(report))
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ablations import Bench, Variant, head, macs, measure, options, say
+from ablations import Bench, Variant, measure, options, run
+from torch import Tensor
 
 SETTINGS = (
     Variant("late", ("encoder.3", "encoder.4", "encoder.5"), 0.2, 0.2, 0.2),
@@ -42,20 +43,17 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def before_and_after(bench: Bench, setting: Variant, dense: Tensor, steps: int) -> dict[str, Any]:
+    """A row that also tells the score of the reduced model before any training."""
+    untrained = measure(bench, replace(setting, training="none"), dense, steps)["score"]
+    return {**measure(bench, setting, dense, steps), "untrained": untrained}
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     args = options(words, __doc__)
     bench = Bench.of(args)
-    say("dense")
-    dense = bench.predict(args.checkpoint).scores.double()
-    steps = bench.steps(bench.student(SETTINGS[0]))
-    report = head(bench, dense, steps)
-    for setting in SETTINGS:
-        untrained = measure(bench, replace(setting, training="none"), dense, steps)["score"]
-        row = {**measure(bench, setting, dense, steps), "untrained": untrained}
-        row["macs"] = macs(bench.plan(setting))
-        report["rows"].append(row)
-        (args.work / "accuracy.json").write_text(json.dumps(report, indent=2) + "\n")
+    report = run(bench, SETTINGS, "accuracy.json", before_and_after)
     print(json.dumps(report, indent=2) if args.json else table(report))
 
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ablations import Bench, Variant, fitted, head, measure, options, say
+from ablations import Bench, Variant, fitted, measure, options, run
 
 RATIO = 2.2
 CASCADE = ("encoder.1", "encoder.3", "encoder.5")
@@ -58,13 +58,7 @@ def main(words: Sequence[str] | None = None) -> None:
         for row in ROWS
         if not args.only or any(part in row.name for part in args.only)
     ]
-    say("dense")
-    dense = bench.predict(args.checkpoint).scores.double()
-    steps = bench.steps(bench.student(rows[0]))
-    report = head(bench, dense, steps)
-    for row in rows:
-        report["rows"].append(measure(bench, row, dense, steps))
-        (args.work / "equal_cost.json").write_text(json.dumps(report, indent=2) + "\n")
+    report = run(bench, rows, "equal_cost.json", measure)
     print(json.dumps(report, indent=2) if args.json else table(report))
 
 

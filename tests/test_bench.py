@@ -103,6 +103,7 @@ def test_the_verb(pair: tuple[Path, Path], tmp_path: Path) -> None:
     nowhere = CliRunner().invoke(cli, [*words, str(tmp_path / "no" / "bench.png")])
     assert isinstance(nowhere.exception, InputError)
     assert "no such folder to draw to" in str(nowhere.exception)
+    assert "a folder; name the picture" in str(CliRunner().invoke(cli, [*words, str(tmp_path)]).exception)
 
 
 # Shares and memory

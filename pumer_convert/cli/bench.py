@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pumer_convert.checkpoint.write import output_file
 from pumer_convert.cli.output import emit, progress
 from pumer_convert.errors import InputError
 
@@ -48,6 +49,8 @@ def command(
 
     if plot is not None and not plot.absolute().parent.is_dir():
         raise InputError(f"{plot.parent}: no such folder to draw to; make it first.")
+    if plot is not None and plot.is_dir():
+        raise InputError(f"{plot}: a folder; name the picture to draw.")
     found = bench(
         checkpoint,
         against,
@@ -60,11 +63,13 @@ def command(
         memory=memory,
         progress=progress,
     )
+    # Told before it is drawn: a disk that is full takes the picture alone.
+    emit(found.to_json(), as_json, lambda: table(found))
     if plot is not None:
         from pumer_convert.plot import draw_bench
 
-        draw_bench(found, plot)
-    emit(found.to_json(), as_json, lambda: table(found))
+        with output_file(plot, overwrite=True) as target:
+            draw_bench(found, target)
 
 
 def table(found: "Bench") -> str:

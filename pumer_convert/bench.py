@@ -20,6 +20,7 @@ from pumer_convert.runtime.onnx import OnnxRuntime
 from pumer_convert.runtime.open import open_runtime
 from pumer_convert.runtime.pipeline import read_sidecar
 from pumer_convert.share import without_reducing
+from pumer_convert.weights import Checkpoint
 
 RUNTIMES = {"eager": "", "compiled": "", "onnx": "model.onnx", "engine": "model.engine"}
 """Name -> the exported file in a checkpoint's folder that it runs."""
@@ -105,6 +106,7 @@ def bench(
     paths = {"dense": Path(against), "reduced": reduced}
     found = {name: open_checkpoint(path) for name, path in paths.items()}
     check_comparable(found["reduced"], found["dense"])
+    _check_attention(found["reduced"], found["dense"])
     if repeats < 3:
         raise InputError(f"{repeats} pairs of passes say nothing; take 3 or more.")
     cells = []
@@ -126,6 +128,16 @@ def bench(
                     more["memory"] = _memory(paths, runtime, device, dtype, inputs)
                 cells.append(_cell(opened, runtime, inputs, repeats, macs, more))
     return Bench(str(paths["dense"]), str(paths["reduced"]), device, dtype, repeats, tuple(cells))
+
+
+def _check_attention(reduced: Checkpoint, dense: Checkpoint) -> None:
+    """Raises InputError when only the reduced one has fused attention: that would count as speed of the reduction."""
+    plain = [c.config.get("pumer", {}).get("attention") == "reference" for c in (reduced, dense)]
+    if plain == [False, True]:
+        raise InputError(
+            f"{dense.path} has the published code's own attention and {reduced.path} a fused one, which is faster with "
+            f"no reduction at all; apply a recipe with `reduce: []` to the dense one and bench against the result."
+        )
 
 
 def _open(path: Path, runtime: str, device: str, dtype: str, arena: bool = True) -> Runtime:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
+from tiny import published_vilt
 
 import pumer_convert
 from pumer_convert.bench import Times, bench
@@ -81,6 +82,19 @@ def test_unlike_is_not_compared(pair: tuple[Path, Path], tmp_path: Path) -> None
         bench(pair[1], runtimes=("onx",))
     with pytest.raises(InputError, match="2 pairs of passes say nothing"):
         bench(pair[1], repeats=2)
+
+
+def test_the_dense_model_has_fused_attention_too(tmp_path: Path) -> None:
+    dense = published_vilt(tmp_path / "published", reduced=False)
+    reduced = lessons.reduced(dense)
+    shape = {"batches": (1,), "texts": (6,), "repeats": 3, "device": "cpu"}
+    with pytest.raises(InputError, match="published code's own attention"):
+        bench(reduced, **shape)
+    nothing = tmp_path / "nothing.yaml"
+    nothing.write_text("recipe: 1\nmodel: vilt\nreduce: []\n")
+    pumer_convert.apply(dense, nothing, tmp_path / "fused")
+    (cell,) = bench(reduced, tmp_path / "fused", **shape).cells
+    assert cell.macs > 1.1
 
 
 def test_the_verb(pair: tuple[Path, Path], tmp_path: Path) -> None:

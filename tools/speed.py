@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_suite import FORMS, RECIPES, machine
-from random_checkpoint import write
+from gpu_suite import RECIPES, machine, write_dense
 
 import pumer_convert
 from pumer_convert.bench import RUNTIMES, bench
@@ -36,7 +35,7 @@ def say(line: str) -> None:
 def made(args: argparse.Namespace, folder: Path, family: str, recipe: str | None) -> Path:
     """The checkpoint in `folder`, dense or reduced by a recipe, and what the runtimes need of it."""
     if recipe is None and not folder.exists():
-        write(folder, family, FORMS[family], base=not args.tiny)
+        write_dense(folder, family, base=not args.tiny)
     if recipe is not None:
         pumer_convert.apply(args.work / family, RECIPES / f"{recipe}.yaml", folder, overwrite=True)
     wants = {name for name in args.runtimes if RUNTIMES[name]}

@@ -16,8 +16,7 @@ from typing import Any
 
 import click
 import torch
-from gpu_suite import FORMS
-from random_checkpoint import write
+from gpu_suite import write_dense
 
 import pumer_convert
 from pumer_convert.checkpoint.read import open_checkpoint
@@ -86,7 +85,7 @@ def main(
     """Print the seconds and the memory of both steps and their ratio."""
     with tempfile.TemporaryDirectory() as scratch, accelerated(device, amp) as accelerator:
         folder = Path(scratch)
-        dense = checkpoint or write(folder / "dense", model, FORMS[model], base=not tiny)
+        dense = checkpoint or write_dense(folder / "dense", model, base=not tiny)
         model = open_checkpoint(dense).family
         shares = f"prune: {{image: {prune}}}, merge: {{image: {merge}, text: {text}}}"
         if recipe is None:

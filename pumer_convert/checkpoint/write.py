@@ -9,6 +9,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,8 +94,9 @@ def write_safetensors(
 ) -> dict[str, str]:
     """Write named tensors to model.safetensors in `folder`, or to shards with an index; file name -> sha256.
 
-    `layout` gives name -> (dtype, shape) in the order of `tensors`. Only one tensor is held at a time, which the
-    format's own writer cannot do. Raises InputError naming the first tensor with a NaN or an infinity.
+    `layout` gives name -> (dtype, shape) in the order of `tensors`. Only two tensors are held at a time (one is
+    hashed while the next is read), which the format's own writer cannot do. Raises InputError naming the first tensor
+    with a NaN or an infinity.
     """
     shards: list[list[str]] = [[]]
     filled = 0
@@ -137,7 +139,8 @@ def _write_shard(
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
     digest = hashlib.sha256()
-    with file.open("wb") as out:
+    with file.open("wb") as out, ThreadPoolExecutor(1) as beside:
+        hashed = None
         for chunk in (struct.pack("<Q", len(head)), head):
             digest.update(chunk)
             out.write(chunk)
@@ -147,7 +150,9 @@ def _write_shard(
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise InputError(f"the weights hold a NaN or an infinity, in '{name}'; nothing was written.")
             data: Any = tensor.detach().contiguous().flatten().view(torch.uint8).numpy()
-            digest.update(data)
+            if hashed is not None:
+                hashed.result()  # no more than two tensors are held
+            hashed = beside.submit(digest.update, data)
             out.write(data)
         out.flush()
         os.fsync(out.fileno())

@@ -17,13 +17,15 @@ from pumer_convert.tokens import Tokens
 class Trace:
     """What the reducers of one forward pass decided.
 
-    `given`: decisions to follow, by name ("fusion.0/prune.image"); the others are taken freely. `taken` and `slack`
-    are filled in as the pass goes on.
+    `given`: decisions to follow, by name ("fusion.0/prune.image"); the others are taken freely. The rest is filled in
+    as the pass goes on; `slack` and `differing`, the number of entries that the reducer would have chosen otherwise in
+    the same situation, of given decisions alone.
     """
 
     given: Mapping[str, Tensor] = field(default_factory=dict)
     taken: dict[str, Tensor] = field(default_factory=dict)
     slack: dict[str, Tensor] = field(default_factory=dict)
+    differing: dict[str, int] = field(default_factory=dict)
 
 
 class Step(nn.Module):
@@ -72,7 +74,10 @@ class Step(nn.Module):
         reducer = reducers[modality]
         assert isinstance(reducer, BaseReducer)
         name = f"{self.site}/{op}.{modality}"
-        result = reducer(tokens, replace(guide, decision=trace.given.get(name)))
+        given = trace.given.get(name)
+        if given is not None:
+            trace.differing[name] = int((reducer(tokens, guide).decision != given).sum())
+        result = reducer(tokens, replace(guide, decision=given))
         trace.taken[name] = result.decision
         if result.slack is not None:
             trace.slack[name] = result.slack

@@ -8,8 +8,6 @@ import torch
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert import apply, load
-from pumer_convert.export.folder import export_folder
-from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.models.meter import fill_buffers, outline
 from pumer_convert.models.meter.network import Meter
 from pumer_convert.plan import edits_of, make_plan
@@ -82,14 +80,6 @@ def test_padding_changes_no_logit_by_default(tmp_path: Path) -> None:
         "pixel_values": short["pixel_values"],
     }
     torch.testing.assert_close(model(**long).logits, model(**short).logits, atol=1e-4, rtol=1e-4)
-
-
-def test_a_reduced_meter_exports_and_builds(tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    apply(original(tmp_path / "meter.ckpt"), recipe(tmp_path / "r.yaml", 0.2), tmp_path / "out")
-    result = export_folder(tmp_path / "out", trt=EngineSettings("tensorrt-rtx"), dtype="float16")
-    assert result["verification"]["worst_slack"] <= 3e-2
-    assert result["engine"]["bytes"] > 100_000
 
 
 @pytest.mark.parametrize("path", [p for p in RECIPES if p.stem in FAST], ids=lambda p: p.stem)

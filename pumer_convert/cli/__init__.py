@@ -16,6 +16,7 @@ VERBS = {
     "distill": "Finetune a reduced checkpoint, taught by its dense original.",
     "evaluate": "Measure a checkpoint, and its dense original on the same examples.",
     "export": "Export a checkpoint to ONNX and to a TensorRT engine.",
+    "quantize": "Give an exported ONNX model 8-bit matrix products, by nvidia-modelopt.",
     "verify": "Compare an exported ONNX model with the checkpoint once more.",
     "bench": "Time a reduced checkpoint against its dense original.",
     "run": "Answer a question about a picture with a checkpoint, an ONNX model or an engine.",

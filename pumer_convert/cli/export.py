@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from pumer_convert.checkpoint.write import check_out
-from pumer_convert.cli.output import EngineBar, emit, image_size, profiles, progress
+from pumer_convert.cli.engine import engine_options
+from pumer_convert.cli.output import EngineBar, emit, image_size, progress
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import converted_folder, export_folder
 from pumer_convert.export.tensorrt import EngineSettings
@@ -29,30 +30,7 @@ from pumer_convert.heap import give_back_at_once
 @click.option(
     "--opset", type=int, default=20, show_default=True, help="From 23 on attention is one node, fused or refused."
 )
-@click.option(
-    "--flavour",
-    type=click.Choice(["auto", "tensorrt", "tensorrt-rtx"]),
-    default="auto",
-    show_default=True,
-    help="auto: TensorRT where it and a GPU are there, TensorRT-RTX otherwise.",
-)
-@click.option(
-    "--compute-capability", "compute_capabilities", multiple=True, metavar="8.9", help="RTX targets; repeatable."
-)
-@click.option(
-    "--profile",
-    "profiles",
-    multiple=True,
-    callback=profiles,
-    metavar="BATCH,TEXT",
-    help="Batch sizes and text lengths of the engine, smallest:fastest:largest, as in 1:1:8,4:32:40; repeatable.",
-)
-@click.option("--optimization-level", type=int, metavar="0-5", help="How long the builder searches.")
-@click.option("--workspace", "workspace_gib", type=float, metavar="GIB", help="The most memory that a layer may take.")
-@click.option("--version-compatible", is_flag=True, help="TensorRT: newer versions run the engine too.")
-@click.option("--hardware-compatible", is_flag=True, help="TensorRT: every GPU from Ampere on runs the engine.")
-@click.option("--strip-weights", is_flag=True, help="An engine that takes its weights from the ONNX file beside it.")
-@click.option("--layer-information", is_flag=True, help="Keep the details of every layer in the engine.")
+@engine_options
 @click.option("--overwrite", is_flag=True, help="Replace files of an earlier export.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(

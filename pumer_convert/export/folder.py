@@ -85,10 +85,7 @@ def export_folder(
             "(--dtype float16 or bfloat16), or at opset 20."
         )
     longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
-    given = trt.profiles if trt is not None else ()
-    if given and max(profile.text[2] for profile in given) > longest:
-        raise InputError(f"a profile's text is longer than the {longest} tokens that the model takes.")
-    profiles = given or tuple(_fit(profile, longest) for profile in settings.profiles)
+    profiles = profiles_of(settings, trt.profiles if trt is not None else (), longest)
     run = _apart if apart else _export
     report = run(
         path,
@@ -160,6 +157,14 @@ def _apart(path: Path, out: Path, **how: Any) -> dict[str, Any]:
             raise
 
 
-def _fit(profile: Profile, longest: int) -> Profile:
-    least, best, most = (min(n, longest) for n in profile.text)
-    return replace(profile, text=(least, best, most))
+def profiles_of(settings: ExportSettings, given: tuple[Profile, ...], longest: int) -> tuple[Profile, ...]:
+    """The profiles that are `given`, else the recipe's, cut to the model's longest text. Raises InputError for given
+    ones that go beyond it."""
+    if given and max(profile.text[2] for profile in given) > longest:
+        raise InputError(f"a profile's text is longer than the {longest} tokens that the model takes.")
+
+    def fit(profile: Profile) -> Profile:
+        least, best, most = (min(n, longest) for n in profile.text)
+        return replace(profile, text=(least, best, most))
+
+    return given or tuple(fit(profile) for profile in settings.profiles)

@@ -1,0 +1,71 @@
+"""pumer-convert quantize."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pumer_convert.cli.engine import engine_options, write_engine
+from pumer_convert.cli.output import emit, progress
+
+
+@click.command("quantize")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--mode", type=click.Choice(["int8", "fp8"]), default="int8", show_default=True)
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set, in any readable format.")
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures, if not beside the data.")
+@click.option("--split", help="train, val, ..., of data that hold several.")
+@click.option("--examples", type=click.IntRange(2), default=256, show_default=True, help="Half set ranges, half ask.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice of examples.")
+@click.option(
+    "--modelopt",
+    type=click.Path(path_type=Path),
+    metavar="PYTHON",
+    help="Of an environment with nvidia-modelopt[onnx].",
+)
+@click.option("--trt", is_flag=True, help="Build a TensorRT engine from it as well.")
+@engine_options
+@click.option("--overwrite", is_flag=True, help="Replace files of an earlier run.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(
+    folder: Path,
+    mode: str,
+    data: Path,
+    images: Path | None,
+    split: str | None,
+    examples: int,
+    seed: int,
+    modelopt: Path | None,
+    trt: bool,
+    overwrite: bool,
+    as_json: bool,
+    **engine: Any,
+) -> None:
+    """Give the model.onnx that `export` wrote to FOLDER 8-bit matrix products: model.int8.onnx or model.fp8.onnx.
+
+    The ranges of the activations come from real examples. NVIDIA's modelopt does the work, in an environment of its
+    own; reducers, attention, norms and the head keep their types. int8 and fp8 pay on a GPU with a TensorRT engine.
+    """
+    from pumer_convert.data.examples import read_examples
+    from pumer_convert.export.quantize import quantize
+
+    source = folder / "model.onnx"
+    inputs = read_examples(source, data, examples, images=images, split=split, seed=seed)
+    report = quantize(source, inputs, mode=mode, modelopt=modelopt, overwrite=overwrite, progress=progress)
+    if trt:
+        report |= write_engine(folder, Path(report["onnx"]), engine, overwrite)
+
+    def human() -> str:
+        lines = [
+            f"wrote {report['onnx']} ({report['products']} products of weights in {mode}, the rest {report['dtype']})",
+            f"{report['same_answers']:.2%} of {report['compared_on']} answers are those of {source.name}; "
+            f"ranges of {report['calibrated_on']} examples",
+        ]
+        if trt:
+            built = report["engine"]
+            lines.append(
+                f"wrote {built['path']} ({built['bytes'] / 1e6:.1f} MB, {built['flavour']} {built['version']})"
+            )
+        return "\n".join(lines)
+
+    emit(report, as_json, human)

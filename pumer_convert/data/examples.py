@@ -1,0 +1,45 @@
+"""Real examples as the inputs of an exported model, all in one array each."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumer_convert.data.formats import read_samples
+from pumer_convert.data.preprocess import Preprocessor
+from pumer_convert.errors import InputError
+
+
+def read_examples(
+    onnx_path: Path,
+    data: Path,
+    count: int,
+    *,
+    images: Path | None = None,
+    split: str | None = None,
+    seed: int = 0,
+) -> dict[str, NDArray[Any]]:
+    """`count` samples of a data set, drawn at random, as the model at `onnx_path` takes them, by its sidecar and the
+    tokenizer beside it: input_ids, attention_mask int64 [N, T], pixel_values float32 [N, 3, H, W] or [N, 2, 3, H, W].
+
+    Raises InputError for data that cannot be read or are fewer.
+    """
+    notes = onnx_path.with_name(onnx_path.name + ".json")
+    if not notes.is_file():
+        raise InputError(f"{notes}: missing; run `pumer-convert export` first.")
+    sidecar = json.loads(notes.read_text("utf-8"))
+    preprocessor = Preprocessor.of_sidecar(sidecar, onnx_path.parent)
+    samples = read_samples(data, sidecar["task"], images=images, split=split).samples
+    if len(samples) < count:
+        raise InputError(f"{data}: holds {len(samples)} samples, fewer than the {count} asked for.")
+    drawn = [samples[i] for i in np.random.default_rng(seed).permutation(len(samples))[:count]]
+    ids, mask = preprocessor.text([sample.text for sample in drawn])
+    pictures = [np.stack([preprocessor.pixels(picture.open()) for picture in sample.pictures]) for sample in drawn]
+    pixels = np.stack(pictures)
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "pixel_values": pixels[:, 0] if pixels.shape[1] == 1 else pixels,
+    }

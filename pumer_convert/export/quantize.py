@@ -1,0 +1,159 @@
+"""ONNX file -> the same with 8-bit matrix products (Q/DQ), by NVIDIA's modelopt in an environment of its own."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+from numpy.typing import NDArray
+
+from pumer_convert.checkpoint.write import output_file
+from pumer_convert.errors import InputError, MissingDependencyError, VerificationError, nearest
+
+MODES = ("int8", "fp8")
+HELP = (
+    "8-bit models are made by nvidia-modelopt, which wants other versions of onnx and onnxruntime than we do; give it "
+    "an environment of its own: python -m venv modelopt && modelopt/bin/pip install 'nvidia-modelopt[onnx]', and say "
+    "--modelopt modelopt/bin/python"
+)
+BATCH = 16
+
+
+def quantize(
+    onnx_path: Path | str,
+    inputs: dict[str, NDArray[Any]],
+    out: Path | str | None = None,
+    *,
+    mode: str = "int8",
+    modelopt: Path | str | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Write `onnx_path`, which `export_onnx` made, with the products of its weights in 8 bits to `out` (default: beside
+    it, model.int8.onnx) and its sidecar, and tell how many answers stay the same.
+
+    `inputs` are real examples: input_ids, attention_mask [N, T], pixel_values [N, 3, H, W] or [N, 2, 3, H, W]; the
+    first half sets the ranges of the activations, the second half is answered by both models. `modelopt` is the Python
+    of an environment with nvidia-modelopt[onnx] (default: this one). Reducers, attention, norms and the head keep their
+    types. Gives the report. Raises InputError, MissingDependencyError without modelopt, VerificationError for answers
+    that are not finite; no file is left then.
+    """
+    onnx_path = Path(onnx_path)
+    if mode not in MODES:
+        raise InputError(f"there is no 8-bit type '{mode}'; allowed: {', '.join(MODES)}.{nearest(mode, MODES)}")
+    sidecar_path = onnx_path.with_name(onnx_path.name + ".json")
+    if not onnx_path.is_file() or not sidecar_path.is_file():
+        raise InputError(f"{onnx_path}: there is no such file with its sidecar; run `pumer-convert export` first.")
+    sidecar = json.loads(sidecar_path.read_text("utf-8"))
+    if sidecar["dtype"] == "bfloat16" or "quantized" in sidecar:
+        what = "bfloat16" if sidecar["dtype"] == "bfloat16" else "8 bits already"
+        raise InputError(f"{onnx_path}: is in {what}; export it in float16 or float32 for this.")
+    half = len(inputs["input_ids"]) // 2
+    if half < 1:
+        raise InputError("take 2 examples or more: half of them set the ranges, half are answered.")
+    out = Path(out or onnx_path.with_suffix(f".{mode}.onnx"))
+    python = str(modelopt or sys.executable)
+    version = _version(python)
+    with output_file(out, overwrite) as target, tempfile.TemporaryDirectory(dir=target.parent.parent) as scratch:
+        flat = Path(scratch) / "flat.onnx"
+        names, apart = flatten(onnx_path, flat)
+        progress(f"quantizing {len(names)} products of weights with modelopt {version}")
+        np.savez(Path(scratch) / "examples.npz", allow_pickle=False, **{k: v[:half] for k, v in inputs.items()})
+        _run(python, mode, flat, Path(scratch) / "examples.npz", names, apart, target)
+        progress("comparing answers")
+        asked = {name: value[half:] for name, value in inputs.items()}
+        before, after = _answers(onnx_path, asked), _answers(target, asked)
+        quantized = {
+            "mode": mode,
+            "modelopt": version,
+            "calibrated_on": half,
+            "compared_on": len(after),
+            "same_answers": float((before.argmax(-1) == after.argmax(-1)).mean()),
+        }
+        products = _in_8_bits(target)
+        record = {**sidecar, "onnx": {"file": out.name}, "quantized": quantized}
+        target.with_name(out.name + ".json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    return {"onnx": str(out), "dtype": sidecar["dtype"], "products": products, **quantized}
+
+
+def flatten(source: Path, target: Path) -> tuple[list[str], bool]:
+    """Write `source` without functions, which modelopt does not know. Gives the names of the products of weights, and
+    whether the weights lie apart from the graph."""
+    model = onnx.inliner.inline_local_functions(onnx.load(str(source), load_external_data=False))
+    apart = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    for name in apart:
+        copyfile(source.parent / name, target.parent / name)
+    onnx.save(model, str(target))
+    weights = {tensor.name for tensor in model.graph.initializer}
+    products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
+    return [node.name for node in products if weights & set(node.input)], bool(apart)
+
+
+def _version(python: str) -> str:
+    if python == sys.executable and find_spec("modelopt") is None:
+        raise MissingDependencyError(f"{HELP}.")
+    ask = "import modelopt, modelopt.onnx.quantization; print(modelopt.__version__)"
+    try:
+        found = subprocess.run([python, "-c", ask], capture_output=True, text=True)
+    except OSError as error:
+        raise MissingDependencyError(f"{python}: {error.strerror}; {HELP}.") from None
+    if found.returncode:
+        raise MissingDependencyError(f"{python}: {_last(found.stderr)}; {HELP}.")
+    return found.stdout.split()[-1]
+
+
+def _run(python: str, mode: str, flat: Path, examples: Path, names: Sequence[str], apart: bool, target: Path) -> None:
+    words = [python, "-m", "modelopt.onnx.quantization", "--onnx_path", str(flat), "--output_path", str(target)]
+    words += ["--quantize_mode", mode, "--calibration_data_path", str(examples), "--calibration_eps", "cpu"]
+    # Names are patterns there, that match from their beginning on.
+    words += ["--op_types_to_quantize", "MatMul", "Gemm", "--nodes_to_quantize", *(f"{name}$" for name in names)]
+    # The graph's own types stay; the weights are stored in 8 bits.
+    words += ["--disable_mha_qdq", "--high_precision_dtype", "fp32", "--dq_only"]
+    found = subprocess.run([*words, *["--use_external_data_format"] * apart], capture_output=True, text=True)
+    if found.returncode or not target.is_file():
+        raise InputError(f"modelopt could not quantize it: {_last(found.stderr)}.")
+
+
+def _in_8_bits(path: Path) -> int:
+    """The number of products that take dequantized values; modelopt leaves out those too thin to gain by it."""
+    nodes = onnx.load(str(path), load_external_data=False).graph.node
+    wide = {output for node in nodes if node.op_type == "DequantizeLinear" for output in node.output}
+    return sum(node.op_type in ("MatMul", "Gemm") and set(node.input[:2]) <= wide for node in nodes)
+
+
+def _last(told: str) -> str:
+    return ([line.strip() for line in told.splitlines() if line.strip()] or ["it gave no reason"])[-1].rstrip(".")
+
+
+def _answers(path: Path, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Logits [N, labels] on the CPU, as the graph stands: ONNX Runtime's fusions know no 8-bit floats."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise InputError(f"{path.name}: ONNX Runtime cannot load it: {str(error).strip().splitlines()[0]}") from None
+    parts = []
+    for start in range(0, len(inputs["input_ids"]), BATCH):
+        parts.append(session.run(["logits"], {name: v[start : start + BATCH] for name, v in inputs.items()})[0])
+    logits: NDArray[np.float32] = np.concatenate(parts)
+    if not np.isfinite(logits).all():
+        raise VerificationError(f"{path.name}: its logits are not finite.")
+    return logits

@@ -20,6 +20,7 @@ VERBS = {
     "verify": "Compare an exported ONNX model with the checkpoint once more.",
     "bench": "Time a reduced checkpoint against its dense original.",
     "run": "Answer a question about a picture with a checkpoint, an ONNX model or an engine.",
+    "show": "Draw what is left of a picture in the last layer.",
     "demo": "Run the whole path on a tiny embedded checkpoint.",
 }
 

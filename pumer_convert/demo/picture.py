@@ -1,4 +1,4 @@
-"""Which patches are left: pictures in which pruned patches are dark and merged ones share their mean colour."""
+"""The demo's picture: what the model keeps of some scenes, with the questions and answers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pumer_convert.data.sample import Sample
+from pumer_convert.survivors import survivors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,20 +18,6 @@ if TYPE_CHECKING:
 
 ZOOM = 3
 LINE = 14
-DARK = 0.15
-
-
-def survivors(pixels: NDArray[np.uint8], source: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """`pixels` [S, S, 3] as the last layer has them; `source` [1 + G * G]: where each token is now, -1 when pruned
-    (see `Tokens.source`; the first is CLS)."""
-    side = round((len(source) - 1) ** 0.5)
-    patch = pixels.shape[0] // side
-    of_pixel = np.kron(source[1:].reshape(side, side), np.ones((patch, patch), dtype=np.int64))
-    shown = pixels.astype(np.float64)
-    for place in np.unique(of_pixel):
-        here = of_pixel == place
-        shown[here] = shown[here] * DARK if place < 0 else shown[here].mean(0)
-    return shown.round().astype(np.uint8)
 
 
 def draw_survivors(
@@ -50,7 +37,9 @@ def draw_survivors(
         pixels = torch.from_numpy(preprocessor.pixels(picture))[None]
         with torch.inference_mode():
             output = model(torch.from_numpy(ids), torch.from_numpy(mask), pixels)
-        kept = survivors(np.asarray(picture), output.image.source[0].numpy())
+        source = output.image.source[0].numpy()
+        side = round((len(source) - 1) ** 0.5)
+        kept = survivors(np.asarray(picture), source, side, side)
         panels.append(_panel(picture, kept, sample.text, f"dense: {answers[0][i]}   reduced: {answers[1][i]}"))
     sheet = Image.new("RGB", (panels[0].width, sum(panel.height for panel in panels)), "white")
     for i, panel in enumerate(panels):

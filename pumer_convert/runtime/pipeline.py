@@ -60,18 +60,20 @@ class Pipeline:
         if not items:
             raise InputError("there is no question to answer.")
         ids, mask = self.preprocessor.text([text for _, text in items])
-        pixels = np.stack([self._pixels(pictures) for pictures, _ in items])
+        pixels = np.stack([self.pixels(pictures) for pictures, _ in items])
         logits = self.runtime(input_ids=ids, attention_mask=mask, pixel_values=pixels)
-        return [self._answer(row) for row in logits.astype(np.float64)]
+        return [self.answer(row) for row in logits.astype(np.float64)]
 
-    def _pixels(self, pictures: Pictures) -> NDArray[np.float32]:
+    def pixels(self, pictures: Pictures) -> NDArray[np.float32]:
+        """What the model sees of one example: float32 [3, H, W], or [2, 3, H, W] for a pair."""
         given = [pictures] if isinstance(pictures, Path | str | Image.Image) else list(pictures)
         if len(given) != self.pictures:
             raise InputError(f"{len(given)} picture(s) for a question, but '{self.task}' takes {self.pictures}.")
         pixels = [self.preprocessor.pixels(_open(picture)) for picture in given]
         return np.stack(pixels) if self.pictures > 1 else pixels[0]
 
-    def _answer(self, logits: NDArray[np.float64]) -> Answer:
+    def answer(self, logits: NDArray[np.float64]) -> Answer:
+        """What the logits [labels] of one example say."""
         scores = to_scores(logits, self.task)
         order = np.argsort(-logits, kind="stable")
         ranking = tuple((self.labels[i], float(scores[i])) for i in order)

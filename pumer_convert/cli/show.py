@@ -1,0 +1,37 @@
+"""pumer-convert show."""
+
+from pathlib import Path
+
+import click
+
+from pumer_convert.cli.output import emit
+
+
+@click.command("show")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option(
+    "--image", "images", multiple=True, required=True, type=click.Path(path_type=Path), help="Twice for a pair."
+)
+@click.option("--text", required=True, help="The question, statement or caption.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="PNG", help="Picture to draw.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier picture.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(checkpoint: Path, images: tuple[Path, ...], text: str, out: Path, overwrite: bool, as_json: bool) -> None:
+    """Draw what is left of a picture in the last layer of CHECKPOINT when it is asked TEXT.
+
+    Pruned patches are dark, merged ones share their mean colour.
+    """
+    from pumer_convert.survivors import show
+
+    found = show(checkpoint, images, text, out, overwrite=overwrite)
+
+    def human() -> str:
+        (image, image_left), (words, words_left) = found["image_tokens"], found["text_tokens"]
+        pruned = " and ".join(map(str, found["pruned"]))
+        return (
+            f"{found['answer']} ({found['score']:.2%})\n"
+            f"image tokens {image} -> {image_left}, text tokens {words} -> {words_left}; "
+            f"{pruned} of {found['patches']} patches were pruned\nwrote {found['out']}"
+        )
+
+    emit(found, as_json, human)

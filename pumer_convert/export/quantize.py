@@ -62,7 +62,10 @@ def quantize(
     out = Path(out or onnx_path.with_suffix(f".{mode}.onnx"))
     python = str(modelopt or sys.executable)
     version = _version(python)
-    with output_file(out, overwrite) as target, tempfile.TemporaryDirectory(dir=target.parent.parent) as scratch:
+    with (
+        output_file(out, overwrite) as target,
+        tempfile.TemporaryDirectory(prefix=".quantize-", dir=target.parent.parent) as scratch,
+    ):
         flat = Path(scratch) / "flat.onnx"
         names, apart = flatten(onnx_path, flat)
         progress(f"quantizing {len(names)} products of weights with modelopt {version}")

@@ -24,6 +24,7 @@ from random_checkpoint import config as base_config
 from torch import Tensor, nn
 
 from pumer_convert.device import open_device
+from pumer_convert.heap import give_back_at_once
 from pumer_convert.peak import taken
 from pumer_convert.plan import edits_of, family_module
 from pumer_convert.recipe import load_recipe
@@ -159,6 +160,8 @@ def draw(report: Mapping[str, Any], file: Path) -> None:
                 )
             axes.set_xscale("log")
             axes.set_yscale("log")
+            axes.set_xticks(values, [str(value) for value in values])
+            axes.minorticks_off()
             axes.set_xlabel(found["axis"])
             axes.set_ylabel(("time" if what == "seconds" else "memory") + ", of the first dense")
             axes.legend(title="exponent")
@@ -187,6 +190,7 @@ def main(
     """Measure, write OUT and print the table."""
     if values and len(axes) != 1:
         raise click.UsageError("--values are for one --axis.")
+    give_back_at_once()  # so that memory of an earlier size is not used again unseen
     place, recipe = open_device(device), recipe or RECIPES / f"{model}-fast.yaml"
     report: dict[str, Any] = {
         "command": " ".join(["python tools/growth.py", *sys.argv[1:]]),

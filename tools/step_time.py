@@ -21,6 +21,7 @@ from gpu_suite import write_dense
 import pumer_convert
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.loader import Batch
+from pumer_convert.heap import give_back_at_once
 from pumer_convert.peak import taken
 from pumer_convert.settings import DistillSettings
 from pumer_convert.surgery import build
@@ -83,6 +84,7 @@ def main(
     device: str,
 ) -> None:
     """Print the seconds and the memory of both steps and their ratio."""
+    give_back_at_once()  # so that memory of an earlier step is not used again unseen
     with tempfile.TemporaryDirectory() as scratch, accelerated(device, amp) as accelerator:
         folder = Path(scratch)
         dense = checkpoint or write_dense(folder / "dense", model, base=not tiny)

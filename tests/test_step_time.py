@@ -1,9 +1,11 @@
 """tools/step_time.py on a tiny model: both steps are measured, by the options or a recipe."""
 
+import argparse
 import json
 
 import pytest
 import step_time
+import torch
 from click.testing import CliRunner
 from gpu_suite import RECIPES
 
@@ -17,3 +19,14 @@ def test_both_steps(more: list[str]) -> None:
     assert len(told["ratios"]) == 2
     assert told["image_tokens"][0] > told["image_tokens"][1]
     assert min(told["dense_seconds"], told["student_seconds"], told["dense_bytes"]) > 0
+    assert 0 < told["student_activations"] < told["dense_activations"]
+
+
+def test_what_is_kept_for_the_backward_pass() -> None:
+    class Squares(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> argparse.Namespace:  # type: ignore[override]
+            return argparse.Namespace(logits=super().forward(x).square())
+
+    model = Squares(4, 8)
+    # The input of the product and of the square, in float32; the weight is the model's own.
+    assert step_time.saved_for_backward(model, {"x": torch.ones(2, 4)}) == 4 * (2 * 4 + 2 * 8)

@@ -17,6 +17,7 @@ from typing import Any
 import click
 import torch
 from gpu_suite import write_dense
+from torch import Tensor, nn
 
 import pumer_convert
 from pumer_convert.checkpoint.read import open_checkpoint
@@ -52,6 +53,23 @@ def make_batches(config: dict[str, Any], rows: int, length: int) -> list[Batch]:
         indices = list(range(number * rows, (number + 1) * rows))
         found.append(Batch(inputs, {"soft": right, "score": right}, [str(i) for i in indices], indices))
     return found
+
+
+def saved_for_backward(model: nn.Module, inputs: dict[str, Tensor]) -> int:
+    """Bytes of the activations that a forward pass keeps for the backward pass; parameters do not count."""
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = model(**inputs).logits  # holds the graph, so that no storage is used twice
+    assert logits.requires_grad
+    return sum(kept.values())
 
 
 @click.command()
@@ -124,6 +142,7 @@ def main(
             name: taken(lambda one=learner: one.step(pairs, batches[:1]).cpu(), accelerator.device)
             for name, learner in learners.items()
         }
+        activations = {name: saved_for_backward(learner.model, batches[0].inputs) for name, learner in learners.items()}
         ratios = [b / a for a, b in zip(seconds["dense"][1:], seconds["student"][1:], strict=True)]
         report = {
             "model": model,
@@ -136,6 +155,8 @@ def main(
             "ratios": [round(ratio, 3) for ratio in ratios],
             "dense_bytes": memory["dense"],
             "student_bytes": memory["student"],
+            "dense_activations": activations["dense"],
+            "student_activations": activations["student"],
         }
     click.echo(json.dumps(report, indent=2))
 

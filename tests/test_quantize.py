@@ -16,9 +16,11 @@ from click.testing import CliRunner
 from pumer_convert.cli import cli
 from pumer_convert.data.examples import read_examples
 from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.export import onnx as exporter
 from pumer_convert.export.onnx import export_onnx
 from pumer_convert.export.quantize import flatten, quantize
 from pumer_convert.runtime import open_runtime
+from pumer_convert.verify import Case
 
 STAND_IN = """
 import argparse, sys
@@ -33,6 +35,7 @@ for name in ("op_types_to_quantize", "nodes_to_quantize"):
 parser.add_argument("--high_precision_dtype", choices=["fp32"])
 parser.add_argument("--disable_mha_qdq", action="store_true")
 parser.add_argument("--dq_only", action="store_true")
+parser.add_argument("--use_external_data_format", action="store_true")
 args = parser.parse_args()
 if args.quantize_mode != "int8":
     sys.exit("RuntimeError: no such thing.")
@@ -50,6 +53,7 @@ class Reader(CalibrationDataReader):
 quantize_static(
     args.onnx_path, args.output_path, Reader(), QuantFormat.QDQ, op_types_to_quantize=args.op_types_to_quantize,
     nodes_to_quantize=[name.removesuffix("$") for name in args.nodes_to_quantize],
+    use_external_data_format=args.use_external_data_format,
 )
 """
 
@@ -117,6 +121,22 @@ def test_the_verb(folder: Path, data: Path, python: Path) -> None:
     assert isinstance(again.exception, InputError)
     assert "exists already" in str(again.exception)
     assert CliRunner().invoke(cli, [*words, "--overwrite"], catch_exceptions=False).exit_code == 0
+
+
+def test_weights_that_lie_apart_do_so_again(
+    folder: Path, data: Path, python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "INLINE_LIMIT", 0)
+    export_onnx(folder, tmp_path / "big.onnx", cases=(Case(1, 5),))
+    given = read_examples(folder / "model.onnx", data, 4)
+    report = quantize(tmp_path / "big.onnx", given, modelopt=python)
+    assert report["onnx"] == str(tmp_path / "big.int8.onnx")
+    names = ["big.int8.onnx", "big.int8.onnx.data", "big.int8.onnx.json", "big.onnx", "big.onnx.data", "big.onnx.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    (tmp_path / "elsewhere").mkdir()
+    for name in names[:3]:
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+    assert np.isfinite(open_runtime(tmp_path / "elsewhere" / names[0], device="cpu")(**given)).all()
 
 
 def test_what_cannot_be_quantized_is_told(folder: Path, data: Path, python: Path, tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ def quantize(
         names, apart = flatten(onnx_path, flat)
         progress(f"quantizing {len(names)} products of weights with modelopt {version}")
         np.savez(Path(scratch) / "examples.npz", allow_pickle=False, **{k: v[:half] for k, v in inputs.items()})
-        _run(python, mode, flat, Path(scratch) / "examples.npz", names, apart, target)
+        _run(python, mode, flat, Path(scratch) / "examples.npz", names, apart, made := Path(scratch) / "made.onnx")
+        _adopt(made, target)
         progress("comparing answers")
         asked = {name: value[half:] for name, value in inputs.items()}
         before, after = _answers(onnx_path, asked), _answers(target, asked)
@@ -91,19 +92,31 @@ def flatten(source: Path, target: Path) -> tuple[list[str], bool]:
     """Write `source` without functions, which modelopt does not know. Gives the names of the products of weights, and
     whether the weights lie apart from the graph."""
     model = onnx.inliner.inline_local_functions(onnx.load(str(source), load_external_data=False))
-    apart = {
-        entry.value
-        for tensor in model.graph.initializer
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
+    apart = {entry.value for entry in _places(model)}
     for name in apart:
         copyfile(source.parent / name, target.parent / name)
     onnx.save(model, str(target))
     weights = {tensor.name for tensor in model.graph.initializer}
     products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
     return [node.name for node in products if weights & set(node.input)], bool(apart)
+
+
+def _places(model: onnx.ModelProto) -> list[onnx.StringStringEntryProto]:
+    """The entries that name the files in which weights lie apart."""
+    apart = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    return [entry for tensor in apart for entry in tensor.external_data if entry.key == "location"]
+
+
+def _adopt(made: Path, target: Path) -> None:
+    """Move a model with the one file of its weights, if they lie apart, to `target` and `target`.data."""
+    model = onnx.load(str(made), load_external_data=False)
+    places = _places(model)
+    for name in {entry.value for entry in places}:
+        (made.parent / name).rename(weights := target.with_name(target.name + ".data"))
+        weights.chmod(0o644)  # modelopt makes it for its own user alone
+    for entry in places:
+        entry.value = target.name + ".data"
+    onnx.save(model, str(target))
 
 
 def _version(python: str) -> str:
@@ -119,15 +132,16 @@ def _version(python: str) -> str:
     return found.stdout.split()[-1]
 
 
-def _run(python: str, mode: str, flat: Path, examples: Path, names: Sequence[str], apart: bool, target: Path) -> None:
-    words = [python, "-m", "modelopt.onnx.quantization", "--onnx_path", str(flat), "--output_path", str(target)]
+def _run(python: str, mode: str, flat: Path, examples: Path, names: Sequence[str], apart: bool, made: Path) -> None:
+    # modelopt takes ".onnx" in any part of a path for the end of the file's name.
+    words = [python, "-m", "modelopt.onnx.quantization", "--onnx_path", str(flat), "--output_path", str(made)]
     words += ["--quantize_mode", mode, "--calibration_data_path", str(examples), "--calibration_eps", "cpu"]
     # Names are patterns there, that match from their beginning on.
     words += ["--op_types_to_quantize", "MatMul", "Gemm", "--nodes_to_quantize", *(f"{name}$" for name in names)]
     # The graph's own types stay; the weights are stored in 8 bits.
     words += ["--disable_mha_qdq", "--high_precision_dtype", "fp32", "--dq_only"]
     found = subprocess.run([*words, *["--use_external_data_format"] * apart], capture_output=True, text=True)
-    if found.returncode or not target.is_file():
+    if found.returncode or not made.is_file():
         raise InputError(f"modelopt could not quantize it: {_last(found.stderr)}.")
 
 

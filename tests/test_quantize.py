@@ -20,6 +20,7 @@ from pumer_convert.export import onnx as exporter
 from pumer_convert.export.onnx import export_onnx
 from pumer_convert.export.quantize import flatten, quantize
 from pumer_convert.runtime import open_runtime
+from pumer_convert.runtime.pipeline import read_sidecar
 from pumer_convert.verify import Case
 
 STAND_IN = """
@@ -96,7 +97,7 @@ def test_without_functions_it_is_the_same_model(folder: Path, data: Path, tmp_pa
     # Four linear layers and two of the feed-forward in a block; attention and the reducers have products too.
     assert sum("MatMul" in name for name in names) >= 6 * 6
     assert set(names) < set(products)
-    given = read_examples(folder / "model.onnx", data, 4)
+    given = read_examples(read_sidecar(folder / "model.onnx"), folder, data, 4)
     (tmp_path / "flat.onnx.json").write_bytes((folder / "model.onnx.json").read_bytes())
     there, here = (open_runtime(file, device="cpu") for file in (folder / "model.onnx", tmp_path / "flat.onnx"))
     np.testing.assert_allclose(here(**given), there(**given), atol=1e-6)
@@ -113,7 +114,7 @@ def test_the_verb(folder: Path, data: Path, python: Path) -> None:
     assert told["onnx"] == {"file": "model.int8.onnx"}
     assert told["quantized"]["calibrated_on"] == told["quantized"]["compared_on"] == 4
     assert 0 <= told["quantized"]["same_answers"] == report["same_answers"] <= 1
-    given = read_examples(folder / "model.onnx", data, 4)
+    given = read_examples(read_sidecar(folder / "model.onnx"), folder, data, 4)
     logits, exact = (open_runtime(folder / name, device="cpu")(**given) for name in ("model.int8.onnx", "model.onnx"))
     error = float(np.abs(logits - exact).max() / np.abs(exact).max())
     assert 1e-6 < error < 0.5
@@ -128,7 +129,7 @@ def test_weights_that_lie_apart_do_so_again(
 ) -> None:
     monkeypatch.setattr(exporter, "INLINE_LIMIT", 0)
     export_onnx(folder, tmp_path / "big.onnx", cases=(Case(1, 5),))
-    given = read_examples(folder / "model.onnx", data, 4)
+    given = read_examples(read_sidecar(folder / "model.onnx"), folder, data, 4)
     report = quantize(tmp_path / "big.onnx", given, modelopt=python)
     assert report["onnx"] == str(tmp_path / "big.int8.onnx")
     names = ["big.int8.onnx", "big.int8.onnx.data", "big.int8.onnx.json", "big.onnx", "big.onnx.data", "big.onnx.json"]
@@ -141,7 +142,7 @@ def test_weights_that_lie_apart_do_so_again(
 
 def test_what_cannot_be_quantized_is_told(folder: Path, data: Path, python: Path, tmp_path: Path) -> None:
     source = folder / "model.onnx"
-    inputs = read_examples(source, data, 2)
+    inputs = read_examples(read_sidecar(source), folder, data, 2)
     before = sorted(path.name for path in folder.iterdir())
     with pytest.raises(MissingDependencyError, match=r"python -m venv modelopt && .*nvidia-modelopt\[onnx\]"):
         quantize(source, inputs, tmp_path / "x.onnx")
@@ -153,10 +154,10 @@ def test_what_cannot_be_quantized_is_told(folder: Path, data: Path, python: Path
         quantize(source, inputs, mode="int9")
     with pytest.raises(InputError, match="take 2 examples or more"):
         quantize(source, {name: value[:1] for name, value in inputs.items()})
-    with pytest.raises(InputError, match="no such file with its sidecar"):
+    with pytest.raises(InputError, match="no such ONNX file"):
         quantize(tmp_path / "model.onnx", inputs)
     with pytest.raises(InputError, match="holds 8 samples, fewer than the 9"):
-        read_examples(source, data, 9)
+        read_examples(read_sidecar(source), folder, data, 9)
     for change, says in (({"dtype": "bfloat16"}, "is in bfloat16"), ({"quantized": {}}, "is in 8 bits already")):
         (tmp_path / "model.onnx").write_bytes(source.read_bytes())
         sidecar = json.loads((folder / "model.onnx.json").read_text()) | change

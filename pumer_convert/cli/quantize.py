@@ -47,10 +47,12 @@ def command(
     own; reducers, attention, norms and the head keep their types. int8 and fp8 pay on a GPU with a TensorRT engine.
     """
     from pumer_convert.data.examples import read_examples
-    from pumer_convert.export.quantize import quantize
+    from pumer_convert.export.quantize import modelopt_version, quantize
+    from pumer_convert.runtime.pipeline import read_sidecar
 
     source = folder / "model.onnx"
-    inputs = read_examples(source, data, examples, images=images, split=split, seed=seed)
+    modelopt_version(modelopt)  # before the data are read, which takes minutes
+    inputs = read_examples(read_sidecar(source), folder, data, examples, images=images, split=split, seed=seed)
     report = quantize(source, inputs, mode=mode, modelopt=modelopt, overwrite=overwrite, progress=progress)
     if trt:
         report |= write_engine(folder, Path(report["onnx"]), engine, overwrite)

@@ -1,6 +1,6 @@
 """Real examples as the inputs of an exported model, all in one array each."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from pumer_convert.errors import InputError
 
 
 def read_examples(
-    onnx_path: Path,
+    sidecar: Mapping[str, Any],
+    folder: Path,
     data: Path,
     count: int,
     *,
@@ -21,16 +22,12 @@ def read_examples(
     split: str | None = None,
     seed: int = 0,
 ) -> dict[str, NDArray[Any]]:
-    """`count` samples of a data set, drawn at random, as the model at `onnx_path` takes them, by its sidecar and the
-    tokenizer beside it: input_ids, attention_mask int64 [N, T], pixel_values float32 [N, 3, H, W] or [N, 2, 3, H, W].
+    """`count` samples of a data set, drawn at random, as an exported model takes them, by its `sidecar` and the
+    tokenizer in `folder`: input_ids, attention_mask int64 [N, T], pixel_values float32 [N, 3, H, W] or [N, 2, 3, H, W].
 
     Raises InputError for data that cannot be read or are fewer.
     """
-    notes = onnx_path.with_name(onnx_path.name + ".json")
-    if not notes.is_file():
-        raise InputError(f"{notes}: missing; run `pumer-convert export` first.")
-    sidecar = json.loads(notes.read_text("utf-8"))
-    preprocessor = Preprocessor.of_sidecar(sidecar, onnx_path.parent)
+    preprocessor = Preprocessor.of_sidecar(sidecar, folder)
     samples = read_samples(data, sidecar["task"], images=images, split=split).samples
     if len(samples) < count:
         raise InputError(f"{data}: holds {len(samples)} samples, fewer than the {count} asked for.")

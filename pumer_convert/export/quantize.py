@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pumer_convert.checkpoint.write import output_file
 from pumer_convert.errors import InputError, MissingDependencyError, VerificationError, nearest
+from pumer_convert.runtime.pipeline import read_sidecar
 
 MODES = ("int8", "fp8")
 HELP = (
@@ -49,10 +50,9 @@ def quantize(
     onnx_path = Path(onnx_path)
     if mode not in MODES:
         raise InputError(f"there is no 8-bit type '{mode}'; allowed: {', '.join(MODES)}.{nearest(mode, MODES)}")
-    sidecar_path = onnx_path.with_name(onnx_path.name + ".json")
-    if not onnx_path.is_file() or not sidecar_path.is_file():
-        raise InputError(f"{onnx_path}: there is no such file with its sidecar; run `pumer-convert export` first.")
-    sidecar = json.loads(sidecar_path.read_text("utf-8"))
+    if not onnx_path.is_file():
+        raise InputError(f"{onnx_path}: there is no such ONNX file; run `pumer-convert export` first.")
+    sidecar = read_sidecar(onnx_path)
     if sidecar["dtype"] == "bfloat16" or "quantized" in sidecar:
         what = "bfloat16" if sidecar["dtype"] == "bfloat16" else "8 bits already"
         raise InputError(f"{onnx_path}: is in {what}; export it in float16 or float32 for this.")
@@ -60,8 +60,7 @@ def quantize(
     if half < 1:
         raise InputError("take 2 examples or more: half of them set the ranges, half are answered.")
     out = Path(out or onnx_path.with_suffix(f".{mode}.onnx"))
-    python = str(modelopt or sys.executable)
-    version = _version(python)
+    version = modelopt_version(modelopt)
     with (
         output_file(out, overwrite) as target,
         tempfile.TemporaryDirectory(prefix=".quantize-", dir=target.parent.parent) as scratch,
@@ -70,17 +69,20 @@ def quantize(
         names, apart = flatten(onnx_path, flat)
         progress(f"quantizing {len(names)} products of weights with modelopt {version}")
         np.savez(Path(scratch) / "examples.npz", allow_pickle=False, **{k: v[:half] for k, v in inputs.items()})
-        _run(python, mode, flat, Path(scratch) / "examples.npz", names, apart, made := Path(scratch) / "made.onnx")
+        made = Path(scratch) / "made.onnx"
+        _run(str(modelopt or sys.executable), mode, flat, Path(scratch) / "examples.npz", names, apart, made)
         _adopt(made, target)
         progress("comparing answers")
         asked = {name: value[half:] for name, value in inputs.items()}
         before, after = _answers(onnx_path, asked), _answers(target, asked)
+        # Retrieval has one logit, above 0 for a match.
+        same = before.argmax(-1) == after.argmax(-1) if before.shape[1] > 1 else (before > 0) == (after > 0)
         quantized = {
             "mode": mode,
             "modelopt": version,
             "calibrated_on": half,
             "compared_on": len(after),
-            "same_answers": float((before.argmax(-1) == after.argmax(-1)).mean()),
+            "same_answers": float(same.mean()),
         }
         products = _in_8_bits(target)
         record = {**sidecar, "onnx": {"file": out.name}, "quantized": quantized}
@@ -119,9 +121,12 @@ def _adopt(made: Path, target: Path) -> None:
     onnx.save(model, str(target))
 
 
-def _version(python: str) -> str:
-    if python == sys.executable and find_spec("modelopt") is None:
+def modelopt_version(python: Path | str | None = None) -> str:
+    """The version of nvidia-modelopt in the environment of a Python (default: this one). Raises MissingDependencyError
+    that says how to come by one."""
+    if python is None and find_spec("modelopt") is None:
         raise MissingDependencyError(f"{HELP}.")
+    python = str(python or sys.executable)
     ask = "import modelopt, modelopt.onnx.quantization; print(modelopt.__version__)"
     try:
         found = subprocess.run([python, "-c", ask], capture_output=True, text=True)

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,6 @@ def export_folder(
     Raises InputError, VerificationError or MissingDependencyError; no file is left by the step that failed.
     """
     settings = settings_of(path)
-    checkpoint = open_checkpoint(path)
     folder = out if out is not None else (path if path.is_dir() else path.parent)
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder; make it first or choose another with -o.")
@@ -84,20 +83,21 @@ def export_folder(
             f"TensorRT has no fused kernel for opset {opset}'s attention in float32; export in half precision "
             "(--dtype float16 or bfloat16), or at opset 20."
         )
-    longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
-    profiles = profiles_of(settings, trt.profiles if trt is not None else (), longest)
     run = _apart if apart else _export
-    report = run(
+    made = run(
         path,
         onnx_file,
+        settings,
+        trt.profiles if trt is not None else (),
         dtype=chosen,
         image_size=image_size,
         opset=opset,
         overwrite=overwrite,
         progress=progress,
     )
-    if folder.resolve() != checkpoint.path.resolve():
-        for file in checkpoint.companions:  # the tokenizer, without which `Pipeline` takes no text
+    report = made.report
+    if folder.resolve() != made.path.resolve():
+        for file in made.companions:  # the tokenizer, without which `Pipeline` takes no text
             shutil.copy(file, folder)
     if trt is None:
         return report
@@ -107,8 +107,8 @@ def export_folder(
     sidecar = build_engine(
         onnx_file,
         engine_file,
-        replace(trt, profiles=profiles),
-        sidecar=describe(checkpoint, report["image_size"]),
+        replace(trt, profiles=made.profiles),
+        sidecar=made.sidecar,
         overwrite=overwrite,
         progress=engine_progress,
     )
@@ -131,20 +131,36 @@ def verify_export(path: Path, onnx_file: Path | None = None, cases: "tuple[Case,
     return {"onnx": str(onnx_file), **verify_onnx(onnx_file, open_checkpoint(path), cases)}
 
 
-def _export(path: Path, out: Path, **how: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Exported:
+    """The report, and what has to be known of the checkpoint for an engine: it is opened where torch is anyway."""
+
+    report: dict[str, Any]
+    sidecar: dict[str, Any]
+    profiles: tuple[Profile, ...]
+    path: Path
+    companions: tuple[Path, ...]
+
+
+def _export(path: Path, out: Path, settings: ExportSettings, given: tuple[Profile, ...], **how: Any) -> _Exported:
     from pumer_convert.export.onnx import export_onnx
 
-    return export_onnx(path, out, **how)
+    checkpoint = open_checkpoint(path)
+    longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
+    profiles = profiles_of(settings, given, longest)
+    report = export_onnx(path, out, **how)
+    sidecar = describe(checkpoint, report["image_size"])
+    return _Exported(report, sidecar, profiles, checkpoint.path, tuple(checkpoint.companions))
 
 
-def _export_apart(path: Path, out: Path, **how: Any) -> dict[str, Any]:
+def _export_apart(*where: Any, **how: Any) -> _Exported:
     give_back_at_once()
-    return _export(path, out, **how)
+    return _export(*where, **how)
 
 
-def _apart(path: Path, out: Path, **how: Any) -> dict[str, Any]:
+def _apart(path: Path, *where: Any, **how: Any) -> _Exported:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        job = pool.submit(_export_apart, path, out, **how)
+        job = pool.submit(_export_apart, path, *where, **how)
         try:
             return job.result()
         except BrokenProcessPool:

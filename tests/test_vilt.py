@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 
+from pumer_convert.checkpoint import sources
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert import apply, intend, load
 from pumer_convert.demo import CHECKPOINT
@@ -178,3 +179,12 @@ def test_the_public_names_are_functions(tmp_path: Path) -> None:
         assert callable(pumer_convert.load)
     assert callable(pumer_convert.export_onnx)
     assert callable(pumer_convert.build_engine)
+
+
+def test_a_file_that_is_mapped_anew_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tiny.original_vilt(tmp_path / "vilt.ckpt")
+    before = {name: tensor.clone() for name, tensor in open_checkpoint(file).tensors()}
+    monkeypatch.setattr(sources, "MAPPED", 0)
+    after = dict(open_checkpoint(file).tensors())
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)

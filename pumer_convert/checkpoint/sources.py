@@ -22,6 +22,8 @@ _DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
+MAPPED = 2**27
+"""Bytes of a mapped file that may be in memory before it is mapped anew."""
 _INERT = ("sacred.", "pytorch_lightning.", "lightning.", "omegaconf.", "argparse.")
 """Modules whose classes Lightning files pickle beside the weights; they are replaced by empty stand-ins."""
 
@@ -107,7 +109,17 @@ class PickleSource:
 
     @contextmanager
     def reader(self) -> "Iterator[Callable[[str], Tensor]]":
-        yield _state(_load(self._file)).__getitem__
+        state = _state(_load(self._file))
+        mapped = 0
+
+        def read(name: str) -> "Tensor":
+            nonlocal state, mapped
+            if mapped > MAPPED:  # what was read stays mapped, and counts as memory, until the file is let go
+                state, mapped = _state(_load(self._file)), 0
+            mapped += state[name].nbytes
+            return state[name]
+
+        yield read
 
 
 class MergedSource:

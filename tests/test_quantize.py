@@ -16,12 +16,10 @@ from click.testing import CliRunner
 from pumer_convert.cli import cli
 from pumer_convert.data.examples import read_examples
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.export import onnx as exporter
 from pumer_convert.export.onnx import export_onnx
 from pumer_convert.export.quantize import flatten, quantize
 from pumer_convert.runtime import open_runtime
 from pumer_convert.runtime.pipeline import read_sidecar
-from pumer_convert.verify import Case
 
 STAND_IN = """
 import argparse, sys
@@ -124,11 +122,10 @@ def test_the_verb(folder: Path, data: Path, python: Path) -> None:
     assert CliRunner().invoke(cli, [*words, "--overwrite"], catch_exceptions=False).exit_code == 0
 
 
-def test_weights_that_lie_apart_do_so_again(
-    folder: Path, data: Path, python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exporter, "INLINE_LIMIT", 0)
-    export_onnx(folder, tmp_path / "big.onnx", cases=(Case(1, 5),))
+def test_weights_that_lie_apart_do_so_again(folder: Path, data: Path, python: Path, tmp_path: Path) -> None:
+    model = onnx.load(folder / "model.onnx")
+    onnx.save(model, tmp_path / "big.onnx", save_as_external_data=True, location="big.onnx.data", size_threshold=1024)
+    (tmp_path / "big.onnx.json").write_bytes((folder / "model.onnx.json").read_bytes())
     given = read_examples(read_sidecar(folder / "model.onnx"), folder, data, 4)
     report = quantize(tmp_path / "big.onnx", given, modelopt=python)
     assert report["onnx"] == str(tmp_path / "big.int8.onnx")

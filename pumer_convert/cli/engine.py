@@ -1,15 +1,11 @@
 """What the verbs that build engines have in common."""
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
 
-from pumer_convert.cli import output
-from pumer_convert.export.tensorrt import EngineSettings, build_engine
+from pumer_convert.cli.output import profiles
 
 Command = Callable[..., Any]
 
@@ -28,7 +24,7 @@ OPTIONS = (
         "--profile",
         "profiles",
         multiple=True,
-        callback=output.profiles,
+        callback=profiles,
         metavar="BATCH,TEXT",
         help="Batch sizes and text lengths of the engine, smallest:fastest:largest, as in 1:1:8,4:32:40; repeatable.",
     ),
@@ -52,19 +48,6 @@ def engine_options(command: Command) -> Command:
     return command
 
 
-def write_engine(folder: Path, onnx_file: Path, asked: Mapping[str, Any], overwrite: bool) -> dict[str, Any]:
-    """Build an engine beside an ONNX file with the profiles of the folder's recipe, unless others are asked for."""
-    from pumer_convert.export.folder import profiles_of, settings_of
-
-    settings = EngineSettings(**asked)
-    sidecar = json.loads(onnx_file.with_name(onnx_file.name + ".json").read_text("utf-8"))
-    profiles = profiles_of(settings_of(folder), settings.profiles, sidecar["text"]["longest"])
-    output.progress("building the engine")
-    bar = output.EngineBar()
-    made = build_engine(
-        onnx_file, None, replace(settings, profiles=profiles), sidecar=sidecar, overwrite=overwrite, progress=bar
-    )
-    bar.close()
-    out = str(onnx_file.with_suffix(".engine"))
-    engine = {"path": out, "flavour": made["flavour"], "version": made["tensorrt_version"]}
-    return {"engine": {**engine, "bytes": made["engine"]["bytes"]}}
+def engine_told(engine: Mapping[str, Any]) -> str:
+    """A report's engine for a person."""
+    return f"wrote {engine['path']} ({engine['bytes'] / 1e6:.1f} MB, {engine['flavour']} {engine['version']})"

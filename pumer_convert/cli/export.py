@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from pumer_convert.checkpoint.write import check_out
-from pumer_convert.cli.engine import engine_options
+from pumer_convert.cli.engine import engine_options, engine_told
 from pumer_convert.cli.output import EngineBar, emit, image_size, progress
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import converted_folder, export_folder
@@ -89,10 +89,7 @@ def command(
             f"{check['cases']} cases; {check['decisions_that_differ']} of {check['decisions']} decisions differ",
         ]
         if "engine" in report:
-            engine = report["engine"]
-            lines.append(
-                f"wrote {engine['path']} ({engine['bytes'] / 1e6:.1f} MB, {engine['flavour']} {engine['version']})"
-            )
+            lines.append(engine_told(report["engine"]))
         if triton:
             lines.append(f"wrote {report['triton']['triton']} (Triton's backend {report['triton']['backend']})")
         return "\n".join(lines)

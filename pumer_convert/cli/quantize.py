@@ -1,12 +1,14 @@
 """pumer-convert quantize."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pumer_convert.cli.engine import engine_options, write_engine
-from pumer_convert.cli.output import emit, progress
+from pumer_convert.cli.engine import engine_options, engine_told
+from pumer_convert.cli.output import EngineBar, emit, progress
+from pumer_convert.errors import InputError
 
 
 @click.command("quantize")
@@ -47,15 +49,30 @@ def command(
     own; reducers, attention, norms and the head keep their types. int8 and fp8 pay on a GPU with a TensorRT engine.
     """
     from pumer_convert.data.examples import read_examples
+    from pumer_convert.export.folder import engine_beside, profiles_of, settings_of
     from pumer_convert.export.quantize import modelopt_version, quantize
+    from pumer_convert.export.tensorrt import EngineSettings
     from pumer_convert.runtime.pipeline import read_sidecar
 
     source = folder / "model.onnx"
-    modelopt_version(modelopt)  # before the data are read, which takes minutes
-    inputs = read_examples(read_sidecar(source), folder, data, examples, images=images, split=split, seed=seed)
+    sidecar = read_sidecar(source)
+    # All that can be refused is, before the data are read, which takes minutes.
+    modelopt_version(modelopt)
+    settings = EngineSettings(**engine)
+    settings = replace(
+        settings, profiles=profiles_of(settings_of(folder), settings.profiles, sidecar["text"]["longest"])
+    )
+    for suffix in ("onnx", "engine")[: 1 + trt]:
+        if (file := folder / f"model.{mode}.{suffix}").exists() and not overwrite:
+            raise InputError(f"{file}: exists already; use --overwrite.")
+    inputs = read_examples(sidecar, folder, data, examples, images=images, split=split, seed=seed)
     report = quantize(source, inputs, mode=mode, modelopt=modelopt, overwrite=overwrite, progress=progress)
     if trt:
-        report |= write_engine(folder, Path(report["onnx"]), engine, overwrite)
+        progress("building the engine")
+        bar, onnx_file = EngineBar(), Path(report["onnx"])
+        made = engine_beside(onnx_file, settings, read_sidecar(onnx_file), overwrite=overwrite, progress=bar)
+        bar.close()
+        report["engine"] = made
 
     def human() -> str:
         lines = [
@@ -64,10 +81,7 @@ def command(
             f"ranges of {report['calibrated_on']} examples",
         ]
         if trt:
-            built = report["engine"]
-            lines.append(
-                f"wrote {built['path']} ({built['bytes'] / 1e6:.1f} MB, {built['flavour']} {built['version']})"
-            )
+            lines.append(engine_told(report["engine"]))
         return "\n".join(lines)
 
     emit(report, as_json, human)

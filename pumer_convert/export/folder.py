@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -101,24 +101,32 @@ def export_folder(
             shutil.copy(file, folder)
     if trt is None:
         return report
+    progress("building the engine")
+    report["engine"] = engine_beside(
+        onnx_file, replace(trt, profiles=made.profiles), made.sidecar, overwrite=overwrite, progress=engine_progress
+    )
+    return report
+
+
+def engine_beside(
+    onnx_file: Path,
+    settings: "EngineSettings",
+    sidecar: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    progress: Callable[[str, int, int], None] | None,
+) -> dict[str, Any]:
+    """Build an engine beside an ONNX file, as `build_engine` does; gives what a report tells of it."""
     from pumer_convert.export.tensorrt import build_engine
 
-    progress("building the engine")
-    sidecar = build_engine(
-        onnx_file,
-        engine_file,
-        replace(trt, profiles=made.profiles),
-        sidecar=made.sidecar,
-        overwrite=overwrite,
-        progress=engine_progress,
-    )
-    report["engine"] = {
+    engine_file = onnx_file.with_suffix(".engine")
+    made = build_engine(onnx_file, engine_file, settings, sidecar=sidecar, overwrite=overwrite, progress=progress)
+    return {
         "path": str(engine_file),
-        "bytes": sidecar["engine"]["bytes"],
-        "flavour": sidecar["flavour"],
-        "version": sidecar["tensorrt_version"],
+        "bytes": made["engine"]["bytes"],
+        "flavour": made["flavour"],
+        "version": made["tensorrt_version"],
     }
-    return report
 
 
 def verify_export(path: Path, onnx_file: Path | None = None, cases: "tuple[Case, ...] | None" = None) -> dict[str, Any]:

@@ -99,7 +99,8 @@ def flatten(source: Path, target: Path) -> tuple[list[str], bool]:
         copyfile(source.parent / name, target.parent / name)
     onnx.save(model, str(target))
     weights = {tensor.name for tensor in model.graph.initializer}
-    products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
+    # Poolers and heads, of one row for an example, are Gemm: too thin to gain by it, and the answer hangs on them.
+    products = [node for node in model.graph.node if node.op_type == "MatMul"]
     return [node.name for node in products if weights & set(node.input)], bool(apart)
 
 
@@ -142,7 +143,7 @@ def _run(python: str, mode: str, flat: Path, examples: Path, names: Sequence[str
     words = [python, "-m", "modelopt.onnx.quantization", "--onnx_path", str(flat), "--output_path", str(made)]
     words += ["--quantize_mode", mode, "--calibration_data_path", str(examples), "--calibration_eps", "cpu"]
     # Names are patterns there, that match from their beginning on.
-    words += ["--op_types_to_quantize", "MatMul", "Gemm", "--nodes_to_quantize", *(f"{name}$" for name in names)]
+    words += ["--op_types_to_quantize", "MatMul", "--nodes_to_quantize", *(f"{name}$" for name in names)]
     # The graph's own types stay; the weights are stored in 8 bits.
     words += ["--disable_mha_qdq", "--high_precision_dtype", "fp32", "--dq_only"]
     found = subprocess.run([*words, *["--use_external_data_format"] * apart], capture_output=True, text=True)
@@ -154,7 +155,7 @@ def _in_8_bits(path: Path) -> int:
     """The number of products that take dequantized values; modelopt leaves out those too thin to gain by it."""
     nodes = onnx.load(str(path), load_external_data=False).graph.node
     wide = {output for node in nodes if node.op_type == "DequantizeLinear" for output in node.output}
-    return sum(node.op_type in ("MatMul", "Gemm") and set(node.input[:2]) <= wide for node in nodes)
+    return sum(node.op_type == "MatMul" and set(node.input) <= wide for node in nodes)
 
 
 def _last(told: str) -> str:

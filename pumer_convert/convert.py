@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,7 @@ def intend(
     outline = outline_of(checkpoint)
     length = text_length or min(TEXT_LENGTH, outline.max_text)
     plan = make_plan(outline, edits_of(parsed, outline), length, dense)
+    check_complete(checkpoint)
     name = path.name if path.is_dir() else path.stem
     target = Path(out) if out is not None else path.absolute().parent / f"{name}-pumer"
     if path.is_dir() and target.absolute().is_relative_to(path.absolute()):
@@ -116,11 +118,10 @@ def apply(
     the report. Raises InputError for anything that does not fit; nothing is written then.
     """
     intent = intend(path, recipe, out, tokenizer=tokenizer, text_length=text_length)
-    from pumer_convert.surgery import expected_shapes, pumer_section, reduced
+    from pumer_convert.surgery import pumer_section, reduced
 
     old_size = intent.original.config["image_size"]
     checkpoint = reduced(intent.checkpoint, pumer_section(intent.recipe, intent.plan.edits, old_size))
-    check_complete(checkpoint, expected_shapes(checkpoint))
     with output_folder(intent.out, overwrite) as folder:
         progress(f"copying {checkpoint.parameters / 1e6:.1f}M parameters")
         layout = {n: (checkpoint.source.dtype(p.key), checkpoint.shape(n)) for n, p in checkpoint.pieces.items()}
@@ -138,17 +139,9 @@ def apply(
 
 
 def _report(intent: Intent, checkpoint: Checkpoint, hashes: dict[str, str]) -> dict[str, Any]:
-    import safetensors
-    import torch
-    import transformers
-
     return {
         "pumer_convert": __version__,
-        "versions": {
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "safetensors": safetensors.__version__,
-        },
+        "versions": {name: version(name) for name in ("torch", "transformers", "safetensors")},
         "source": {"path": str(checkpoint.path), "origin": checkpoint.origin},
         "out": str(intent.out),
         "model": checkpoint.family,

@@ -126,7 +126,7 @@ def test_the_verb(pair: tuple[Path, Path], tmp_path: Path) -> None:
 def test_reducers_that_cost_nothing_keep_as_many(tmp_path: Path) -> None:
     """The lengths of every reducer's tokens are those of the real model; and what only they looked at is not run."""
     merging = "{at: encoder.0, merge: {image: 0.15, by: pitome}}"
-    both = "{at: 'encoder.2,4', prune: {image: 0.3}, merge: {image: {drop: 3}, text: 0.2}}"
+    both = "{at: 'encoder.2-3', prune: {image: 0.3}, merge: {image: {drop: 3}, text: 0.2}}"
     (tmp_path / "r.yaml").write_text(f"recipe: 1\nmodel: vilt\nreduce:\n  - {merging}\n  - {both}\n")
     reduced = tmp_path / "reduced"
     pumer_convert.apply(lessons.dense(tmp_path / "dense"), tmp_path / "r.yaml", reduced)

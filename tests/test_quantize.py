@@ -93,7 +93,7 @@ def test_without_functions_it_is_the_same_model(folder: Path, data: Path, tmp_pa
     assert not apart
     products = {node.name: node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")}
     # Four linear layers and two of the feed-forward in a block; attention and the reducers have products too.
-    assert sum("MatMul" in name for name in names) >= 6 * 6
+    assert sum("MatMul" in name for name in names) >= 6 * lessons.DEPTH["vilt"]
     assert set(names) < set(products)
     given = read_examples(read_sidecar(folder / "model.onnx"), folder, data, 4)
     (tmp_path / "flat.onnx.json").write_bytes((folder / "model.onnx.json").read_bytes())
@@ -107,7 +107,11 @@ def test_the_verb(folder: Path, data: Path, python: Path) -> None:
     assert shown.exit_code == 0, shown.output
     report = json.loads(shown.stdout)
     model = onnx.load(folder / "model.int8.onnx")
-    assert sum(node.op_type == "DequantizeLinear" for node in model.graph.node) > report["products"] >= 6 * 6
+    assert (
+        sum(node.op_type == "DequantizeLinear" for node in model.graph.node)
+        > report["products"]
+        >= 6 * lessons.DEPTH["vilt"]
+    )
     told = json.loads((folder / "model.int8.onnx.json").read_text())
     assert told["onnx"] == {"file": "model.int8.onnx"}
     assert told["quantized"]["calibrated_on"] == told["quantized"]["compared_on"] == 4

@@ -17,21 +17,24 @@ from pumer_convert.recipe import load_recipe
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 
 
-def checkpoint(folder: Path, model: str, task: str | None) -> Path:
+def checkpoint(folder: Path, model: str, task: str | None, depth: int | None = None) -> Path:
     """A tiny original checkpoint for the recipe; its heads have the published number of tokens to reduce."""
-    return random_checkpoint.write(folder / "tiny.ckpt", model, "original", task or "vqa")
+    return random_checkpoint.write(folder / "tiny.ckpt", model, "original", task or "vqa", depth=depth)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_applied_exported_and_built(tmp_path: Path, path: Path) -> None:
     recipe = load_recipe(path)
-    source = checkpoint(tmp_path, recipe.model, recipe.task)
+    tower = {"vilt": "encoder.", "meter": "vision."}[recipe.model]
+    sites = [site for step in recipe.steps for site in step.sites]
+    deepest = max((int(site.removeprefix(tower)) for site in sites if site.startswith(tower)), default=0)
+    source = checkpoint(tmp_path, recipe.model, recipe.task, depth=deepest + 1)
     plan = intend(source, path).plan
     assert plan.ratio > 1
     out = tmp_path / "out"
     report = apply(source, path, out)
     assert (out / "recipe.yaml").read_text() == path.read_text()
-    assert [edit["at"] for edit in report["plan"]["edits"]] == [site for step in recipe.steps for site in step.sites]
+    assert [edit["at"] for edit in report["plan"]["edits"]] == sites
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     result = export_folder(out, trt=EngineSettings("tensorrt-rtx", compute_capabilities=("8.9",)), dtype="float16")
     assert result["verification"]["worst_slack"] <= 3e-2

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+import random_checkpoint
 import tiny
 import torch
 
@@ -181,8 +182,9 @@ def test_the_public_names_are_functions(tmp_path: Path) -> None:
     assert callable(pumer_convert.build_engine)
 
 
-def test_a_file_that_is_mapped_anew_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tiny.original_vilt(tmp_path / "vilt.ckpt")
+@pytest.mark.parametrize("form", ["original", "transformers", "sharded"])
+def test_a_file_that_is_mapped_anew_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    file = random_checkpoint.write(tmp_path / "vilt", "vilt", form, depth=1)
     before = {name: tensor.clone() for name, tensor in open_checkpoint(file).tensors()}
     monkeypatch.setattr(sources, "MAPPED", 0)
     after = dict(open_checkpoint(file).tensors())

@@ -62,8 +62,9 @@ VILT_REST = (
 VILT_HEADS = {"vqa": "vqa_classifier.", "ve": "ve_classifier.", "nlvr2": "nlvr2_classifier."}
 
 
-def config(model: str, task: str, *, base: bool) -> dict[str, Any]:
-    """The config of a model of the published size, or of a tiny one with enough layers and tokens for every recipe."""
+def config(model: str, task: str, *, base: bool, depth: int | None = None) -> dict[str, Any]:
+    """The config of a model of the published size, or of a tiny one with enough layers and tokens for every recipe;
+    `depth` is the number of layers of ViLT or of METER's image tower, if another."""
     c, layers, vocabulary = (768, 12, 30522) if base else (64, 9, 99)
     heads = c // 64 if base else 2
     common = {
@@ -81,7 +82,7 @@ def config(model: str, task: str, *, base: bool) -> dict[str, Any]:
         common["id2label"] = {str(i): f"LABEL_{i}" for i in range(count)}
     if model == "vilt":
         return common | {
-            "num_hidden_layers": layers,
+            "num_hidden_layers": depth or layers,
             "image_size": 384 if base else 56,
             "patch_size": 32 if base else 8,
             "num_channels": 3,
@@ -106,7 +107,7 @@ def config(model: str, task: str, *, base: bool) -> dict[str, Any]:
         "fusion_order": "parallel",
         "image_size": side,
         "patch_size": 16 if base else 8,
-        "vision": {**tower, "num_hidden_layers": 11},
+        "vision": {**tower, "num_hidden_layers": depth or 11},
         "text": {**tower, **text},
     }
 
@@ -177,11 +178,13 @@ def write(
     task: str = "vqa",
     *,
     base: bool = False,
+    depth: int | None = None,
     state: dict[str, Tensor] | None = None,
     heads: int | None = None,
 ) -> Path:
-    """Write a checkpoint of `form` to `out`, of random weights or of `state` with its `heads`; gives `out`."""
-    settings = config(model, task, base=base)
+    """Write a checkpoint of `form` to `out`, of random weights (see `config`) or of `state` with its `heads`; gives
+    `out`."""
+    settings = config(model, task, base=base, depth=depth)
     state = weights(settings) if state is None else state
     plain = {"num_heads": heads or settings["num_attention_heads"]}
     if form == "original":

@@ -51,15 +51,17 @@ def with_tokenizer(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     return replace(checkpoint, companions=kept + files, extra_files=extra, notes=notes)
 
 
-def check_complete(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises InputError naming the weights that are missing, too many or misshapen."""
+def check_complete(checkpoint: Checkpoint) -> None:
+    """Raises InputError naming the weights that are missing, too many or misshapen for the config."""
+    expected: Mapping[str, tuple[int, ...]]
+    expected = importlib.import_module(FAMILIES[checkpoint.family]).parameters(checkpoint.config)
     have = checkpoint.pieces
     missing = [name for name in expected if name not in have]
     extra = [name for name in have if name not in expected]
     wrong = [
         f"{name} {checkpoint.shape(name)} instead of {expected[name]}"
         for name in expected
-        if name in have and checkpoint.shape(name) != tuple(expected[name])
+        if name in have and checkpoint.shape(name) != expected[name]
     ]
     parts = [
         f"{len(names)} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"

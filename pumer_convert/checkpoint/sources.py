@@ -50,9 +50,17 @@ class SafetensorsSource:
     def reader(self) -> "Iterator[Callable[[str], Tensor]]":
         from safetensors import safe_open
 
+        opened: Any = None
+        path, mapped = None, 0
+
         def read(name: str) -> "Tensor":
-            with safe_open(self._where[name][0], framework="pt") as file:  # anew, so that nothing stays mapped
-                return file.get_tensor(name)  # type: ignore[no-any-return]
+            nonlocal path, opened, mapped
+            if path != self._where[name][0] or mapped > MAPPED:  # see `PickleSource.reader`
+                path, mapped = self._where[name][0], 0
+                opened = safe_open(path, framework="pt")
+            tensor: Tensor = opened.get_tensor(name)
+            mapped += tensor.nbytes
+            return tensor
 
         yield read
 

@@ -70,6 +70,7 @@ class Family(Protocol):
 
     recognise(raw: RawCheckpoint) -> Checkpoint | None     its formats
     outline(config, image_size=None) -> Outline            without torch
+    parameters(config) -> dict[str, tuple[int, ...]]       names and shapes of the network's, without torch
     build(config, image_size=None) -> nn.Module            the network, on the current default device
     POSITIONS: str                                         the name of the image's position table
     fit_positions(name, tensor, config, image_size)        that table for another image size, other tensors as they are

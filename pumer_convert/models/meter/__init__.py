@@ -7,6 +7,7 @@ Sites: `vision.0` .. `vision.10`, inside the blocks of the image's tower, before
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert.models.meter.formats import recognise
+from pumer_convert.models.meter.parameters import parameters
 from pumer_convert.models.outline import Layer, Lengths, Outline, free, grid
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from pumer_convert.models.meter.network import Meter
 
-__all__ = ["POSITIONS", "build", "fill_buffers", "fit_positions", "outline", "recognise"]
+__all__ = ["POSITIONS", "build", "fill_buffers", "fit_positions", "outline", "parameters", "recognise"]
 
 POSITIONS = "vit_model.visual.positional_embedding"
 """The table of the image's positions, [1 + rows * columns, C]."""

@@ -11,6 +11,7 @@ from transformers import RobertaConfig, RobertaModel
 
 from pumer_convert.errors import InputError
 from pumer_convert.models import attention
+from pumer_convert.models.meter.parameters import HEADS
 from pumer_convert.models.meter.vision import VisionTower
 from pumer_convert.models.outline import grid
 from pumer_convert.models.output import Output
@@ -142,13 +143,6 @@ class Pooler(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         return self.dense(tokens.states[:, 0]).tanh()  # type: ignore[no-any-return]
-
-
-HEADS = {
-    "MeterForQuestionAnswering": "vqa_classifier",
-    "MeterForVisualReasoning": "nlvr2_classifier",
-    "MeterForVisualEntailment": "snli_classifier",
-}
 
 
 class Meter(nn.Module):

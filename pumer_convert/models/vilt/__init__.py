@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from pumer_convert.models.outline import Layer, Lengths, Outline, free, grid
 from pumer_convert.models.vilt.formats import recognise
+from pumer_convert.models.vilt.parameters import parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pumer_convert.models.vilt.network import Vilt
 
-__all__ = ["POSITIONS", "build", "fit_positions", "outline", "recognise"]
+__all__ = ["POSITIONS", "build", "fit_positions", "outline", "parameters", "recognise"]
 
 POSITIONS = "vilt.embeddings.position_embeddings"
 """The table of the image's positions, [1, 1 + rows * columns, C]."""

@@ -15,13 +15,13 @@ from pumer_convert.demo import CHECKPOINT
 
 COLOURS = ("red", "green", "blue", "yellow")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
-SITES = {"vilt": "encoder.1,3", "meter": "fusion.0-2"}
+SITES = {"vilt": "encoder.1,3", "meter": "fusion.0-1"}
 DEPTH = {"vilt": 4, "meter": 2}
 
 
 def dense(folder: Path, family: str = "vilt", task: str = "vqa") -> Path:
     """A tiny random checkpoint with a tokenizer; of vqa, the answers are colours."""
-    random_checkpoint.write(folder, family, "sharded", task, depth=DEPTH[family])
+    random_checkpoint.write(folder, family, "sharded", task, depth=DEPTH[family], pairs=2)
     for name in TOKENIZER:
         shutil.copyfile(CHECKPOINT / name, folder / name)
     config = json.loads((folder / "config.json").read_text())

@@ -284,7 +284,7 @@ def test_two_processes_equal_one(tmp_path: Path, student: Path) -> None:
     (student / "recipe.yaml").write_text(
         "recipe: 1\nmodel: vilt\ndistill: {epochs: 4, batch_size: 4, learning_rate: 0.001, head_multiplier: 1}\n"
     )
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)  # one process alone speaks
     assert report["distill"]["processes"] == 2
@@ -310,7 +310,8 @@ assert "pt_gloo_runloop" not in threads(), threads()
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not list the threads of a process")
 def test_the_process_group_ends_with_the_training() -> None:
     """Its threads would else abort the process when Python closes down, now and then."""
-    done = subprocess.run([sys.executable, "-c", GROUP % free_port()], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", GROUP % free_port()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
 
 

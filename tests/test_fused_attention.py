@@ -15,7 +15,7 @@ from pumer_convert.export.tensorrt import EngineSettings, build_engine
 from pumer_convert.verify import Case
 
 # Self-attention in every layer; METER's fusion layers have two halves, each with self- and cross-attention.
-LAYERS = {"vilt": lessons.DEPTH["vilt"], "meter": lessons.DEPTH["meter"] + 2 + 4 * 4}
+LAYERS = {"vilt": lessons.DEPTH["vilt"], "meter": lessons.DEPTH["meter"] + 2 + 2 * 4}
 CASES = (Case(batch=1, text=5), Case(batch=3, text=9))
 SETTINGS = EngineSettings("tensorrt-rtx", compute_capabilities=("8.9",))
 

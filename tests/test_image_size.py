@@ -25,9 +25,9 @@ SITES = {"vilt": "encoder.1", "meter": "vision.1"}
 
 
 def source(folder: Path, model: str) -> Path:
-    return (
-        CHECKPOINT if model == "vilt" else random_checkpoint.write(folder / "meter.ckpt", "meter", "original", depth=4)
-    )
+    if model == "vilt":
+        return CHECKPOINT
+    return random_checkpoint.write(folder / "meter.ckpt", "meter", "original", depth=4, pairs=1)
 
 
 def recipe(folder: Path, model: str, size: int, reduce: str = "") -> Path:

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import precision
-import pytest
 from tiny import PUMER, recipe
 
 import pumer_convert
 from pumer_convert.demo import CHECKPOINT
 
 
-def test_half_precision_keeps_the_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_half_precision_keeps_the_answers(tmp_path: Path) -> None:
     pumer_convert.apply(CHECKPOINT, recipe(tmp_path / "recipe.yaml", PUMER), tmp_path / "ckpt")
     found = precision.compare(tmp_path / "ckpt", 200)
     assert [dtype for dtype, _, _ in found] == ["float16", "bfloat16"]

@@ -16,15 +16,14 @@ import random_checkpoint
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from tiny import PUMER, batch, recipe
+from tiny import batch, recipe
 
 import pumer_convert
 from pumer_convert.cli import cli
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.demo.world import samples
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.export.folder import export_folder
-from pumer_convert.export.tensorrt import ORIGIN, EngineSettings, check_onnx
+from pumer_convert.export.tensorrt import ORIGIN, check_onnx
 from pumer_convert.runtime import Pipeline, open_runtime
 from pumer_convert.runtime.sidecar import Sidecar
 
@@ -32,13 +31,15 @@ NLVR2 = CHECKPOINT.parent / "nlvr2"
 
 
 @pytest.fixture(scope="module")
-def reduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reduced demo checkpoint, exported into a folder of its own, with an engine."""
+def reduced(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reduced demo checkpoint, and in a folder of its own what was exported of it, an engine included."""
     pytest.importorskip("tensorrt_rtx")
     here = tmp_path_factory.mktemp("runtime")
-    pumer_convert.apply(CHECKPOINT, recipe(here / "recipe.yaml", PUMER), here / "ckpt")
+    shutil.copytree(demo, here / "ckpt", ignore=shutil.ignore_patterns("model.onnx*", "model.engine*"))
     (here / "served").mkdir()
-    export_folder(here / "ckpt", here / "served", trt=EngineSettings("tensorrt-rtx"), dtype="float32")
+    for file in demo.iterdir():
+        if file.name.startswith(("model.onnx", "model.engine", "token", "preprocessor")):
+            shutil.copy(file, here / "served")
     return here
 
 

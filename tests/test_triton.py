@@ -8,23 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import lessons
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from test_runtime import change
-from tiny import PUMER, recipe
 from triton_server import MISSING, STUB, serving
 
-import pumer_convert
 from pumer_convert.cli import cli
-from pumer_convert.demo import CHECKPOINT
 from pumer_convert.demo.world import Sample, samples
 from pumer_convert.errors import InputError
-from pumer_convert.export.folder import export_folder
-from pumer_convert.export.tensorrt import EngineSettings, build_engine
 from pumer_convert.export.triton import export_triton
 from pumer_convert.runtime import Pipeline
-from pumer_convert.runtime.pipeline import read_sidecar
 
 pytest.importorskip("tritonclient.grpc", reason="tritonclient[grpc] is not installed")
 import tritonclient.grpc as triton
@@ -35,13 +30,10 @@ from tritonclient.utils import InferenceServerException
 REQUESTS = 200
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def exported(demo: Path) -> Path:
     """The ONNX file of a reduced demo checkpoint, in the checkpoint's folder."""
-    here = tmp_path_factory.mktemp("triton")
-    pumer_convert.apply(CHECKPOINT, recipe(here / "recipe.yaml", PUMER), here / "ckpt")
-    export_folder(here / "ckpt", dtype="float32")
-    return here / "ckpt" / "model.onnx"
+    return demo / "model.onnx"
 
 
 def config(repository: Path, model: str) -> ModelConfig:
@@ -77,7 +69,8 @@ def test_an_engine_of_tensorrt_is_served_and_one_of_rtx_refused(exported: Path, 
     for file in exported.parent.glob("token*"):
         shutil.copy(file, tmp_path)
     path = tmp_path / "model.engine"
-    build_engine(exported, path, EngineSettings("tensorrt-rtx"), sidecar=read_sidecar(exported))
+    for name in (path.name, path.name + ".json"):
+        shutil.copy(exported.with_name(name), tmp_path)
     with pytest.raises(InputError, match="Triton loads engines of TensorRT alone"):
         export_triton(path)
     assert not (tmp_path / "triton").exists()
@@ -158,8 +151,9 @@ def items(asked: list[Sample]) -> list[tuple[Any, str]]:
     return [(sample.image.open(), sample.text) for sample in asked]
 
 
-def test_the_command_line_writes_the_repository(exported: Path, tmp_path: Path) -> None:
-    words = ["export", "--triton", "--triton-backend", "python", str(exported.parent), "-o", str(tmp_path)]
+def test_the_command_line_writes_the_repository(tmp_path: Path) -> None:
+    checkpoint = lessons.reduced(lessons.dense(tmp_path / "dense"))
+    words = ["export", "--triton", "--triton-backend", "python", str(checkpoint), "-o", str(tmp_path)]
     done = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert done.exit_code == 0
     assert f"wrote {tmp_path / 'triton'} (Triton's backend python)" in done.stdout

@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import PUMER, recipe
 from triton_server import MISSING, STUB, serving
 
-import pumer_convert
 from pumer_convert.cli import cli
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.demo import CHECKPOINT
@@ -33,13 +31,10 @@ SERVED = pytest.mark.skipif(not STUB.exists(), reason=MISSING)
 REQUESTS = 60
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def reference(published_demo: Path) -> Path:
     """The ONNX file of a reduced checkpoint in whose published behaviour padding changes the answers."""
-    here = tmp_path_factory.mktemp("reference")
-    pumer_convert.apply(CHECKPOINT, recipe(here / "recipe.yaml", PUMER, "reference"), here / "ckpt")
-    export_folder(here / "ckpt", dtype="float32")
-    return here / "ckpt" / "model.onnx"
+    return published_demo / "model.onnx"
 
 
 def png(image: Image.Image) -> bytes:

@@ -1,9 +1,7 @@
 """The parity ladder of ViLT: original = inserted with ratio 0 = saved and loaded = ONNX Runtime, and an engine."""
 
-import json
 from pathlib import Path
 
-import onnx
 import pytest
 import random_checkpoint
 import tiny
@@ -13,11 +11,8 @@ from pumer_convert.checkpoint import sources
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert import apply, intend, load
 from pumer_convert.demo import CHECKPOINT
-from pumer_convert.export.folder import export_folder, verify_export
-from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.plan import make_plan
 from pumer_convert.recipe import load_recipe
-from pumer_convert.verify import Case
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("vilt*.yaml"))
 BASE = {
@@ -76,29 +71,6 @@ def test_ratio_zero_changes_no_bit(tmp_path: Path) -> None:
     for text in (2, 7, 40):
         inputs = tiny.batch(text=text)
         assert torch.equal(load(tmp_path / "out")(**inputs).logits, load(CHECKPOINT)(**inputs).logits)
-
-
-@pytest.mark.parametrize("semantics", ["default", "reference"])
-def test_saved_loads_and_exports_to_equal_onnx_and_an_engine(tmp_path: Path, semantics: str) -> None:
-    out = tmp_path / "out"
-    report = apply(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", tiny.PUMER, semantics), out)
-    assert report["plan"]["rows"][-1]["image_out"] == 31
-    inputs = tiny.batch(text=32)
-    assert load(out)(**inputs).image.states.shape[1] == 31
-    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    result = export_folder(out, trt=EngineSettings("tensorrt-rtx"), dtype="float32")
-    assert result["verification"]["logits_error"] < 1e-4
-    again = verify_export(out, cases=tuple(Case(b, t) for b in (1, 2, 5) for t in (4, 17, 40)))
-    assert again["verification"]["logits_error"] < 1e-4
-    model = onnx.load(out / "model.onnx")
-    names = {f.name for f in model.functions}
-    assert names == ({"Prune", "Merge"} if semantics == "default" else {"PruneReference", "MergeReference"})
-    assert "Scatter" not in " ".join(n.op_type for f in (model.graph, *model.functions) for n in f.node)
-    assert [o.name for o in model.graph.output] == ["logits"]
-    sidecar = json.loads((out / "model.engine.json").read_text())
-    assert (out / "model.engine").stat().st_size == sidecar["engine"]["bytes"] > 100_000
-    assert sidecar["profiles"][0]["input_ids"] == [[1, 4], [1, 32], [8, 40]]
-    assert sidecar["labels"]["0"] == "yes"
 
 
 def test_padding_changes_no_logit_by_default(tmp_path: Path) -> None:

@@ -6,4 +6,4 @@ bash tools/setup.sh
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/python -m pytest -n 2 --dist loadfile
+.venv/bin/python -m pytest -n 2

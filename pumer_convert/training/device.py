@@ -1,5 +1,6 @@
 """accelerate on the device that a person names."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,10 @@ from pumer_convert.errors import InputError
 # torch.distributed.nn keeps for ever the process group that it finds when it is imported, and DistributedDataParallel
 # imports it. Imported here, before there is a group, it finds none: the group ends with the training, and its threads
 # with it. One that still puts a tensor away while Python closes down aborts the process.
+
+SETTLING = 0.2
+"""Seconds in which the threads of the process group put away the tensors of the last exchange. They need Python's lock
+for it, and the end of the group, which holds that lock, waits for them: seen to last for ever."""
 
 
 @contextmanager
@@ -32,6 +37,8 @@ def accelerated(device: str, amp: str) -> Iterator[Accelerator]:
     try:
         yield accelerator
     finally:
+        if accelerator.num_processes > 1:
+            time.sleep(SETTLING)
         accelerator.end_training()
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()

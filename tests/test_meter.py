@@ -92,7 +92,7 @@ def test_the_fast_recipes_save_what_they_tell(path: Path) -> None:
     assert plan.reducer_macs < 0.004 * plan.macs
     told = path.read_text()
     assert f"x{plan.ratio:.2f} fewer MACs" in told
-    assert f"{plan.dense_macs / 1e9:.2f} -> {reduced} GMACs" in told
+    assert f"{plan.dense_macs / 1e9:.2f} -> {reduced:.2f} GMACs" in told
 
 
 @pytest.mark.parametrize("path", [p for p in RECIPES if p.stem not in FAST], ids=lambda p: p.stem)

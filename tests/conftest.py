@@ -1,16 +1,13 @@
 """What tests of several files share, and which tests go to one process of several."""
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import PUMER, recipe
 
-import pumer_convert
-from pumer_convert.demo import CHECKPOINT
-from pumer_convert.export.folder import export_folder
-from pumer_convert.export.tensorrt import EngineSettings
+# The process that only hands out the tests reads this file as well, and has no use for torch: fixtures import it.
 
 TOGETHER = {
     **dict.fromkeys(("test_saved", "test_runtime", "test_triton", "test_triton_requests"), "demo"),
@@ -34,6 +31,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def reduced_demo(folder: Path, semantics: str) -> Path:
     """The demo's checkpoint with reducers in `folder`, exported in float32 beside its weights, with an engine where
     TensorRT-RTX is installed; gives its folder."""
+    from tiny import PUMER, recipe
+
+    import pumer_convert
+    from pumer_convert.demo import CHECKPOINT
+    from pumer_convert.export.folder import export_folder
+    from pumer_convert.export.tensorrt import EngineSettings
+
     pumer_convert.apply(CHECKPOINT, recipe(folder / "recipe.yaml", PUMER, semantics), folder / "ckpt")
     there = importlib.util.find_spec("tensorrt_rtx") is not None
     export_folder(folder / "ckpt", trt=EngineSettings("tensorrt-rtx") if there else None, dtype="float32")
@@ -50,3 +54,23 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def published_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`reduced_demo` in the published semantics, where padding changes the answers; not to be changed."""
     return reduced_demo(tmp_path_factory.mktemp("published"), "reference")
+
+
+@pytest.fixture
+def shallow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tools that measure take a ViLT of two layers for a tiny one, and go by recipes that reduce the first."""
+    import build_matrix
+    import convert_cost
+    import gpu_suite
+    import random_checkpoint
+    import speed
+    from tiny import recipe
+
+    (tmp_path / "recipes").mkdir()
+    step = "  - at: encoder.0\n    prune: {image: 0.1}\n    merge: {image: 0.3, text: 0.2}\n"
+    for name in ("vilt", "vilt-fast", "vilt-ve"):
+        recipe(tmp_path / "recipes" / f"{name}.yaml", step)
+    for tool in (build_matrix, convert_cost, gpu_suite, speed):
+        monkeypatch.setattr(tool, "RECIPES", tmp_path / "recipes")
+    for tool in (build_matrix, gpu_suite):
+        monkeypatch.setattr(tool, "write", partial(random_checkpoint.write, depth=2))

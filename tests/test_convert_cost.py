@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 
+@pytest.mark.usefixtures("shallow")
 def test_the_record(tmp_path: Path) -> None:
     words = [str(tmp_path / "cost.json"), "--work", str(tmp_path / "work"), "--model", "vilt", "--tiny"]
     shown = CliRunner().invoke(convert_cost.main, [*words, "--repeats", "1"], catch_exceptions=False)

@@ -14,6 +14,7 @@ from pumer_convert.errors import InputError, MissingDependencyError
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tells what is skipped where there is no GPU; tests/gpu has more")
+@pytest.mark.usefixtures("shallow")
 def test_on_a_cpu_it_runs_what_it_can(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorrt_rtx")
     words = ["--tiny", "--models", "vilt", "--runtimes", "eager", "onnx", "engine", "--batches", "1", "3"]

@@ -9,6 +9,7 @@ import speed
 from click.testing import CliRunner
 
 
+@pytest.mark.usefixtures("shallow")
 def test_the_record_and_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(tmp_path / "speed.json"), "--work", str(tmp_path / "work"), "--tiny", "--repeats", "3"]
     speed.main([*words, "--runtimes", "eager", "--dtype", "float32", "--batches", "1", "2", "--only", "vilt-fast"])
@@ -27,6 +28,7 @@ def test_the_record_and_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [row["recipe"] for row in json.loads((tmp_path / "speed.json").read_text())["rows"]] == ["vilt", "vilt-fast"]
 
 
+@pytest.mark.usefixtures("shallow")
 def test_a_recipe_in_one_engine_for_several_generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setattr(build_matrix, "TYPES", ("bfloat16",))

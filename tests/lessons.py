@@ -21,7 +21,7 @@ DEPTH = {"vilt": 4, "meter": 2}
 
 def dense(folder: Path, family: str = "vilt", task: str = "vqa") -> Path:
     """A tiny random checkpoint with a tokenizer; of vqa, the answers are colours."""
-    random_checkpoint.write(folder, family, "sharded", task, depth=DEPTH[family], pairs=2)
+    random_checkpoint.write(folder, family, "sharded", task, depth=DEPTH[family], fusion=2)
     for name in TOKENIZER:
         shutil.copyfile(CHECKPOINT / name, folder / name)
     config = json.loads((folder / "config.json").read_text())

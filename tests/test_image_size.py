@@ -27,7 +27,7 @@ SITES = {"vilt": "encoder.1", "meter": "vision.1"}
 def source(folder: Path, model: str) -> Path:
     if model == "vilt":
         return CHECKPOINT
-    return random_checkpoint.write(folder / "meter.ckpt", "meter", "original", depth=4, pairs=1)
+    return random_checkpoint.write(folder / "meter.ckpt", "meter", "original", depth=4, fusion=1)
 
 
 def recipe(folder: Path, model: str, size: int, reduce: str = "") -> Path:

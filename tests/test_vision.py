@@ -129,7 +129,7 @@ def test_the_tower_prunes_without_the_text(source: Path, by: str) -> None:
 
 def test_every_kind_in_the_tower_exports_and_builds(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    source = random_checkpoint.write(tmp_path / "meter.ckpt", "meter", "original", "nlvr2", depth=5, pairs=2)
+    source = random_checkpoint.write(tmp_path / "meter.ckpt", "meter", "original", "nlvr2", depth=5, fusion=2)
     reduced(
         source,
         recipe(

@@ -62,9 +62,9 @@ VILT_REST = (
 VILT_HEADS = {"vqa": "vqa_classifier.", "ve": "ve_classifier.", "nlvr2": "nlvr2_classifier."}
 
 
-def config(model: str, task: str, *, base: bool, depth: int | None = None, pairs: int | None = None) -> dict[str, Any]:
+def config(model: str, task: str, *, base: bool, depth: int | None = None, fusion: int | None = None) -> dict[str, Any]:
     """The config of a model of the published size, or of a tiny one with enough layers and tokens for every recipe;
-    `depth` is the number of layers of ViLT or of METER's image tower, if another, `pairs` that of METER's fusion."""
+    `depth` is the number of layers of ViLT or of METER's image tower, `fusion` that of METER's fusion, if another."""
     c, layers, vocabulary = (768, 12, 30522) if base else (64, 9, 99)
     heads = c // 64 if base else 2
     common = {
@@ -103,7 +103,7 @@ def config(model: str, task: str, *, base: bool, depth: int | None = None, pairs
     }
     side = (288 if task == "nlvr2" else 384) if base else 48
     return common | {
-        "num_fusion_layers": pairs or (6 if base else 4),
+        "num_fusion_layers": fusion or (6 if base else 4),
         "fusion_order": "parallel",
         "image_size": side,
         "patch_size": 16 if base else 8,
@@ -179,13 +179,13 @@ def write(
     *,
     base: bool = False,
     depth: int | None = None,
-    pairs: int | None = None,
+    fusion: int | None = None,
     state: dict[str, Tensor] | None = None,
     heads: int | None = None,
 ) -> Path:
     """Write a checkpoint of `form` to `out`, of random weights (see `config`) or of `state` with its `heads`; gives
     `out`."""
-    settings = config(model, task, base=base, depth=depth, pairs=pairs)
+    settings = config(model, task, base=base, depth=depth, fusion=fusion)
     state = weights(settings) if state is None else state
     plain = {"num_heads": heads or settings["num_attention_heads"]}
     if form == "original":

@@ -50,19 +50,31 @@ class SafetensorsSource:
     def reader(self) -> "Iterator[Callable[[str], Tensor]]":
         from safetensors import safe_open
 
-        opened: Any = None
-        path, mapped = None, 0
+        files: dict[Path, _Mapped] = {}
 
         def read(name: str) -> "Tensor":
-            nonlocal path, opened, mapped
-            if path != self._where[name][0] or mapped > MAPPED:  # see `PickleSource.reader`
-                path, mapped = self._where[name][0], 0
-                opened = safe_open(path, framework="pt")
-            tensor: Tensor = opened.get_tensor(name)
-            mapped += tensor.nbytes
-            return tensor
+            path = self._where[name][0]
+            if path not in files:
+                files.clear()
+                files[path] = _Mapped(lambda: safe_open(path, framework="pt").get_tensor)
+            return files[path].read(name)
 
         yield read
+
+
+class _Mapped:
+    """The tensors of a file. What was read stays mapped, and counts as memory, until the file is let go: it is opened
+    anew after `MAPPED` bytes."""
+
+    def __init__(self, open_file: "Callable[[], Callable[[str], Tensor]]") -> None:
+        self._open, self._get, self._bytes = open_file, open_file(), 0
+
+    def read(self, name: str) -> "Tensor":
+        if self._bytes > MAPPED:
+            self._get, self._bytes = self._open(), 0
+        tensor = self._get(name)
+        self._bytes += tensor.nbytes
+        return tensor
 
 
 def safetensors_header(file: Path) -> dict[str, Any]:
@@ -117,17 +129,7 @@ class PickleSource:
 
     @contextmanager
     def reader(self) -> "Iterator[Callable[[str], Tensor]]":
-        state = _state(_load(self._file))
-        mapped = 0
-
-        def read(name: str) -> "Tensor":
-            nonlocal state, mapped
-            if mapped > MAPPED:  # what was read stays mapped, and counts as memory, until the file is let go
-                state, mapped = _state(_load(self._file)), 0
-            mapped += state[name].nbytes
-            return state[name]
-
-        yield read
+        yield _Mapped(lambda: _state(_load(self._file)).__getitem__).read
 
 
 class MergedSource:

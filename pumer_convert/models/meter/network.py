@@ -11,7 +11,7 @@ from transformers import RobertaConfig, RobertaModel
 
 from pumer_convert.errors import InputError
 from pumer_convert.models import attention
-from pumer_convert.models.meter.parameters import HEADS
+from pumer_convert.models.meter.parameters import head_name
 from pumer_convert.models.meter.vision import VisionTower
 from pumer_convert.models.outline import grid
 from pumer_convert.models.output import Output
@@ -173,9 +173,8 @@ class Meter(nn.Module):
         self.cross_modal_text_layers = nn.ModuleList(FusionHalf(config, self.published) for _ in range(layers))
         self.cross_modal_image_layers = nn.ModuleList(FusionHalf(config, self.published) for _ in range(layers))
         self.cross_modal_text_pooler, self.cross_modal_image_pooler = Pooler(c), Pooler(c)
-        kind = config["architectures"][0]
-        self.images = 2 if kind == "MeterForVisualReasoning" else 1
-        self.head_name = HEADS.get(kind, "rank_output")
+        self.head_name = head_name(config)
+        self.images = 2 if self.head_name == "nlvr2_classifier" else 1
         if self.head_name == "rank_output":
             self.rank_output = nn.Linear(2 * c, 1)
         else:

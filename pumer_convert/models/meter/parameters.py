@@ -2,15 +2,14 @@
 
 from typing import Any
 
+from pumer_convert.models.meter.formats import HEADS
 from pumer_convert.models.outline import grid
 from pumer_convert.models.parameters import Shapes, attention, feed_forward, head, linear, norm
 
-HEADS = {
-    "MeterForQuestionAnswering": "vqa_classifier",
-    "MeterForVisualReasoning": "nlvr2_classifier",
-    "MeterForVisualEntailment": "snli_classifier",
-}
-"""Where the classifier of an architecture lies; retrieval has none."""
+
+def head_name(config: dict[str, Any]) -> str:
+    """Where the head of a config's architecture lies."""
+    return next(start[:-1] for start, _, architecture in HEADS if architecture == config["architectures"][0])
 
 
 def parameters(config: dict[str, Any]) -> Shapes:
@@ -26,11 +25,11 @@ def parameters(config: dict[str, Any]) -> Shapes:
             shapes |= attention(f"{half}.attention", c) | attention(f"{half}.crossattention", c)
             shapes |= feed_forward(half, c, wide)
         shapes |= linear(f"cross_modal_{side}_pooler.dense", c, c)
-    kind = config["architectures"][0]
-    if kind not in HEADS:
-        return shapes | linear("rank_output", 2 * c, 1)
-    pooled = 2 * c * (2 if kind == "MeterForVisualReasoning" else 1)
-    return shapes | head(HEADS[kind], pooled, 2 * c, len(config["id2label"]))
+    name = head_name(config)
+    if name == "rank_output":
+        return shapes | linear(name, 2 * c, 1)
+    pooled = 2 * c * (2 if name == "nlvr2_classifier" else 1)
+    return shapes | head(name, pooled, 2 * c, len(config["id2label"]))
 
 
 def _vision(config: dict[str, Any]) -> Shapes:

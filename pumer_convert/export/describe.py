@@ -9,7 +9,7 @@ from pumer_convert.weights import Checkpoint
 def describe(checkpoint: Checkpoint, image_size: list[int]) -> dict[str, Any]:
     """The model and its task, the labels of its logits, the preprocessing of pictures [H, W] and text, and the
     reductions."""
-    config = checkpoint.config
+    config, outline = checkpoint.config, family_module(checkpoint.family).outline(checkpoint.config)
     return {
         "format": 1,
         "model": checkpoint.family,
@@ -18,7 +18,8 @@ def describe(checkpoint: Checkpoint, image_size: list[int]) -> dict[str, Any]:
         "labels": config.get("id2label"),
         "preprocessing": checkpoint.processor,
         "text": {
-            "longest": family_module(checkpoint.family).outline(config).max_text,
+            "longest": outline.max_text,
+            "vocab_size": outline.vocabulary,
             "pad_token_id": config.get("text", config).get("pad_token_id"),
         },
         "reductions": config.get("pumer", {}),

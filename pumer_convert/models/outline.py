@@ -45,7 +45,7 @@ class Layer:
 class Outline:
     """A model as layers in the order they run. `passes`: forward passes per example (2 for image pairs).
 
-    `max_text` is the longest text.
+    `max_text` is the longest text, `vocabulary` the number of ids that the text's table has.
     """
 
     image_tokens: int
@@ -53,6 +53,7 @@ class Outline:
     passes: int
     head: int
     max_text: int
+    vocabulary: int
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -8,9 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pumer_convert.convert import load
+from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.convert import outline_of
 from pumer_convert.device import open_device
 from pumer_convert.runtime.base import Runtime
+from pumer_convert.runtime.checks import TextLimits
+from pumer_convert.surgery import build
 
 
 class TorchRuntime(Runtime):
@@ -20,7 +23,10 @@ class TorchRuntime(Runtime):
         self, path: Path, device: str = "auto", dtype: str = "float32", image_size: Any = None, compiled: bool = False
     ) -> None:
         self.device = open_device(device)
-        model = load(path, image_size, dtype).to(self.device)
+        checkpoint = open_checkpoint(Path(path))
+        outline = outline_of(checkpoint)
+        self.text = TextLimits(outline.vocabulary, outline.max_text)
+        model = build(checkpoint, image_size, dtype).to(self.device)
         images = int(model.images)  # type: ignore[arg-type]
         self.picture = (*((images,) if images > 1 else ()), 3, *model.image_size)  # type: ignore[misc]
         self.dtype = next(model.parameters()).dtype

@@ -13,6 +13,7 @@ from torch import Tensor
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.export.flavour import has_gpu, import_flavour, logger_of
 from pumer_convert.runtime.base import Runtime
+from pumer_convert.runtime.checks import TextLimits
 from pumer_convert.runtime.sidecar import Sidecar
 
 
@@ -47,6 +48,7 @@ class EngineRuntime(Runtime):
             self.context = self.engine.create_execution_context()
             self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         self.picture = self.sidecar.picture
+        self.text = TextLimits.of_sidecar(self.sidecar.values)
         self.lock = threading.Lock()
         self.graphs: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, dict[str, Tensor], Tensor]] | None = (
             {} if cuda_graph else None

@@ -1,5 +1,7 @@
 """An exported ONNX file in ONNX Runtime."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +10,8 @@ from numpy.typing import NDArray
 
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.runtime.base import INPUTS, Runtime
+from pumer_convert.runtime.checks import TextLimits
+from pumer_convert.runtime.pipeline import read_sidecar
 
 if TYPE_CHECKING:
     import torch
@@ -59,12 +63,15 @@ class OnnxRuntime(Runtime):
         if set(inputs) != set(INPUTS) or [entry.name for entry in outputs] != ["logits"]:
             raise InputError(f"{path}: its inputs are {sorted(inputs)}; it was not exported by pumer-convert.")
         self.picture = tuple(inputs["pixel_values"].shape[1:])
+        sidecar = path.with_name(path.name + ".json")
+        self.text = TextLimits.of_sidecar(read_sidecar(path)) if sidecar.is_file() else _limits(path)
         self.labels = int(outputs[0].shape[1])
         self.device = "cpu" if name == "cpu" else "cuda"
         self.index = index
 
     def _numpy(self, given: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = self.session.run(["logits"], given)[0]
+        with _refused():
+            logits: NDArray[np.float32] = self.session.run(["logits"], given)[0]
         return logits
 
     def _torch(self, given: "dict[str, torch.Tensor]") -> "torch.Tensor":
@@ -80,8 +87,36 @@ class OnnxRuntime(Runtime):
         binding.bind_output("logits", self.device, self.index, np.float32, tuple(logits.shape), logits.data_ptr())
         if place.type == "cuda":
             torch.cuda.current_stream(place).synchronize()  # the session runs in a stream of its own
-        self.session.run_with_iobinding(binding)
+        with _refused():
+            self.session.run_with_iobinding(binding)
         return logits.to(home)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Inside, a session runs: that it finds an input impossible (an id beyond a table whose size nobody told) is an
+    InputError."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+    try:
+        yield
+    except InvalidArgument as error:
+        raise InputError(f"ONNX Runtime refuses these inputs: {str(error).strip().splitlines()[0]}") from None
+
+
+def _limits(path: Path) -> TextLimits:
+    """What the graph itself tells of texts: the rows of the table that the ids look up."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    tables = {
+        name
+        for node in graph.node
+        if node.op_type == "Gather" and "input_ids" in node.input[1:]
+        for name in node.input[:1]
+    }
+    rows = [tensor.dims[0] for tensor in graph.initializer if tensor.name in tables]
+    return TextLimits(vocabulary=min(rows, default=None))
 
 
 def _provider(device: str, offered: list[str]) -> tuple[str, int]:

@@ -83,6 +83,7 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         passes=passes,
         head=head + 2 * passes * c * c,
         max_text=int(text["max_position_embeddings"]) - 2,
+        vocabulary=int(text["vocab_size"]),
     )
 
 

@@ -56,6 +56,7 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         passes=passes,
         head=head + passes * c * c,
         max_text=int(config["max_position_embeddings"]),
+        vocabulary=int(config["vocab_size"]),
     )
 
 

@@ -1,0 +1,111 @@
+"""What is checked of the arrays that a runtime is called with: functions for numpy arrays and torch tensors alike.
+
+Beyond a table, ONNX Runtime counts a negative id from its end and a GPU reads whatever lies there: an answer would
+come, and be wrong. So the values are looked at as well as the shapes, before a runtime sees them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pumer_convert.errors import InputError
+
+Array = Any
+"""A numpy array or a torch tensor."""
+SHORTEST = 2
+"""Tokens of the shortest text, an empty one: where it begins and where it ends. Fewer cannot be reduced in a graph."""
+
+
+@dataclass(frozen=True)
+class TextLimits:
+    """What texts a model takes: ids below `vocabulary`, and at most `longest` tokens. None: nobody tells."""
+
+    vocabulary: int | None = None
+    longest: int | None = None
+
+    @classmethod
+    def of_sidecar(cls, values: Mapping[str, Any]) -> "TextLimits":
+        """As the sidecar of an exported file tells them; version 0.1 wrote no size of the vocabulary."""
+        text = values.get("text") or {}
+        return cls(text.get("vocab_size"), text.get("longest"))
+
+
+def all_numpy(given: Mapping[str, Array]) -> bool:
+    """Whether the inputs are numpy arrays, else torch tensors. Raises InputError for a mixture and for other kinds."""
+    if all(isinstance(value, np.ndarray) for value in given.values()):
+        return True
+    if all(type(value).__module__.startswith("torch") for value in given.values()):
+        return False
+    kinds = ", ".join(sorted({type(value).__name__ for value in given.values()}))
+    raise InputError(f"inputs are numpy arrays or torch tensors, all of one kind, not {kinds}.")
+
+
+def plain(value: Array) -> Array:
+    """A numpy array as every library takes it: in one piece, its axes in order (a mirrored one, as `[..., ::-1]` gives
+    it, is not), and writable, for torch warns of others. Tensors stay."""
+    return np.require(value, requirements=("C", "W")) if isinstance(value, np.ndarray) else value
+
+
+def check_dtypes(given: Mapping[str, Array], wanted: Mapping[str, str]) -> None:
+    """Raises InputError for the first input of another type, or of a foreign byte order."""
+    for name, dtype in wanted.items():
+        found = str(given[name].dtype).removeprefix("torch.")
+        if found != dtype:
+            raise InputError(f"{name} is {found}; it has to be {dtype}.")
+
+
+def check_text(ids: Array, mask: Array, limits: TextLimits) -> None:
+    """Raises InputError for ids and a mask that are not both int64 [batch, text], for ids that the model's table has
+    not, for texts that are too long or too short, and for a mask that is not ones and then zeros in every row."""
+    shape = tuple(ids.shape)
+    if len(shape) != 2 or 0 in shape or tuple(mask.shape) != shape:
+        raise InputError(
+            f"input_ids and attention_mask are both [batch, text], not {list(shape)} and {list(mask.shape)}."
+        )
+    if shape[1] < SHORTEST or (limits.longest is not None and shape[1] > limits.longest):
+        most = f"{SHORTEST} to {limits.longest}" if limits.longest is not None else f"{SHORTEST} or more"
+        raise InputError(f"a text of {shape[1]} tokens does not fit; this model takes {most}.")
+    least, greatest, low, high, rises, empty = _numbers(
+        ids.min(), ids.max(), mask.min(), mask.max(), (mask[:, 1:] > mask[:, :-1]).any(), (mask[:, 0] == 0).any()
+    )
+    if least < 0 or (limits.vocabulary is not None and greatest >= limits.vocabulary):
+        there = f"0 to {limits.vocabulary - 1}" if limits.vocabulary is not None else "0 or more"
+        raise InputError(
+            f"input_ids hold {least if least < 0 else greatest}, which is no token of this model; its ids are {there} "
+            "(do they come from its own tokenizer?)."
+        )
+    if low < 0 or high > 1:
+        raise InputError(f"attention_mask holds {low if low < 0 else high}; it is 1 for a token and 0 for padding.")
+    if rises or empty:
+        raise InputError(
+            "attention_mask has a row that does not begin with its tokens; texts are padded on the right here: ones, "
+            "then zeros, and one token or more in every row."
+        )
+
+
+def check_pixels(pixels: Array, shape: tuple[int, ...]) -> None:
+    """Raises InputError for pixels of another shape than `shape`, and for a NaN or an infinity among them."""
+    if tuple(pixels.shape) != shape:
+        raise InputError(f"pixel_values has to be {list(shape)} here, not {list(pixels.shape)}.")
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = float(pixels.sum())
+    # The sum is the fastest to tell; only huge numbers make it overflow on their own.
+    if not np.isfinite(total) and not bool(np.isfinite(pixels).all() if _is_numpy(pixels) else pixels.isfinite().all()):
+        raise InputError("pixel_values hold a NaN or an infinity.")
+
+
+def _is_numpy(value: Array) -> bool:
+    return isinstance(value, np.ndarray)
+
+
+def _numbers(*values: Array) -> list[int]:
+    """Single values of arrays as integers; of tensors all at once, for a GPU is waited for every time it is asked."""
+    if isinstance(values[0], np.generic):
+        return [int(value) for value in values]
+    import torch
+
+    home = values[0].device
+    found: list[int] = torch.stack([value.to(home, torch.int64) for value in values]).tolist()
+    return found

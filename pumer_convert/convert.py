@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from pumer_convert import __version__
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint, with_tokenizer
 from pumer_convert.checkpoint.resized import resized
-from pumer_convert.checkpoint.write import output_folder, write_safetensors
+from pumer_convert.checkpoint.write import write_safetensors
 from pumer_convert.errors import InputError
+from pumer_convert.files.output import output_folder
+from pumer_convert.files.owned import write_report
 from pumer_convert.models.outline import Outline
 from pumer_convert.plan import Plan, edits_of, family_module, make_plan
 from pumer_convert.recipe import Recipe, load_recipe
@@ -122,7 +124,8 @@ def apply(
 
     old_size = intent.original.config["image_size"]
     checkpoint = reduced(intent.checkpoint, pumer_section(intent.recipe, intent.plan.edits, old_size))
-    with output_folder(intent.out, overwrite) as folder:
+    inputs = [Path(path), Path(recipe), *((tokenizer,) if tokenizer is not None else ())]
+    with output_folder(intent.out, overwrite, inputs) as folder:
         progress(f"copying {checkpoint.parameters / 1e6:.1f}M parameters")
         layout = {n: (checkpoint.source.dtype(p.key), checkpoint.shape(n)) for n, p in checkpoint.pieces.items()}
         hashes = write_safetensors(folder, checkpoint.tensors(), layout)
@@ -132,10 +135,8 @@ def apply(
             (folder / name).write_text(text)
         (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=2) + "\n")
         (folder / "recipe.yaml").write_text(intent.recipe.text)
-        report = _report(intent, checkpoint, hashes)
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
         (folder / "README.md").write_text(_card(intent))
-    return report
+        return write_report(folder, _report(intent, checkpoint, hashes), hashes)
 
 
 def _report(intent: Intent, checkpoint: Checkpoint, hashes: dict[str, str]) -> dict[str, Any]:

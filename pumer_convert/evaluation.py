@@ -11,12 +11,12 @@ from typing import Any
 
 from pumer_convert.bootstrap import RESAMPLES, interval
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.checkpoint.write import output_file
 from pumer_convert.data.formats import read_samples
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
 from pumer_convert.device import open_device
 from pumer_convert.errors import InputError
+from pumer_convert.files.output import output_files
 from pumer_convert.pair import check_comparable, source_of
 from pumer_convert.predict import Predictions, Progress, predict_each
 from pumer_convert.surgery import build
@@ -134,7 +134,8 @@ def evaluate(
         raise InputError("flips are told against a dense checkpoint; name it with --against.")
     task = open_task(checkpoint.task, checkpoint.config)
     preprocessor = Preprocessor.of(path)
-    with output_file(flips, overwrite) if flips is not None else contextlib.nullcontext() as file:
+    inputs = [Path(data), *checkpoint.files, *(dense.files if dense is not None else ())]
+    with output_files(flips, overwrite, inputs=inputs) if flips is not None else contextlib.nullcontext() as file:
         progress(f"reading {data}")
         found = read_samples(data, checkpoint.task, images=images, split=split, on_error=on_error)
         samples = found.samples[:limit]

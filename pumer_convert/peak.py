@@ -1,13 +1,13 @@
 """The memory that one pass of a runtime takes, in a process of its own."""
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from pumer_convert.child import LostError, in_child
 from pumer_convert.errors import InputError
 from pumer_convert.heap import give_back_at_once, trim
 from pumer_convert.runtime.base import Runtime
@@ -28,8 +28,10 @@ def peak(opening: Callable[[], Runtime], inputs: dict[str, NDArray[Any]]) -> int
     """
     if not RESET.exists():
         raise InputError("memory is measured on Linux alone, which tells the peak of a process.")
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_peak, opening, inputs).result()
+    try:
+        return in_child(partial(_peak, opening, inputs))
+    except LostError:
+        raise InputError("the pass was killed by the system, most likely for want of memory.") from None
 
 
 def _peak(opening: Callable[[], Runtime], inputs: dict[str, NDArray[Any]]) -> int | None:

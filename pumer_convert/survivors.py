@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pumer_convert.checkpoint.write import output_file
 from pumer_convert.errors import InputError
+from pumer_convert.files.output import check_files, output_files
 
 DARK = 0.15
 GAP = 8
@@ -53,6 +53,7 @@ def show(
         raise InputError(f"{out}: name a picture to draw, ending in {', '.join(TYPES)}.")
     if not path.is_dir():
         raise InputError(f"{path}: not a checkpoint folder; an exported file does not tell where its tokens went.")
+    check_files(out, overwrite, inputs=pictures)
     pipeline = Pipeline(path, device="cpu")
     assert isinstance(pipeline.runtime, TorchRuntime)
     pixels = pipeline.pixels(pictures)
@@ -64,7 +65,7 @@ def show(
     rows, columns = grid(list(pixels.shape[-2:]), model.config["patch_size"])
     seen = [_as_seen(part, pipeline.preprocessor.image) for part in pixels.reshape(-1, *pixels.shape[-3:])]
     panels = [(part, survivors(part, source, rows, columns)) for part, source in zip(seen, sources, strict=True)]
-    with output_file(out, overwrite) as target:
+    with output_files(out, overwrite, inputs=pictures) as target:
         sheet(panels).save(target)
     answer = pipeline.answer(output.logits[0].double().numpy())
     return {

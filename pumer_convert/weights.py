@@ -42,6 +42,10 @@ class TensorSource(Protocol):
         """Element type as torch spells it, without the prefix: "float32"."""
         ...
 
+    def files(self) -> tuple[Path, ...]:
+        """The files themselves."""
+        ...
+
     def reader(self) -> "AbstractContextManager[Callable[[str], Tensor]]":
         """While open: gives a tensor by its name, on the CPU. Nothing of the files stays mapped for it afterwards."""
         ...
@@ -90,6 +94,12 @@ class Checkpoint:
     companions: tuple[Path, ...] = ()
     extra_files: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that it is read from."""
+        config = (self.path / "config.json",) if self.path.is_dir() else ()
+        return (*self.source.files(), *config, *self.companions)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of the parameter `name` of the one form."""

@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert.errors import InputError
@@ -35,6 +36,10 @@ class Fitted:
     def dtype(self, name: str) -> str:
         """See `TensorSource`."""
         return self.inner.dtype(name)
+
+    def files(self) -> tuple[Path, ...]:
+        """See `TensorSource`."""
+        return self.inner.files()
 
     @contextlib.contextmanager
     def reader(self) -> "Iterator[Callable[[str], Tensor]]":

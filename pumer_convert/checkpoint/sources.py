@@ -32,6 +32,7 @@ class SafetensorsSource:
     """One safetensors file, or the shards of an index; headers are read at once, tensors when asked for."""
 
     def __init__(self, files: Sequence[Path]) -> None:
+        self._files = tuple(files)
         self._where: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
         for file in files:
             for name, entry in safetensors_header(file).items():
@@ -45,6 +46,9 @@ class SafetensorsSource:
 
     def dtype(self, name: str) -> str:
         return self._where[name][1]
+
+    def files(self) -> tuple[Path, ...]:
+        return self._files
 
     @contextmanager
     def reader(self) -> "Iterator[Callable[[str], Tensor]]":
@@ -127,6 +131,9 @@ class PickleSource:
     def dtype(self, name: str) -> str:
         return self._what[name][1]
 
+    def files(self) -> tuple[Path, ...]:
+        return (self._file,)
+
     @contextmanager
     def reader(self) -> "Iterator[Callable[[str], Tensor]]":
         yield _Mapped(lambda: _state(_load(self._file)).__getitem__).read
@@ -136,6 +143,7 @@ class MergedSource:
     """Several sources as one: the shards of a `pytorch_model.bin.index.json`."""
 
     def __init__(self, sources: Sequence[PickleSource]) -> None:
+        self._files = tuple(file for source in sources for file in source.files())
         self._at = {name: source for source in sources for name in source.names()}
 
     def names(self) -> list[str]:
@@ -146,6 +154,9 @@ class MergedSource:
 
     def dtype(self, name: str) -> str:
         return self._at[name].dtype(name)
+
+    def files(self) -> tuple[Path, ...]:
+        return self._files
 
     @contextmanager
     def reader(self) -> "Iterator[Callable[[str], Tensor]]":

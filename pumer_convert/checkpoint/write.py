@@ -1,13 +1,9 @@
-"""The one writer: everything goes to a place beside the target and is renamed when it is whole."""
+"""Writing weights: safetensors, tensor by tensor."""
 
-import contextlib
-import errno
 import hashlib
 import json
 import os
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import isfinite, prod
@@ -22,68 +18,6 @@ if TYPE_CHECKING:
 
 _NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
 SHARD_BYTES = 4 * 2**30
-
-
-def check_out(path: Path, overwrite: bool) -> None:
-    """Raises InputError for a place that `output_folder` would refuse, so that long work need not find out last."""
-    ours = path.is_dir() and ((path / "report.json").exists() or not any(path.iterdir()))
-    if path.exists() and not (overwrite and ours):
-        why = "it was not written by pumer-convert, so it is not overwritten" if overwrite else "use --overwrite"
-        raise InputError(f"{path}: exists already; {why}.")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: its parent folder does not exist.")
-
-
-@contextlib.contextmanager
-def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder to fill, which becomes `path` when the block ends well and is removed when it does not.
-
-    Raises InputError when `path` exists (with `overwrite`: when it is not a folder that this project wrote), when
-    its parent cannot be written, and when the disk is full.
-    """
-    check_out(path, overwrite)
-    with _beside(path) as partial:
-        yield partial
-        old = partial.with_name(partial.name + ".old")
-        if path.exists():
-            path.rename(old)
-        partial.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def output_file(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A file to write, in a folder of its own; all files of that folder move beside `path` when the block ends well.
-
-    An earlier `path`.data (weights beside an ONNX file) goes when the new file has none. Raises InputError as
-    `output_folder` does.
-    """
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise InputError(f"{path}: exists already; use --overwrite.")
-    with _beside(path) as partial:
-        yield partial / path.name
-        path.with_name(path.name + ".data").unlink(missing_ok=True)
-        for file in sorted(partial.iterdir()):
-            file.replace(path.parent / file.name)
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: its parent folder does not exist.")
-    try:
-        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.absolute().parent))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written there ({error.strerror}).") from None
-    try:
-        partial.chmod(0o755)
-        yield partial
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{path}: no space left on the device; nothing was written.") from None
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_safetensors(

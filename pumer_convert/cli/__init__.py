@@ -9,6 +9,7 @@ import click
 
 from pumer_convert import __version__
 from pumer_convert.errors import PumerError
+from pumer_convert.files.stop import Terminated, stoppable
 
 VERBS = {
     "inspect": "Show what a checkpoint is, its sites, and tokens and MACs of every layer.",
@@ -51,7 +52,7 @@ def cli(ctx: click.Context, verbose: bool) -> None:
     """Insert PuMer token reducers into vision-language checkpoints and export them to ONNX and TensorRT.
 
     Exit codes: 0 done, 1 a bug of pumer-convert, 2 usage, recipe or input, 3 a verification failed, 4 a missing
-    dependency or device.
+    dependency or device, 130 and 143 stopped by Ctrl-C and SIGTERM.
     """
     ctx.obj = verbose
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
@@ -60,10 +61,14 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 
 
 def main() -> None:
-    """Entry point: every error ends in one sentence and the exit code of its kind."""
+    """Entry point: every error ends in one sentence and the exit code of its kind.
+
+    Told to end by SIGTERM or SIGHUP it does what it does on Ctrl-C, and ends with 128 + the signal's number.
+    """
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     try:
-        cli.main(standalone_mode=False)
+        with stoppable():
+            cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
@@ -72,9 +77,9 @@ def main() -> None:
     except PumerError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stop:
         click.echo("stopped; nothing was left half-written.", err=True)
-        sys.exit(130)
+        sys.exit(stop.exit_code if isinstance(stop, Terminated) else 130)
     except OSError as error:
         click.echo(f"error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
         sys.exit(2)

@@ -75,12 +75,12 @@ def both(
         raise InputError("--distill needs something to train on: --data.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("apply runs in one process: apply first, then launch `pumer-convert distill`.")
-    from pumer_convert.checkpoint.write import check_out
+    from pumer_convert.files.output import check_out
     from pumer_convert.training.distill import distill
     from pumer_convert.training.work import WorkFolder
 
     bar, out = Bar(), intent.out
-    check_out(out, overwrite)
+    check_out(out, overwrite, [intent.checkpoint.path])
     names = ("images", "split", "validation", "validation_split", "on_error")
     reading = {name: learning.pop(name) for name in names}
     train, chosen_by = read_both(intent.checkpoint.task, data, **reading, say=bar.line)

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pumer_convert.checkpoint.write import output_file
 from pumer_convert.cli.output import emit, progress
 from pumer_convert.errors import InputError
+from pumer_convert.files.output import check_files, output_files
 
 if TYPE_CHECKING:
     from pumer_convert.bench import Bench
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i].")
 @click.option("--memory", is_flag=True, help="Measure what a pass takes beyond the weights, too.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw the ratios as well.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier picture of --plot.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     checkpoint: Path,
@@ -42,15 +43,18 @@ def command(
     device: str,
     memory: bool,
     plot: Path | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Time the reduced CHECKPOINT against the dense one, in turns, and compare with what the saved MACs allow."""
     from pumer_convert.bench import bench
 
-    if plot is not None and not plot.absolute().parent.is_dir():
-        raise InputError(f"{plot.parent}: no such folder to draw to; make it first.")
-    if plot is not None and plot.is_dir():
-        raise InputError(f"{plot}: a folder; name the picture to draw.")
+    if plot is not None:
+        if not plot.absolute().parent.is_dir():
+            raise InputError(f"{plot.parent}: no such folder to draw to; make it first.")
+        if plot.is_dir():
+            raise InputError(f"{plot}: a folder; name the picture to draw.")
+        check_files(plot, overwrite)
     found = bench(
         checkpoint,
         against,
@@ -68,7 +72,7 @@ def command(
     if plot is not None:
         from pumer_convert.plot import draw_bench
 
-        with output_file(plot, overwrite=True) as target:
+        with output_files(plot, overwrite) as target:
             draw_bench(found, target)
 
 

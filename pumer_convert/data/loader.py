@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pumer_convert.child import end_with_parent
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Picture, Sample
 from pumer_convert.errors import InputError, PumerError
@@ -90,6 +91,7 @@ def batches(
         sampler=[part for part in parts if part],
         num_workers=workers,
         collate_fn=_unchanged,
+        worker_init_fn=_begin,
         generator=torch.Generator().manual_seed(seed),
     )
     return _checked(loader)
@@ -160,6 +162,10 @@ class _Batches(Dataset[Batch | PumerError]):
             return collate([self.rows[i] for i in places], *self.how)
         except PumerError as error:
             return error
+
+
+def _begin(worker: int) -> None:
+    end_with_parent()
 
 
 def _unchanged(batch: Any) -> Any:

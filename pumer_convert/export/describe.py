@@ -5,6 +5,9 @@ from typing import Any
 from pumer_convert.plan import family_module
 from pumer_convert.weights import Checkpoint
 
+PARTS = (".data", ".json")
+"""What belongs to an ONNX file, beside it: its weights, where they are large, and its sidecar."""
+
 
 def describe(checkpoint: Checkpoint, image_size: list[int]) -> dict[str, Any]:
     """The model and its task, the labels of its logits, the preprocessing of pictures [H, W] and text, and the

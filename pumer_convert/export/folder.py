@@ -1,19 +1,18 @@
 """Exporting a checkpoint folder: ONNX, then an engine, by the settings of its recipe."""
 
-import os
 import shutil
-import signal
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import active_children, get_context
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.child import LostError, in_child
 from pumer_convert.errors import InputError
 from pumer_convert.export.describe import describe
+from pumer_convert.files.partial import recover
+from pumer_convert.files.stop import deferred
 from pumer_convert.heap import give_back_at_once
 from pumer_convert.plan import family_module
 from pumer_convert.recipe import ExportSettings, Profile, load_recipe
@@ -45,7 +44,7 @@ def settings_of(folder: Path) -> ExportSettings:
 
 
 def _silent(line: str) -> None:
-    """Says nothing; a function of a module, as `apart` needs it."""
+    """Says nothing; a function of a module, as `in_child` needs it."""
 
 
 def export_folder(
@@ -166,19 +165,14 @@ def _export_apart(*where: Any, **how: Any) -> _Exported:
     return _export(*where, **how)
 
 
-def _apart(path: Path, *where: Any, **how: Any) -> _Exported:
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        job = pool.submit(_export_apart, path, *where, **how)
-        try:
-            return job.result()
-        except BrokenProcessPool:
-            raise InputError(f"{path}: the export was killed by the system, most likely for want of memory.") from None
-        except KeyboardInterrupt:
-            # A terminal's Ctrl-C reaches both processes, `kill -INT` this one alone; told twice, it could not tidy up.
-            if wait([job], timeout=1).not_done:
-                for child in active_children():
-                    os.kill(child.pid or 0, signal.SIGINT)
-            raise
+def _apart(path: Path, out: Path, *where: Any, **how: Any) -> _Exported:
+    try:
+        return in_child(partial(_export_apart, path, out, *where, **how))
+    except LostError:
+        raise InputError(f"{path}: the export was killed by the system, most likely for want of memory.") from None
+    finally:
+        with deferred():
+            recover(out)  # a process that was killed cannot tidy up
 
 
 def profiles_of(settings: ExportSettings, given: tuple[Profile, ...], longest: int) -> tuple[Profile, ...]:

@@ -4,7 +4,6 @@ import ast
 import contextlib
 import gc
 import io
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,10 +20,11 @@ from onnxscript.rewriter.rules import common as rules
 from torch import Tensor, nn
 
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.checkpoint.write import output_file
 from pumer_convert.errors import InputError
-from pumer_convert.export.describe import describe
+from pumer_convert.export.describe import PARTS, describe
 from pumer_convert.export.tensorrt import ORIGIN
+from pumer_convert.files.output import output_files
+from pumer_convert.files.owned import digest, write_list
 from pumer_convert.reducers.base import BaseReducer
 from pumer_convert.reducers.step import Trace
 from pumer_convert.surgery import build
@@ -91,7 +91,7 @@ def export_onnx(
         raise InputError(f"opset {opset} is too old; the reducers need {OPSET} or newer.")
     checkpoint = open_checkpoint(Path(path))
     out = Path(out) if out is not None else checkpoint.path / "model.onnx"
-    with output_file(out, overwrite) as target:
+    with output_files(out, overwrite, parts=PARTS, inputs=checkpoint.files) as target:
         progress(f"building {checkpoint.family} in {dtype}")
         model = build(checkpoint, image_size, dtype)
         side = list(model.image_size)  # type: ignore[arg-type]
@@ -102,8 +102,9 @@ def export_onnx(
         gc.collect()  # the exporter leaves cycles
         progress("verifying against eager")
         report = verify_onnx(target, checkpoint, cases)
-        sidecar = {**describe(checkpoint, side), "dtype": dtype, "onnx": {"file": out.name}}
-        target.with_name(out.name + ".json").write_text(json.dumps(sidecar, indent=2) + "\n", "utf-8")
+        hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir())}
+        sidecar = {**describe(checkpoint, side), "dtype": dtype, "onnx": {"file": out.name, "sha256": hashes[out.name]}}
+        write_list(target.with_name(out.name + ".json"), sidecar, hashes)
     return {"onnx": str(out), "opset": opset, "image_size": side, **report}
 
 

@@ -1,6 +1,5 @@
 """ONNX file -> the same with 8-bit matrix products (Q/DQ), by NVIDIA's modelopt in an environment of its own."""
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -15,8 +14,11 @@ import onnx
 import onnx.inliner
 from numpy.typing import NDArray
 
-from pumer_convert.checkpoint.write import output_file
+from pumer_convert.child import end_with_parent
 from pumer_convert.errors import InputError, MissingDependencyError, VerificationError, nearest
+from pumer_convert.export.describe import PARTS
+from pumer_convert.files.output import output_files
+from pumer_convert.files.owned import LIST, digest, write_list
 from pumer_convert.runtime.pipeline import read_sidecar
 
 MODES = ("int8", "fp8")
@@ -62,8 +64,9 @@ def quantize(
     out = Path(out or onnx_path.with_suffix(f".{mode}.onnx"))
     version = modelopt_version(modelopt)
     with (
-        output_file(out, overwrite) as target,
-        tempfile.TemporaryDirectory(prefix=".quantize-", dir=target.parent.parent) as scratch,
+        output_files(out, overwrite, parts=PARTS, inputs=[onnx_path]) as target,
+        # In the folder that is removed whatever happens.
+        tempfile.TemporaryDirectory(dir=target.parents[1]) as scratch,
     ):
         flat = Path(scratch) / "flat.onnx"
         names, apart = flatten(onnx_path, flat)
@@ -85,8 +88,11 @@ def quantize(
             "same_answers": float(same.mean()),
         }
         products = _in_8_bits(target)
-        record = {**sidecar, "onnx": {"file": out.name}, "quantized": quantized}
-        target.with_name(out.name + ".json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+        hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir())}
+        of = {"file": onnx_path.name, "sha256": digest(onnx_path)}
+        record = {name: value for name, value in sidecar.items() if name != LIST}
+        record |= {"onnx": {"file": out.name, "sha256": hashes[out.name]}, "quantized": {**quantized, "of": of}}
+        write_list(target.with_name(out.name + ".json"), record, hashes)
     return {"onnx": str(out), "dtype": sidecar["dtype"], "products": products, **quantized}
 
 
@@ -146,7 +152,8 @@ def _run(python: str, mode: str, flat: Path, examples: Path, names: Sequence[str
     words += ["--op_types_to_quantize", "MatMul", "--nodes_to_quantize", *(f"{name}$" for name in names)]
     # The graph's own types stay; the weights are stored in 8 bits.
     words += ["--disable_mha_qdq", "--high_precision_dtype", "fp32", "--dq_only"]
-    found = subprocess.run([*words, *["--use_external_data_format"] * apart], capture_output=True, text=True)
+    words += ["--use_external_data_format"] * apart
+    found = subprocess.run(words, capture_output=True, text=True, preexec_fn=end_with_parent)
     if found.returncode or not made.is_file():
         raise InputError(f"modelopt could not quantize it: {_last(found.stderr)}.")
 

@@ -1,21 +1,23 @@
 """ONNX file -> engine, with TensorRT (on a GPU) or TensorRT-RTX (ahead of time, no GPU needed)."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from pumer_convert.checkpoint.write import output_file
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.export.flavour import choose_flavour, logger_of, one_line
+from pumer_convert.files.output import output_files
+from pumer_convert.files.owned import digest, write_list
 from pumer_convert.recipe import Profile
 
 ORIGIN = "module"
 """The metadata of a node that `export_onnx` writes: the part of the model that it came from."""
 RTX_DEFAULT = "8.0, 8.6, 8.9, 12.0 and later"  # where an engine without a target runs, by NVIDIA's documentation
+
+PARTS = (".json",)
+"""What belongs to an engine, beside it."""
 
 Shapes = dict[str, list[list[int]]]
 """Input name -> its [smallest, fastest, largest] shape."""
@@ -70,10 +72,7 @@ def build_engine(
     inputs, outputs = _signature(onnx_path)
     profiles = [_profile(inputs, profile) for profile in settings.profiles or (Profile(),)]
     flavour, trt = choose_flavour(settings.flavour, asdict(settings))
-    notes = out.with_name(out.name + ".json")
-    if notes.exists() and not overwrite:
-        raise InputError(f"{notes}: exists already; use --overwrite.")
-    with output_file(out, overwrite) as target:
+    with output_files(out, overwrite, parts=PARTS, inputs=[onnx_path]) as target:
         cache = out.with_name(out.name + ".timing") if flavour == "tensorrt" else None
         _build(trt, flavour, onnx_path, profiles, settings, target, cache, progress)
         record = {
@@ -88,11 +87,12 @@ def build_engine(
             "version_compatible": settings.version_compatible,
             "hardware_compatible": settings.hardware_compatible,
             "stripped": settings.strip_weights,
-            "onnx": {"file": onnx_path.name, "sha256": _sha256(onnx_path)},
-            "engine": {"file": out.name, "sha256": _sha256(target), "bytes": target.stat().st_size},
+            "onnx": {"file": onnx_path.name, "sha256": digest(onnx_path)},
+            "engine": {"file": out.name, "sha256": digest(target), "bytes": target.stat().st_size},
         }
-        target.with_name(notes.name).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-    return record
+        hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir()) if file != target}
+        hashes[out.name] = record["engine"]["sha256"]
+        return write_list(target.with_name(out.name + ".json"), record, hashes)
 
 
 def check_onnx(onnx_path: Path | str, flavour: str = "auto") -> dict[str, Any]:
@@ -312,8 +312,3 @@ def _writer(trt: Any, target: Path) -> Any:
                 return 0
 
     return Writer()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,9 +10,9 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 
-from pumer_convert.checkpoint.write import check_out
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
+from pumer_convert.files.output import check_out
 from pumer_convert.settings import DistillSettings
 from pumer_convert.surgery import build
 from pumer_convert.training.cache import LogitCache
@@ -104,7 +104,7 @@ def _prepare(job: Job, work: WorkFolder, run: dict[str, Any], resume: bool, over
     if resume and report.get("distill", {}).get("run") == _hash(run):
         work.remove()
         return report
-    check_out(job.out, overwrite)
+    check_out(job.out, overwrite, job.inputs)
     work.begin(run, resume, overwrite)
     work.clean()
     return {}

@@ -46,6 +46,11 @@ class Job:
         return self.steps_per_epoch * self.settings.epochs
 
     @property
+    def inputs(self) -> list[Path]:
+        """The checkpoints that are read."""
+        return [self.student.path, *((self.teacher.path,) if self.teacher is not None else ())]
+
+    @property
     def reduced(self) -> bool:
         """Whether the student has reducers at all."""
         return bool(self.student.config.get("pumer", {}).get("edits"))

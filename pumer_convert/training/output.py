@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from pumer_convert import __version__
-from pumer_convert.checkpoint.write import output_folder, write_safetensors
+from pumer_convert.checkpoint.write import write_safetensors
+from pumer_convert.files.output import output_folder
+from pumer_convert.files.owned import LIST, write_report
 from pumer_convert.training.job import Job
 from pumer_convert.training.metrics import Metrics, draw_curve, headline
 from pumer_convert.training.work import WorkFolder, writing
@@ -26,7 +28,7 @@ def write_output(
     """Write `job.out` with these weights and give its report, whose "distill" is `training`."""
     student, source = job.student, job.student.path
     layout = {name: ("float32", student.shape(name)) for name in student.pieces}
-    with writing(job.out), output_folder(job.out, overwrite) as folder:
+    with writing(job.out), output_folder(job.out, overwrite, job.inputs) as folder:
         hashes = write_safetensors(folder, ((name, weights[name].float().cpu()) for name in layout), layout)
         for file in student.companions:
             shutil.copyfile(file, folder / file.name)
@@ -39,10 +41,8 @@ def write_output(
         if (work.path / "tensorboard").is_dir():
             shutil.copytree(work.path / "tensorboard", folder / "tensorboard")
         draw_curve(metrics, folder / "curve.png")
-        report = _report(job, hashes, training)
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
         (folder / "README.md").write_text(_card(job, training))
-    return report
+        return write_report(folder, _report(job, hashes, training), hashes)
 
 
 def earlier_report(folder: Path) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _report(job: Job, hashes: dict[str, str], training: Mapping[str, Any]) -> di
     }
     return {
         **first,
-        **earlier_report(student.path),
+        **{name: value for name, value in earlier_report(student.path).items() if name != LIST},
         "pumer_convert": __version__,
         "versions": {package.__name__: package.__version__ for package in packages},
         "out": str(job.out),

@@ -96,8 +96,8 @@ class WorkFolder:
                 weights.unlink(missing_ok=True)
 
     def clean(self) -> None:
-        """Remove what a killed process left half-written, here and beside the output folder."""
-        for left in (*self.path.glob("*partial*"), *self.path.parent.glob(f".{self.out.name}.partial-*")):
+        """Remove what a killed process left half-written in here."""
+        for left in self.path.glob("*partial*"):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from pumer_convert import __version__
-from pumer_convert.checkpoint.write import output_folder
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.export.triton.config import BACKENDS, DELAY, WARM_TEXT, Tensor, model_config
+from pumer_convert.files.output import output_folder
+from pumer_convert.files.owned import write_report
 from pumer_convert.runtime.pipeline import labels_of, read_sidecar
 from pumer_convert.runtime.sidecar import Sidecar
 
@@ -45,18 +46,20 @@ def export_triton(
     preprocessor = Preprocessor.of_sidecar(values, exported.parent)
     limits = _limits(exported, preprocessor)
     labels = labels_of(values, exported)
-    with output_folder(out, overwrite) as folder:
+    with output_folder(out, overwrite, [exported]) as folder:
         _model(folder / MODEL, exported, values, backend, limits, labels)
         _front(folder / FRONT, values, preprocessor, limits, labels)
         (folder / "README.md").write_text(_guide(exported, values, backend, limits["most_batch"]), "utf-8")
-        report = {
-            "version": __version__,
-            "source": str(exported),
-            "backend": backend,
-            "models": [FRONT, MODEL],
-            **limits,
-        }
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+        report = write_report(
+            folder,
+            {
+                "version": __version__,
+                "source": str(exported),
+                "backend": backend,
+                "models": [FRONT, MODEL],
+                **limits,
+            },
+        )
     return {"triton": str(out), **report}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert import __version__
-from pumer_convert.checkpoint.read import check_complete, open_checkpoint, with_tokenizer
+from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.checkpoint.resized import resized
 from pumer_convert.checkpoint.write import write_safetensors
 from pumer_convert.errors import InputError
@@ -76,9 +76,7 @@ def intend(
 ) -> Intent:
     """Decide what `apply` would do; reads no weight. Raises InputError when the recipe does not fit."""
     path, parsed = Path(path), load_recipe(recipe)
-    checkpoint = open_checkpoint(path)
-    if tokenizer is not None:
-        checkpoint = with_tokenizer(checkpoint, tokenizer)
+    checkpoint = open_checkpoint(path, tokenizer)
     if parsed.model != checkpoint.family:
         raise parsed.error(_line(parsed, "model"), f"model: '{parsed.model}', but {path} is a {checkpoint.family}.")
     if parsed.task is not None and parsed.task != checkpoint.task:

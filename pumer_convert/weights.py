@@ -1,9 +1,9 @@
 """The one form that every readable checkpoint is brought into, before any weight is read."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PROCESSOR = "preprocessor_config.json"
 """The small file that says how pictures become pixels."""
+NESTED_PROCESSOR = "processor_config.json"
+"""The file in which transformers 5 says so, under "image_processor"; where that is there, it goes before the other."""
 BYTES = {
     "float64": 8,
     "float32": 4,
@@ -118,15 +120,16 @@ class Checkpoint:
 
     @property
     def processor(self) -> dict[str, Any] | None:
-        """What its preprocessor_config.json says, None without one. Raises InputError when that is not JSON."""
-        text = self.extra_files.get(PROCESSOR)
-        for file in self.companions:
-            if file.name == PROCESSOR:
-                text = file.read_text("utf-8")
-        try:
-            return None if text is None else dict(json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{self.path}: its {PROCESSOR} is not readable as a JSON object ({error}).") from None
+        """What its files say of how pictures become pixels, None when they say nothing; transformers' keys and
+        meanings, see data/image.py. Raises InputError for a file that is no JSON object."""
+        return processor_of(self.path, self.companions, self.extra_files)
+
+    def with_processor(self, values: Mapping[str, Any]) -> "Checkpoint":
+        """The same with another processor, in one file of its own, and without the companions that told of one."""
+        told = [file for file in self.companions if file.name in (PROCESSOR, NESTED_PROCESSOR)]
+        rest = tuple(file for file in self.companions if file not in told)
+        extra = {**self.extra_files, PROCESSOR: json.dumps(values, indent=2)}
+        return replace(self, companions=rest, extra_files=extra)
 
     @property
     def parameters(self) -> int:
@@ -137,3 +140,35 @@ class Checkpoint:
     def bytes(self) -> int:
         """Size of the weights in bytes."""
         return sum(prod(self.shape(name)) * BYTES.get(self.source.dtype(p.key), 4) for name, p in self.pieces.items())
+
+
+def processor_of(path: Path, files: Iterable[Path], extra: Mapping[str, str] | None = None) -> dict[str, Any] | None:
+    """What small files, on disk or not yet written, say of how pictures become pixels; None when they say nothing.
+
+    As in transformers, "image_processor" in processor_config.json goes before preprocessor_config.json. A
+    processor_config.json that has the keys themselves counts where there is no other. `path` is for messages. Raises
+    InputError for a file that is no JSON object.
+    """
+    texts = dict(extra or {})
+    found: dict[str, dict[str, Any]] = {}
+    names = (NESTED_PROCESSOR, PROCESSOR)
+    for file in files:
+        if file.name in names:
+            try:
+                texts[file.name] = file.read_text("utf-8-sig")
+            except (OSError, ValueError) as error:
+                raise InputError(f"{file}: cannot be read ({error}).") from None
+    for name in names:
+        if name in texts:
+            try:
+                found[name] = dict(json.loads(texts[name]))
+            except (ValueError, TypeError) as error:
+                raise InputError(f"{path}: its {name} is not readable as a JSON object ({error}).") from None
+    nested = found.get(NESTED_PROCESSOR, {})
+    inner = nested.get("image_processor")
+    if isinstance(inner, dict):
+        return inner
+    if PROCESSOR in found:
+        return found[PROCESSOR]
+    # Keys that some tool wrote without the level between.
+    return nested if nested.keys() & {"image_processor_type", "image_mean", "do_resize", "size"} else None

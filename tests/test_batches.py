@@ -15,7 +15,7 @@ from PIL import Image
 from test_data import noise, picture
 
 from pumer_convert.data.augment import CHANGES, DIRECTED, UNDIRECTED, RandAugment
-from pumer_convert.data.image import image_settings
+from pumer_convert.data.image import at_size, image_settings
 from pumer_convert.data.loader import Batch, Preprocessor, batch_count, batches
 from pumer_convert.data.pixels import ImageSettings, to_pixels
 from pumer_convert.data.preprocess import load_tokenizer
@@ -38,7 +38,7 @@ def processor(kind: str, size: Any) -> tuple[Any, dict[str, Any]]:
 def test_a_square_picture_is_as_vilts_processor_makes_it(side: int) -> None:
     theirs, values = processor("vilt", {"shortest_edge": 384})
     image = noise(side, side)
-    ours = to_pixels(image, image_settings(values, (384, 384)))
+    ours = to_pixels(image, image_settings(values, ""))
     np.testing.assert_allclose(ours, theirs(image)["pixel_values"][0], atol=1e-6, rtol=0)
 
 
@@ -47,19 +47,20 @@ def test_a_square_picture_is_as_vilts_processor_makes_it(side: int) -> None:
 def test_any_picture_is_as_clips_processor_makes_it(shape: tuple[int, int], size: dict[str, int]) -> None:
     theirs, values = processor("clip", size)
     image = noise(*shape)
-    ours = to_pixels(image, image_settings(values, (224, 224)))
+    ours = to_pixels(image, image_settings(values, ""))
     np.testing.assert_allclose(ours, theirs(image)["pixel_values"][0], atol=1e-6, rtol=0)
 
 
 def test_the_pixels_of_a_rectangle_and_of_another_size() -> None:
     _, values = processor("clip", {"shortest_edge": 224})
-    assert to_pixels(noise(64, 48), image_settings(values, (32, 96))).shape == (3, 32, 96)
-    assert to_pixels(noise(48, 64), image_settings(values, (288, 288))).shape == (3, 288, 288)
-    squashed = to_pixels(noise(64, 48), image_settings(values, (32, 32), "squash"))
-    assert abs(squashed - to_pixels(noise(64, 48), image_settings(values, (32, 32)))).max() > 0.1
+    settings = image_settings(values, "")
+    assert to_pixels(noise(64, 48), at_size(settings, (32, 96))).shape == (3, 32, 96)
+    assert to_pixels(noise(48, 64), at_size(settings, (288, 288))).shape == (3, 288, 288)
+    squashed = to_pixels(noise(64, 48), at_size(settings, (32, 32), "squash"))
+    assert abs(squashed - to_pixels(noise(64, 48), at_size(settings, (32, 32)))).max() > 0.1
     with pytest.raises(InputError, match="allowed: squash, crop"):
-        image_settings(values, (32, 32), "stretch")
-    assert to_pixels(Image.new("L", (5, 5)), ImageSettings(8, 8)).shape == (3, 8, 8)
+        at_size(settings, (32, 32), "stretch")
+    assert to_pixels(Image.new("L", (5, 5)), ImageSettings("squash", (8, 8))).shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -146,7 +147,8 @@ def same(a: list[Batch], b: list[Batch]) -> bool:
 def test_batches_have_the_shapes_that_models_take(task: str, preprocessor: Preprocessor) -> None:
     batch = made(task, preprocessor, train=True)[0]
     lines = 9 if task == "retrieval" else 3
-    height, width = preprocessor.image.height, preprocessor.image.width
+    assert preprocessor.image.size is not None
+    height, width = preprocessor.image.size
     assert batch.inputs["pixel_values"].shape == (lines, *((2,) if task == "nlvr2" else ()), 3, height, width)
     assert batch.inputs["pixel_values"].dtype == torch.float32
     ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
@@ -244,9 +246,9 @@ def test_text_padding_and_truncation(preprocessor: Preprocessor) -> None:
 
 def test_the_preprocessing_of_a_checkpoint(tmp_path: Path, preprocessor: Preprocessor) -> None:
     config = json.loads((CHECKPOINT / "config.json").read_text())
-    assert (preprocessor.image.height, preprocessor.image.width) == (config["image_size"], config["image_size"])
+    assert preprocessor.image.size == (config["image_size"], config["image_size"])
     assert preprocessor.image.fit == "squash"
-    assert Preprocessor.of(CHECKPOINT, image_size=(64, 32)).image.height == 64
+    assert Preprocessor.of(CHECKPOINT, image_size=(64, 32)).image.size == (64, 32)
     folder = Path(shutil.copytree(CHECKPOINT, tmp_path / "ckpt"))
     (folder / "model.safetensors").unlink()
     assert Preprocessor.of(folder).image == preprocessor.image, "no weights are needed"
@@ -261,7 +263,7 @@ def test_the_preprocessing_of_a_published_folder_is_its_own(tmp_path: Path) -> N
     for file in CHECKPOINT.glob("tokenizer*"):
         shutil.copy(file, folder)
     image = Preprocessor.of(folder).image
-    assert (image.fit, image.filter, image.height) == ("squash", 2, 96)
+    assert (image.fit, image.filter, image.size) == ("squash", 2, (96, 96))
     # The squash of the published code: torchvision's Resize([S, S]), ToTensor, Normalize on a PIL picture.
     squashed = np.asarray(noise(50, 70).resize((96, 96), Image.Resampling.BILINEAR)) / 255
     expected = (squashed.transpose(2, 0, 1) - 0.5) / 0.5

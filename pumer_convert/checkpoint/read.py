@@ -8,10 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pumer_convert.checkpoint.resized import at_image_size, check_image_size
 from pumer_convert.checkpoint.sources import MergedSource, PickleSource, SafetensorsSource
+from pumer_convert.data.image import image_settings
 from pumer_convert.errors import InputError
 from pumer_convert.models import FAMILIES
-from pumer_convert.weights import Checkpoint, RawCheckpoint, TensorSource
+from pumer_convert.weights import (
+    NESTED_PROCESSOR,
+    PROCESSOR,
+    Checkpoint,
+    RawCheckpoint,
+    TensorSource,
+    processor_of,
+)
 
 READABLE = (
     "transformers ViLT folders, original ViLT and METER .ckpt files, published PuMer folders, and the folders that "
@@ -19,36 +28,32 @@ READABLE = (
 )
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _NOT_COMPANIONS = ("config.json", "report.json", "recipe.yaml", "README.md")
+NO_PROCESSOR = (
+    "There is no preprocessor_config.json with this checkpoint; its pictures are prepared as {} does, the shorter side "
+    "{} pixels."
+)
 NO_TOKENIZER = "There is no tokenizer with this checkpoint; raw-text questions need one: --tokenizer FOLDER."
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, tokenizer: Path | None = None) -> Checkpoint:
     """The checkpoint at `path`, a folder or a file, in the one form; weights stay on disk.
 
-    Raises InputError, in one sentence, for what is missing, damaged or of a format that is not read.
+    The tokenizer and processor files of the folder `tokenizer` go before those beside the weights. Where a processor
+    makes pictures of one size, the model is one for that size. Raises InputError, in one sentence, for what is
+    missing, damaged or of a format that is not read.
     """
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder.")
     raw = _open_folder(path) if path.is_dir() else _open_file(path, {}, ())
+    if tokenizer is not None:
+        raw = _with_tokenizer(raw, tokenizer)
     for module in FAMILIES.values():
         checkpoint: Checkpoint | None = importlib.import_module(module).recognise(raw)
         if checkpoint is not None:
-            return _noted(checkpoint)
+            return _for_pictures(_noted(checkpoint))
     kind = raw.config.get("model_type")
     found = f"model_type '{kind}'" if kind else f"keys such as '{next(iter(raw.source.names()), 'none')}'"
     raise InputError(f"{path}: no format that is read here ({found}); readable are {READABLE}.")
-
-
-def with_tokenizer(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
-    """The checkpoint with the tokenizer and processor files of `folder`. Raises InputError when it has none."""
-    files = _companions(folder) if folder.is_dir() else ()
-    if not _has_tokenizer(files):
-        raise InputError(f"{folder}: no tokenizer there (tokenizer.json, vocab.txt or vocab.json).")
-    own = {file.name for file in files}
-    kept = tuple(file for file in checkpoint.companions if file.name not in own)
-    extra = {name: text for name, text in checkpoint.extra_files.items() if name not in own}
-    notes = tuple(note for note in checkpoint.notes if note != NO_TOKENIZER)
-    return replace(checkpoint, companions=kept + files, extra_files=extra, notes=notes)
 
 
 def check_complete(checkpoint: Checkpoint) -> None:
@@ -139,6 +144,37 @@ def _companions(folder: Path) -> tuple[Path, ...]:
 
 def _has_tokenizer(files: tuple[Path, ...]) -> bool:
     return any(file.name in ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model") for file in files)
+
+
+def _with_tokenizer(raw: RawCheckpoint, folder: Path) -> RawCheckpoint:
+    files = _companions(folder) if folder.is_dir() else ()
+    if not _has_tokenizer(files):
+        raise InputError(f"{folder}: no tokenizer there (tokenizer.json, vocab.txt or vocab.json).")
+    names = {file.name for file in files}
+    if processor_of(folder, files) is not None:
+        names |= {PROCESSOR, NESTED_PROCESSOR}
+    return replace(raw, companions=(*(file for file in raw.companions if file.name not in names), *files))
+
+
+def _for_pictures(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with a processor if it has none, and for pictures of the size that its processor makes."""
+    family = importlib.import_module(FAMILIES[checkpoint.family])
+    values = checkpoint.processor
+    if values is None:
+        values = family.processor(checkpoint.config)
+        note = NO_PROCESSOR.format(values["image_processor_type"], values["size"]["shortest_edge"])
+        checkpoint = replace(checkpoint.with_processor(values), notes=(*checkpoint.notes, note))
+    try:
+        made = image_settings(values, family.IMAGE_PROCESSOR).size
+        own = checkpoint.config["image_size"]
+        if made is None or made == ((own, own) if isinstance(own, int) else tuple(own)):
+            return checkpoint
+        check_image_size(made, checkpoint)
+    except InputError as error:
+        raise InputError(f"{checkpoint.path}: {error}") from None
+    note = f"Its processor makes pictures of {made[0]}x{made[1]} pixels; the positions are interpolated for them."
+    size = made[0] if made[0] == made[1] else list(made)
+    return replace(at_image_size(checkpoint, size), notes=(*checkpoint.notes, note))
 
 
 def _noted(checkpoint: Checkpoint) -> Checkpoint:

@@ -1,7 +1,6 @@
 """A checkpoint for another image size: its position table fitted on the way, its processor told."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pumer_convert.errors import InputError
 from pumer_convert.models.outline import grid
 from pumer_convert.plan import family_module
-from pumer_convert.weights import PROCESSOR, Checkpoint, TensorSource
+from pumer_convert.weights import Checkpoint, TensorSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +51,13 @@ def resized(checkpoint: Checkpoint, image_size: int) -> Checkpoint:
     """The checkpoint for square images of that size: the position table is interpolated as the family does it, and
     config.json and the processor's file say the new size."""
     check_image_size(image_size, checkpoint)
+    changed = at_image_size(checkpoint, image_size)
+    values = _processor(checkpoint, image_size)
+    return changed if values is None else changed.with_processor(values)
+
+
+def at_image_size(checkpoint: Checkpoint, image_size: int | list[int]) -> Checkpoint:
+    """The checkpoint with its position table and config.json for images S or [H, W], its processor as it is."""
     family, config = family_module(checkpoint.family), checkpoint.config
     name = family.POSITIONS
     key = checkpoint.pieces[name].key
@@ -65,8 +71,6 @@ def resized(checkpoint: Checkpoint, image_size: int) -> Checkpoint:
         checkpoint,
         config={**config, "image_size": image_size},
         source=Fitted(checkpoint.source, key, (*front, rows * columns + 1, width), change),
-        companions=tuple(file for file in checkpoint.companions if file.name != PROCESSOR),
-        extra_files={**checkpoint.extra_files, **_processor(checkpoint, image_size)},
     )
 
 
@@ -81,11 +85,11 @@ def check_image_size(image_size: Any, checkpoint: Checkpoint) -> None:
         )
 
 
-def _processor(checkpoint: Checkpoint, new: int) -> dict[str, str]:
-    """The processor's file, if there is one, with the sizes in it changed in proportion."""
+def _processor(checkpoint: Checkpoint, new: int) -> dict[str, Any] | None:
+    """The processor's values, if there are any, with the sizes in them changed in proportion."""
     values = checkpoint.processor
     if values is None:
-        return {}
+        return None
     old = checkpoint.config["image_size"]
     side = old if isinstance(old, int) else min(old)
 
@@ -94,5 +98,4 @@ def _processor(checkpoint: Checkpoint, new: int) -> dict[str, str]:
             return {key: scaled(part) for key, part in value.items()}
         return round(value * new / side) if isinstance(value, int) else value
 
-    values |= {name: scaled(values[name]) for name in ("size", "crop_size") if name in values}
-    return {PROCESSOR: json.dumps(values, indent=2)}
+    return values | {name: scaled(values[name]) for name in ("size", "crop_size") if name in values}

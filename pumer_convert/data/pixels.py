@@ -3,60 +3,114 @@
 Nothing of this project is imported here: `export --triton` copies the file into what it writes.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+MOST = 1 << 28
+"""Pixels that a picture may be resized to."""
+
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How pixels are made, as preprocessor_config.json says it.
+    """How pixels are made; data/image.py reads it from a checkpoint's files.
 
-    `height`, `width`: the one size the model takes. `fit` "squash" stretches the picture to that size; "crop" resizes
-    it until its shorter side is `shorter` (None: just covers the size) and cuts out the centre. `filter` is PIL's
-    number of the resampling filter (2 bilinear, 3 bicubic); `scale`, `mean` and `std` make floats of bytes, a channel
-    each: (byte * scale - mean) / std.
+    `fit` says what comes out:
+
+    shape     as high and wide as the picture is, resized or not: ViLT's processor, and any that does not crop
+    squash    `size` (height, width), to which the picture is stretched
+    crop      `size`, cut out of the middle of the resized picture; zeros where that is smaller
+
+    Under "shape" and "crop" the picture is resized until its shorter side is `shorter`, and not at all when that is
+    None. With `divisor` ViLT's rule holds: the longer side is at most `longer`, and both are rounded down to multiples
+    of `divisor`. Without, the longer side follows and is rounded down; past `longer` both shrink. A "crop" may take
+    other ways: the picture is `stretched` to (height, width), or `covers` the size and no more. `rounded` cuts where
+    torchvision does when the rest is odd, half a pixel rounded to even; else rounded down.
+
+    `filter` is PIL's number of the resampling filter (2 bilinear, 3 bicubic); `scale`, `mean` and `std` make floats
+    of bytes, a channel each: (byte * scale - mean) / std.
     """
 
-    height: int
-    width: int
-    fit: str = "squash"
+    fit: str
+    size: tuple[int, int] | None = None
     shorter: int | None = None
+    longer: int | None = None
+    divisor: int | None = None
+    stretched: tuple[int, int] | None = None
+    covers: bool = False
+    rounded: bool = False
     filter: int = 3
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
+    def largest(self) -> tuple[int, int] | None:
+        """Under "shape" the most that the (shorter, longer) side of what comes out can be; None without a limit."""
+        if self.fit != "shape" or self.shorter is None or self.longer is None:
+            return None
+        step = self.divisor or 1
+        return min(self.shorter, self.longer) // step * step, self.longer // step * step
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """What a picture of (height, width) is resized to. Raises ValueError for one too thin for that."""
+        new = self._resized(height, width)
+        if min(new) < 1 or new[0] * new[1] > MOST:
+            raise ValueError(f"{width}x{height} pixels are too thin, they would be resized to {new[1]}x{new[0]}")
+        return new
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        if self.fit == "squash" and self.size is not None:
+            return self.size
+        if self.covers and self.size is not None:
+            factor = max(self.size[0] / height, self.size[1] / width)
+            # Never so far down that the crop reaches beyond the picture.
+            return max(int(height * factor), self.size[0]), max(int(width * factor), self.size[1])
+        if self.shorter is None:
+            return self.stretched or (height, width)
+        if self.divisor is not None:
+            return self._as_vilt(height, width, self.shorter, self.divisor)
+        short, long = float(min(height, width)), float(max(height, width))
+        exact: float = self.shorter
+        if self.longer is not None and long / short * self.shorter > self.longer:
+            exact = self.longer * short / long
+        least = round(exact)
+        if least == short:
+            return height, width
+        if width < height:
+            return int(exact * height / width), least
+        return least, int(exact * width / height)
+
+    def _as_vilt(self, height: int, width: int, shorter: int, divisor: int) -> tuple[int, int]:
+        # Step by step as ViLT computes it, for another order rounds otherwise.
+        factor = shorter / min(height, width)
+        new: tuple[float, float]
+        new = (shorter, factor * width) if height < width else (factor * height, shorter)
+        if self.longer is not None and max(new) > self.longer:
+            factor = self.longer / max(new)
+            new = (factor * new[0], factor * new[1])
+        return int(new[0] + 0.5) // divisor * divisor, int(new[1] + 0.5) // divisor * divisor
+
 
 def to_pixels(image: Image.Image, settings: ImageSettings) -> NDArray[np.float32]:
-    """The picture as float32 [3, height, width]."""
-    image = image.convert("RGB")
-    if settings.fit == "squash":
-        image = _resize(image, settings.width, settings.height, settings.filter)
-    else:
-        image = _cover_and_crop(image, settings)
-    pixels = np.asarray(image, np.float32).transpose(2, 0, 1) * np.float32(settings.scale)
-    mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (settings.mean, settings.std))
-    return np.ascontiguousarray((pixels - mean) / std)
+    """The picture as float32 [3, H, W]: `settings.size`, or under "shape" what the picture becomes.
 
-
-def _resize(image: Image.Image, width: int, height: int, resampling: int) -> Image.Image:
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling(resampling))
-
-
-def _cover_and_crop(image: Image.Image, settings: ImageSettings) -> Image.Image:
-    width, height = image.size
-    if settings.shorter is not None:
-        short, long = sorted(image.size)
-        longer = int(settings.shorter * long / short)
-        size = (settings.shorter, longer) if width <= height else (longer, settings.shorter)
-    else:
-        factor = max(settings.width / width, settings.height / height)
-        # Rounded down as transformers does, yet never so far that the crop reaches beyond the picture.
-        size = (max(math.floor(width * factor), settings.width), max(math.floor(height * factor), settings.height))
-    image = _resize(image, *size, settings.filter)
-    left, top = (size[0] - settings.width) // 2, (size[1] - settings.height) // 2
-    return image.crop((left, top, left + settings.width, top + settings.height))
+    Raises ValueError for a picture that is too thin.
+    """
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    height, width = settings.resized(image.height, image.width)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling(settings.filter))
+    if settings.fit == "crop" and settings.size is not None:
+        tall, wide = settings.size
+        top, left = ((a - b) // 2 for a, b in ((height, tall), (width, wide)))
+        if settings.rounded:
+            top, left = round((height - tall) / 2), round((width - wide) / 2)
+        image = image.crop((left, top, left + wide, top + tall))
+    # What each byte becomes, once for all of them.
+    levels = np.arange(256, dtype=np.float32) * np.float32(settings.scale)
+    mean, std = (np.asarray(v, np.float32)[:, None] for v in (settings.mean, settings.std))
+    table = (levels - mean) / std
+    values = np.asarray(image)
+    return np.stack([table[channel][values[..., channel]] for channel in range(3)])

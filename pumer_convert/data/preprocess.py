@@ -12,12 +12,12 @@ from PIL import Image
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
-from pumer_convert.data.image import image_settings
+from pumer_convert.data.image import at_size, image_settings
 from pumer_convert.data.pixels import ImageSettings, to_pixels
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.models import FAMILIES
 from pumer_convert.plan import family_module
-from pumer_convert.weights import PROCESSOR
+from pumer_convert.weights import PROCESSOR, processor_of
 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
@@ -48,15 +48,15 @@ class Preprocessor:
         fit: str | None = None,
         augment: RandAugment | None = None,
     ) -> "Preprocessor":
-        """The preprocessing of a checkpoint folder: its config.json, preprocessor_config.json and tokenizer.
+        """The preprocessing of a checkpoint folder: its config.json, its processor's file and its tokenizer.
 
-        `image_size` instead of the config's own; `fit` see `image_settings`. Raises InputError when a file is
-        missing or says something impossible, MissingDependencyError without transformers.
+        `image_size` instead of the processor's and the config's own; `fit` see `at_size`. Raises InputError when a
+        file is missing or says something impossible, MissingDependencyError without transformers.
         """
         folder = Path(checkpoint)
         config, values = _settings(folder)
-        size = image_size or config["image_size"]
-        height, width = (size, size) if isinstance(size, int) else tuple(size)
+        image = image_settings(values, family_module(config["model_type"]).IMAGE_PROCESSOR)
+        size = image_size or image.size or config["image_size"]
         tokenizer = load_tokenizer(folder)
         longest: int = family_module(config["model_type"]).outline(config).max_text
         limit = getattr(tokenizer, "model_max_length", None)
@@ -66,7 +66,7 @@ class Preprocessor:
         pad = config.get("text", config).get("pad_token_id")
         pad = tokenizer.pad_token_id if pad is None else pad
         return cls(
-            image=image_settings(values, (int(height), int(width)), fit),
+            image=at_size(image, _sides(size), fit),
             tokenizer=tokenizer,
             longest=pad_to or longest,
             pad_id=int(pad or 0),
@@ -81,11 +81,11 @@ class Preprocessor:
         if not values["preprocessing"]:
             raise InputError(f"{folder}: the sidecar tells no preprocessing; export a checkpoint with {PROCESSOR}.")
         tokenizer = load_tokenizer(folder, values["model"])
-        height, width = values["image_size"]
+        image = image_settings(values["preprocessing"], family_module(values["model"]).IMAGE_PROCESSOR)
         limit = getattr(tokenizer, "model_max_length", None) or values["text"]["longest"]
         pad = values["text"]["pad_token_id"]
         return cls(
-            image=image_settings(values["preprocessing"], (int(height), int(width))),
+            image=at_size(image, _sides(values["image_size"])),
             tokenizer=tokenizer,
             longest=min(int(values["text"]["longest"]), limit),
             pad_id=int((tokenizer.pad_token_id if pad is None else pad) or 0),
@@ -137,14 +137,19 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
 
 def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
     # An engine's folder may hold no weights, so what is there is read without opening a checkpoint.
-    if (folder / "config.json").exists() and (folder / PROCESSOR).exists():
-        config, values = _json(folder / "config.json"), _json(folder / PROCESSOR)
+    values = processor_of(folder, folder.glob("*.json"))
+    if values is not None and (folder / "config.json").exists():
+        config = _json(folder / "config.json")
         if config.get("model_type") in FAMILIES and "image_size" in config:
             return config, values
     checkpoint = open_checkpoint(folder)
-    if (found := checkpoint.processor) is not None:
-        return checkpoint.config, found
-    raise InputError(f"{folder}: there is no {PROCESSOR}, which says how pictures become pixels; copy it there.")
+    return checkpoint.config, checkpoint.processor or {}
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    """(height, width) of an image size S or [H, W]."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
 
 
 def _json(file: Path) -> dict[str, Any]:

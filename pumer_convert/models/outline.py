@@ -73,6 +73,8 @@ class Family(Protocol):
     outline(config, image_size=None) -> Outline            without torch
     parameters(config) -> dict[str, tuple[int, ...]]       names and shapes of the network's, without torch
     build(config, image_size=None) -> nn.Module            the network, on the current default device
+    IMAGE_PROCESSOR: str                                   the class of a processor's file that names none
+    processor(config) -> dict[str, Any]                    the processor of a checkpoint that has none
     POSITIONS: str                                         the name of the image's position table
     fit_positions(name, tensor, config, image_size)        that table for another image size, other tensors as they are
     """

@@ -6,7 +6,7 @@ Sites: `vision.0` .. `vision.10`, inside the blocks of the image's tower, before
 
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.models.meter.formats import recognise
+from pumer_convert.models.meter.formats import processor, recognise
 from pumer_convert.models.meter.parameters import parameters
 from pumer_convert.models.outline import Layer, Lengths, Outline, free, grid
 
@@ -15,8 +15,20 @@ if TYPE_CHECKING:
 
     from pumer_convert.models.meter.network import Meter
 
-__all__ = ["POSITIONS", "build", "fill_buffers", "fit_positions", "outline", "parameters", "recognise"]
+__all__ = [
+    "IMAGE_PROCESSOR",
+    "POSITIONS",
+    "build",
+    "fill_buffers",
+    "fit_positions",
+    "outline",
+    "parameters",
+    "processor",
+    "recognise",
+]
 
+IMAGE_PROCESSOR = "CLIPImageProcessor"
+"""The class of transformers that a processor's file means when it names none."""
 POSITIONS = "vit_model.visual.positional_embedding"
 """The table of the image's positions, [1 + rows * columns, C]."""
 
@@ -82,7 +94,7 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         layers=tuple(layers),
         passes=passes,
         head=head + 2 * passes * c * c,
-        max_text=int(text["max_position_embeddings"]) - 2,
+        max_text=int(text.get("max_text_len") or text["max_position_embeddings"] - 2),
         vocabulary=int(text["vocab_size"]),
     )
 

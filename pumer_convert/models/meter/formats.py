@@ -7,7 +7,8 @@ from typing import Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.published import ENTAILMENT, REASONING, labels, reference_section
-from pumer_convert.weights import Checkpoint, Piece, RawCheckpoint
+from pumer_convert.models.transforms import original_processor, original_text, transform
+from pumer_convert.weights import PROCESSOR, Checkpoint, Piece, RawCheckpoint, processor_of
 
 HEADS = (
     ("vqa_classifier.", "vqa", "MeterForQuestionAnswering"),
@@ -86,6 +87,7 @@ def _config(
     patch = shape("vit_model.visual.conv1.weight")[2]
     width = shape("cross_modal_text_transform.weight")[0]
     words = shape("text_transformer.embeddings.word_embeddings.weight")
+    positions = shape("text_transformer.embeddings.position_embeddings.weight")[0]
     heads = int(raw.config.get("num_heads") or raw.hints.get("num_heads") or max(width // 64, 1))
     fusion = count(r"cross_modal_text_layers\.(\d+)\.")
     config: dict[str, Any] = {
@@ -113,7 +115,8 @@ def _config(
             "num_hidden_layers": count(r"text_transformer\.encoder\.layer\.(\d+)\."),
             "num_attention_heads": heads if words[1] == width else max(words[1] // 64, 1),
             "intermediate_size": shape("text_transformer.encoder.layer.0.intermediate.dense.weight")[0],
-            "max_position_embeddings": shape("text_transformer.embeddings.position_embeddings.weight")[0],
+            "max_position_embeddings": positions,
+            **original_text(raw.path, raw.hints, "roberta", positions - 2),
             "type_vocab_size": shape("text_transformer.embeddings.token_type_embeddings.weight")[0],
             "pad_token_id": 1,
             "layer_norm_eps": 1e-5,
@@ -129,22 +132,16 @@ def _config(
     return config
 
 
+def processor(config: dict[str, Any]) -> dict[str, Any]:
+    """The processor of pictures for a checkpoint that has none: CLIP's, for its image size."""
+    return transform("clip", config["image_size"])
+
+
 def _processor(raw: RawCheckpoint, side: int, published: bool) -> dict[str, str]:
-    if any(file.name == "preprocessor_config.json" for file in raw.companions):
+    if processor_of(raw.path, raw.companions) is not None:
         return {}
-    # The original crops the centre, PuMer squashes the picture to a square.
-    size = {"height": side, "width": side} if published else {"shortest_edge": side}
-    values = {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_resize": True,
-        "size": size,
-        "resample": 3,
-        "do_center_crop": not published,
-        "crop_size": {"height": side, "width": side},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
-    }
-    return {"preprocessor_config.json": json.dumps(values, indent=2)}
+    values = original_processor(raw.path, raw.hints, "clip", side)
+    if published:
+        # The original crops the centre, PuMer squashes the picture to a square.
+        values |= {"size": {"height": side, "width": side}, "do_center_crop": False}
+    return {PROCESSOR: json.dumps(values, indent=2)}

@@ -7,7 +7,7 @@ feed-forward; relevance is the attention of the text rows to the image columns; 
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert.models.outline import Layer, Lengths, Outline, free, grid
-from pumer_convert.models.vilt.formats import recognise
+from pumer_convert.models.vilt.formats import processor, recognise
 from pumer_convert.models.vilt.parameters import parameters
 
 if TYPE_CHECKING:
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from pumer_convert.models.vilt.network import Vilt
 
-__all__ = ["POSITIONS", "build", "fit_positions", "outline", "parameters", "recognise"]
+__all__ = ["IMAGE_PROCESSOR", "POSITIONS", "build", "fit_positions", "outline", "parameters", "processor", "recognise"]
 
+IMAGE_PROCESSOR = "ViltImageProcessor"
+"""The class of transformers that a processor's file means when it names none."""
 POSITIONS = "vilt.embeddings.position_embeddings"
 """The table of the image's positions, [1, 1 + rows * columns, C]."""
 
@@ -55,7 +57,7 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         layers=tuple(layers),
         passes=passes,
         head=head + passes * c * c,
-        max_text=int(config["max_position_embeddings"]),
+        max_text=int(config.get("max_text_len") or config["max_position_embeddings"]),
         vocabulary=int(config["vocab_size"]),
     )
 

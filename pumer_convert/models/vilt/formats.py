@@ -8,7 +8,8 @@ from typing import Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.published import ENTAILMENT, REASONING, labels, reference_section
-from pumer_convert.weights import Checkpoint, Piece, RawCheckpoint
+from pumer_convert.models.transforms import original_processor, original_text, transform
+from pumer_convert.weights import PROCESSOR, Checkpoint, Piece, RawCheckpoint, processor_of
 
 HEADS = {
     "ViltForQuestionAnswering": "vqa",
@@ -99,6 +100,7 @@ def _original(raw: RawCheckpoint, names: list[str], prefix: str) -> Checkpoint:
     words = source.shape(prefix + "text_embeddings.word_embeddings.weight")
     patch = source.shape(prefix + "transformer.patch_embed.proj.weight")
     width = words[1]
+    positions = source.shape(prefix + "text_embeddings.position_embeddings.weight")[0]
     blocks = {int(m[1]) for name in names if (m := re.search(r"transformer\.blocks\.(\d+)\.", name))}
     kinds = source.shape(prefix + "token_type_embeddings.weight")[0]
     config: dict[str, Any] = {
@@ -115,7 +117,8 @@ def _original(raw: RawCheckpoint, names: list[str], prefix: str) -> Checkpoint:
         "patch_size": patch[2],
         "num_channels": patch[1],
         "vocab_size": words[0],
-        "max_position_embeddings": source.shape(prefix + "text_embeddings.position_embeddings.weight")[0],
+        "max_position_embeddings": positions,
+        **original_text(raw.path, raw.hints, "bert", positions),
         "type_vocab_size": source.shape(prefix + "text_embeddings.token_type_embeddings.weight")[0],
         "modality_type_vocab_size": kinds,
         "num_images": 2 if task == "nlvr2" else -1,
@@ -192,23 +195,18 @@ def _heads(raw: RawCheckpoint, width: int) -> int:
     return int(given) if given else max(width // 64, 1)
 
 
+def processor(config: dict[str, Any]) -> dict[str, Any]:
+    """The processor of pictures for a checkpoint that has none: that of transformers' class, for its image size."""
+    return {**transform("pixelbert", config["image_size"]), "size_divisor": config["patch_size"]}
+
+
 def _processor(raw: RawCheckpoint, config: dict[str, Any], published: bool) -> dict[str, str]:
-    if any(file.name == "preprocessor_config.json" for file in raw.companions):
+    if processor_of(raw.path, raw.companions) is not None:
         return {}
     side = config["image_size"]
-    common = {
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-        "resample": 3,
-        "rescale_factor": 1 / 255,
-    }
-    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    values = original_processor(raw.path, raw.hints, "pixelbert", side)
     if published:
         # PuMer squashes every picture to a square.
-        kind = {"image_processor_type": "CLIPImageProcessor", "size": {"height": side, "width": side}}
-        values = {**kind, "do_center_crop": False, **common, **half, "resample": 2}
-        return {"preprocessor_config.json": json.dumps(values, indent=2)}
-    kind = {"image_processor_type": "ViltImageProcessor", "size": {"shortest_edge": side}}
-    values = {**kind, "size_divisor": config["patch_size"], "do_pad": True, **common, **half}
-    return {"preprocessor_config.json": json.dumps(values, indent=2)}
+        values |= {"image_processor_type": "CLIPImageProcessor", "size": {"height": side, "width": side}}
+        values |= {"do_center_crop": False, "resample": 2}
+    return {PROCESSOR: json.dumps(values, indent=2)}

@@ -1,0 +1,77 @@
+"""The pictures of the originals: METER's and ViLT's transforms as the values of an image processor."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pumer_convert.errors import InputError, nearest
+
+_NORMAL = {
+    "clip": ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]),
+    "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    "vit": ([0.5] * 3, [0.5] * 3),
+    "pixelbert": ([0.5] * 3, [0.5] * 3),
+}
+"""The transforms of pictures, by their names in `val_transform_keys`, and their means and deviations."""
+
+
+def transform(key: str, size: int) -> dict[str, Any]:
+    """The processor's values of an original's transform for pictures of `size`.
+
+    "pixelbert" keeps the shape, the longer side at most 1333/800 of the shorter, both multiples of 32. The others
+    resize the shorter side, bicubic, and cut out the middle where torchvision does ("crop_rounding", a key of ours).
+    """
+    mean, std = _NORMAL[key]
+    common = {
+        "do_resize": True,
+        "size": {"shortest_edge": size},
+        "resample": 3,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": mean,
+        "image_std": std,
+    }
+    if key == "pixelbert":
+        return {"image_processor_type": "ViltImageProcessor", **common, "size_divisor": 32, "do_pad": True}
+    crop = {"do_center_crop": True, "crop_size": {"height": size, "width": size}, "crop_rounding": "half-even"}
+    return {"image_processor_type": "CLIPImageProcessor", **common, **crop}
+
+
+def original_processor(path: Path, hints: Mapping[str, Any], usual: str, size: int) -> dict[str, Any]:
+    """The processor's values that the hyper-parameters of an original .ckpt ask for; `usual` and `size` stand for a
+    val_transform_keys and an image_size that they do not have.
+
+    Of several transforms the first is what the originals answer by. Raises InputError for one that is not known, or
+    that draws at random.
+    """
+    keys = hints.get("val_transform_keys") or [usual]
+    key = keys if isinstance(keys, str) else keys[0]
+    if key not in _NORMAL:
+        raise InputError(
+            f"{path}: its val_transform_keys ask for the transform '{key}', which is not read here; known are "
+            f"{', '.join(_NORMAL)}.{nearest(str(key), _NORMAL)}"
+        )
+    given = hints.get("image_size") or size
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise InputError(f"{path}: its hyper-parameters have the image_size {given!r}; it has to be a whole number.")
+    return transform(key, given)
+
+
+def original_text(path: Path, hints: Mapping[str, Any], kind: str, positions: int) -> dict[str, int]:
+    """What the hyper-parameters of an original .ckpt say of texts, for config.json: "max_text_len", in tokens, if they
+    have it. Its text tower is of `kind` ("bert", "roberta") and has `positions` for tokens.
+
+    Raises InputError for the tokenizer of another kind, and for texts longer than the tower takes.
+    """
+    named = hints.get("tokenizer")
+    if isinstance(named, str) and ("roberta" in named.lower()) != (kind == "roberta"):
+        raise InputError(f"{path}: its hyper-parameters name the tokenizer '{named}'; only {kind} is read here.")
+    longest = hints.get("max_text_len")
+    if longest is None:
+        return {}
+    if isinstance(longest, bool) or not isinstance(longest, int) or not 2 <= longest <= positions:
+        raise InputError(
+            f"{path}: its hyper-parameters have the max_text_len {longest!r}; its text tower takes 2 to {positions}."
+        )
+    return {"max_text_len": longest}

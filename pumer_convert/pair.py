@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.tasks.base import names, placeholders
+from pumer_convert.labels import placeholders
+from pumer_convert.tasks.base import names
 from pumer_convert.weights import Checkpoint
 
 

@@ -1,4 +1,4 @@
-"""What a distillation may be told: every setting, its default and what it may be, for recipes and programs alike."""
+"""What settings may be, and those of a distillation: each with its default and rule, for recipes and programs alike."""
 
 import dataclasses
 import math
@@ -15,7 +15,8 @@ _COUNT = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 
 @dataclass(frozen=True)
 class Rule:
-    """What one setting may be: one of `words`, or a number of `kind` from `least` to `most`.
+    """What one setting may be: one of `words`; true or false where `kind` is bool; else a number of `kind` from `least`
+    to `most`.
 
     `above` leaves `least` itself out, `below` leaves `most` out; `optional`: it may be None, which is off or the
     family's default.
@@ -34,6 +35,8 @@ class Rule:
         """The rule in words, for messages."""
         if self.words:
             return ", ".join(self.words)
+        if self.kind is bool:
+            return "true, false"
         start = "above" if self.above else "from"
         end = "" if self.most == math.inf else f" to {'below ' if self.below else ''}{self.most:g}"
         return f"a{' whole' if self.kind is int else ''} number {start} {self.least:g}{end}"
@@ -44,6 +47,8 @@ class Rule:
             return self.optional
         if self.words:
             return value in self.words
+        if self.kind is bool:
+            return isinstance(value, bool)
         if isinstance(value, bool) or not isinstance(value, int if self.kind is int else int | float):
             return False
         low = value > self.least if self.above else value >= self.least
@@ -58,7 +63,8 @@ class Rule:
         return self.kind(text) if pattern.fullmatch(text) else text
 
 
-def _setting(default: Any, kind: type = str, **bounds: Any) -> Any:
+def setting(default: Any, kind: type = str, **bounds: Any) -> Any:
+    """A field of a dataclass with its rule, under `metadata["rule"]`; it may be None where that is its default."""
     return field(default=default, metadata={"rule": Rule(kind, optional=default is None, **bounds)})
 
 
@@ -66,8 +72,8 @@ def _setting(default: Any, kind: type = str, **bounds: Any) -> Any:
 class Augment:
     """RandAugment: `number` changes of a training picture, each at `magnitude` of 30 (data/augment.py)."""
 
-    number: int = _setting(2, int, least=1)
-    magnitude: int = _setting(9, int, most=30)
+    number: int = setting(2, int, least=1)
+    magnitude: int = setting(9, int, most=30)
 
     def __post_init__(self) -> None:
         _check(self, "augment.")
@@ -101,27 +107,27 @@ class DistillSettings:
     seed                    of order, augmentation and dropout.
     """
 
-    epochs: int = _setting(3, int, least=1)
-    batch_size: int = _setting(32, int, least=1)
-    accumulation: int = _setting(1, int, least=1)
-    learning_rate: float | None = _setting(None, float, above=True)
-    head_multiplier: float | None = _setting(None, float, above=True)
-    cross_modal_multiplier: float | None = _setting(None, float, above=True)
-    weight_decay: float = _setting(0.01, float)
-    warmup: float = _setting(0.1, float, most=1, below=True)
-    clip: float | None = _setting(None, float, above=True)
-    kd: float = _setting(1.0, float)
-    temperature: float = _setting(1.0, float, above=True)
-    hidden: float = _setting(0.0, float)
-    ema: float | None = _setting(None, float, above=True, most=1, below=True)
-    ramp: float = _setting(0.0, float, most=1)
-    amp: str = _setting("no", words=("no", "bf16", "fp16"))
+    epochs: int = setting(3, int, least=1)
+    batch_size: int = setting(32, int, least=1)
+    accumulation: int = setting(1, int, least=1)
+    learning_rate: float | None = setting(None, float, above=True)
+    head_multiplier: float | None = setting(None, float, above=True)
+    cross_modal_multiplier: float | None = setting(None, float, above=True)
+    weight_decay: float = setting(0.01, float)
+    warmup: float = setting(0.1, float, most=1, below=True)
+    clip: float | None = setting(None, float, above=True)
+    kd: float = setting(1.0, float)
+    temperature: float = setting(1.0, float, above=True)
+    hidden: float = setting(0.0, float)
+    ema: float | None = setting(None, float, above=True, most=1, below=True)
+    ramp: float = setting(0.0, float, most=1)
+    amp: str = setting("no", words=("no", "bf16", "fp16"))
     augment: Augment | None = None
-    candidates: int = _setting(16, int, least=2)
-    keep: str = _setting("best", words=("best", "last"))
-    validate_every: int | None = _setting(None, int, least=1)
-    save_every: int = _setting(500, int, least=1)
-    seed: int = _setting(0, int)
+    candidates: int = setting(16, int, least=2)
+    keep: str = setting("best", words=("best", "last"))
+    validate_every: int | None = setting(None, int, least=1)
+    save_every: int = setting(500, int, least=1)
+    seed: int = setting(0, int)
 
     def __post_init__(self) -> None:
         _check(self)

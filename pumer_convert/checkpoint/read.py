@@ -13,6 +13,7 @@ from pumer_convert.checkpoint.sources import MergedSource, PickleSource, Safeten
 from pumer_convert.data.image import image_settings
 from pumer_convert.errors import InputError
 from pumer_convert.models import FAMILIES
+from pumer_convert.models.reductions import check_reductions
 from pumer_convert.weights import (
     NESTED_PROCESSOR,
     PROCESSOR,
@@ -48,8 +49,10 @@ def open_checkpoint(path: Path, tokenizer: Path | None = None) -> Checkpoint:
     if tokenizer is not None:
         raw = _with_tokenizer(raw, tokenizer)
     for module in FAMILIES.values():
-        checkpoint: Checkpoint | None = importlib.import_module(module).recognise(raw)
+        family = importlib.import_module(module)
+        checkpoint: Checkpoint | None = family.recognise(raw)
         if checkpoint is not None:
+            check_reductions(checkpoint.config, family.outline(checkpoint.config), path)
             return _for_pictures(_noted(checkpoint))
     kind = raw.config.get("model_type")
     found = f"model_type '{kind}'" if kind else f"keys such as '{next(iter(raw.source.names()), 'none')}'"

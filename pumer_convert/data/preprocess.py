@@ -140,8 +140,9 @@ def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
     values = processor_of(folder, folder.glob("*.json"))
     if values is not None and (folder / "config.json").exists():
         config = _json(folder / "config.json")
-        if config.get("model_type") in FAMILIES and "image_size" in config:
-            return config, values
+        family = config.get("model_type")
+        if isinstance(family, str) and family in FAMILIES and "image_size" in config:
+            return family_module(family).checked(config, folder), values
     checkpoint = open_checkpoint(folder)
     return checkpoint.config, checkpoint.processor or {}
 

@@ -33,9 +33,9 @@ def key_bias(mask: Tensor, dtype: torch.dtype, size: Tensor | None = None) -> Te
     return bias.to(dtype)[:, None, None, :]
 
 
-def fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Scaled dot-product attention [B, H, M, D] by torch's fused kernels."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+def fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
+    """Scaled dot-product attention [B, H, M, D] by torch's fused kernels; `dropout`: of the probabilities."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
 
 
 def reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

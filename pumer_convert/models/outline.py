@@ -70,6 +70,7 @@ class Family(Protocol):
     """What the module of a model family offers; see `pumer_convert.models.FAMILIES`.
 
     recognise(raw: RawCheckpoint) -> Checkpoint | None     its formats
+    checked(config, where) -> dict[str, Any]               a config.json with every value checked and in one form
     outline(config, image_size=None) -> Outline            without torch
     parameters(config) -> dict[str, tuple[int, ...]]       names and shapes of the network's, without torch
     build(config, image_size=None) -> nn.Module            the network, on the current default device

@@ -6,15 +6,29 @@ from typing import Any
 
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
+from pumer_convert.labels import label_map, placeholders
+from pumer_convert.models.values import wrong
+from pumer_convert.settings import Rule
+from pumer_convert.weights import RawCheckpoint
+
+_SHARE, _LAYER = Rule(float, optional=True), Rule(int)
 
 
-def reference_section(config: Mapping[str, Any], site: str, per_site: int, layers: int) -> dict[str, Any]:
+def reference_section(
+    config: Mapping[str, Any], site: str, per_site: int, layers: int, where: object
+) -> dict[str, Any]:
     """The "pumer" section of a published PuMer config: reference semantics, one edit per layer it reduces.
 
     `per_site` is how many of its layer numbers one of our layers takes (2 in METER). Numbers that the published code
     never reaches (odd ones in METER) give no edit; nor does a prune ratio of zero, at which it does nothing at all.
-    Raises InputError for settings of that code which are another method.
+    Raises InputError for settings of that code which are another method, and for values that cannot be.
     """
+    for key in ("prune_r", "merge_r", "merge_text"):
+        if not _SHARE.holds(config.get(key)):
+            raise wrong(where, key, config[key], f"allowed: {_SHARE.allowed}")
+    reached = config.get("reduce_layers") or []
+    if not isinstance(reached, list) or not all(_LAYER.holds(number) for number in reached):
+        raise wrong(where, "reduce_layers", reached, "it has to be a list of numbers of layers")
     if config.get("prune_layers"):
         raise InputError("a PuMer folder with prune_layers has learned token predictors, which are not supported.")
     method = config.get("sim_method", "mean_head")
@@ -39,7 +53,7 @@ def reference_section(config: Mapping[str, Any], site: str, per_site: int, layer
         for op, modality, amount in amounts
         if not amount.is_nothing
     ]
-    numbers = sorted({n // per_site for n in config.get("reduce_layers") or () if n % per_site == 0})
+    numbers = sorted({n // per_site for n in reached if n % per_site == 0})
     edits = [{"at": f"{site}.{n}", "actions": actions} for n in numbers if n < layers] if acts and actions else []
     return {
         "version": 1,
@@ -50,16 +64,39 @@ def reference_section(config: Mapping[str, Any], site: str, per_site: int, layer
     }
 
 
+def told_heads(raw: RawCheckpoint, width: int) -> int:
+    """The attention heads that the authors' files tell of, else one for every 64 channels as in all of theirs."""
+    where = raw.config if raw.config.get("num_heads") is not None else raw.hints
+    given = where.get("num_heads")
+    if given is None:
+        return max(width // 64, 1)
+    if not Rule(int, least=1).holds(given) or width % given:
+        raise wrong(raw.path, "num_heads", given, f"it has to divide the width of the model, {width}")
+    return int(given)
+
+
+def check_told(raw: RawCheckpoint, found: Mapping[str, int]) -> None:
+    """Raises InputError for a hyper-parameter of a Lightning file that is other than what was `found` in its weights,
+    by the name it has there: such a file was put together of two."""
+    for key, value in found.items():
+        told = raw.hints.get(key, value)
+        if told is not None and told != value:
+            raise InputError(f"{raw.path}: its hyper-parameters say {key}: {told!r}, but its weights have {value}.")
+
+
 def _share(value: float) -> Amount:
     return Amount.share(Fraction(str(value)))
 
 
-def labels(names: Mapping[Any, Any] | None, count: int) -> dict[str, str]:
-    """id2label for config.json: the given names when there are `count` of them, else LABEL_0, LABEL_1, ..."""
-    if names and len(names) == count:
-        return {str(k): str(v) for k, v in names.items()}
-    return {str(i): f"LABEL_{i}" for i in range(count)}
+ENTAILMENT = ("contradiction", "neutral", "entailment")
+_ANSWERS = {"ve": ENTAILMENT, "nlvr2": ("False", "True")}
 
 
-ENTAILMENT = {0: "contradiction", 1: "neutral", 2: "entailment"}
-REASONING = {0: "False", 1: "True"}
+def published_labels(config: Mapping[str, Any], task: str, count: int, where: object) -> dict[str, str]:
+    """id2label for a head of `count` logits of the authors': the names in the folder's config, else those that their
+    code has in that order, else LABEL_0, LABEL_1, ...; see `label_map`."""
+    found = label_map(config, count, where)
+    answers = _ANSWERS.get(task, ())
+    return (
+        dict(zip(found, answers, strict=True)) if len(answers) == count and placeholders([*found.values()]) else found
+    )

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError
+from pumer_convert.labels import read_labels
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.open import open_runtime
 from pumer_convert.runtime.scores import to_scores
@@ -114,7 +115,7 @@ def labels_of(values: Mapping[str, Any], path: Path) -> list[str]:
     """The names of the logits, in their order. Raises InputError when there are none."""
     if values["task"] == "retrieval":
         return ["match"]
-    given = values["labels"] or {}
-    if not given:
+    found = read_labels({"id2label": values["labels"]}, path)
+    if found is None:
         raise InputError(f"{path}: nothing names its labels (id2label); add them to the checkpoint's config.json.")
-    return [str(given[key]) for key in sorted(given, key=int)]
+    return found

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pumer_convert.data.sample import Picture, Sample
 from pumer_convert.errors import InputError
+from pumer_convert.labels import read_labels
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,8 @@ class Task(ABC):
 
 
 def names(config: Mapping[str, Any]) -> list[str]:
-    """The names of the logits in their order, from id2label. Raises InputError when there are none or a gap."""
-    given = config.get("id2label") or {}
-    found = {int(key): str(value) for key, value in given.items()}
-    if not found or sorted(found) != list(range(len(found))):
-        raise InputError("the checkpoint's config.json has no whole id2label, which names the answers of its head.")
-    return [found[i] for i in range(len(found))]
-
-
-def placeholders(labels: Sequence[str]) -> bool:
-    """Are these the names LABEL_0, LABEL_1, ... of a checkpoint that came without names?"""
-    return all(label == f"LABEL_{i}" for i, label in enumerate(labels))
+    """The names of the logits in their order. Raises InputError when there are none; see `read_labels`."""
+    found = read_labels(config, "the checkpoint")
+    if found is None:
+        raise InputError("the checkpoint's config.json has no id2label, which names the answers of its head.")
+    return found

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pumer_convert.errors import InputError
-from pumer_convert.tasks.base import Row, Task, names, placeholders
+from pumer_convert.labels import placeholders
+from pumer_convert.tasks.base import Row, Task, names
 
 
 class ClassTask(Task):
@@ -21,7 +22,7 @@ class ClassTask(Task):
         if placeholders(labels) and len(labels) == len(self.classes):
             labels = list(self.classes)
         self.labels = labels
-        self.place = {label.lower(): i for i, label in enumerate(labels)}
+        self.place = {label.strip().lower(): i for i, label in enumerate(labels)}
         missing = [c for c in self.classes if c.lower() not in self.place]
         if missing or len(labels) != len(self.classes):
             raise InputError(

@@ -6,6 +6,7 @@ Sites: `vision.0` .. `vision.10`, inside the blocks of the image's tower, before
 
 from typing import TYPE_CHECKING, Any
 
+from pumer_convert.models.meter.config import MeterSettings, checked
 from pumer_convert.models.meter.formats import processor, recognise
 from pumer_convert.models.meter.parameters import parameters
 from pumer_convert.models.outline import Layer, Lengths, Outline, free, grid
@@ -19,6 +20,7 @@ __all__ = [
     "IMAGE_PROCESSOR",
     "POSITIONS",
     "build",
+    "checked",
     "fill_buffers",
     "fit_positions",
     "outline",
@@ -35,12 +37,13 @@ POSITIONS = "vit_model.visual.positional_embedding"
 
 def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
     """Layers and costs; `image_size` S or [H, W] instead of the checkpoint's own."""
-    c, inner = int(config["hidden_size"]), int(config["intermediate_size"])
-    vision, text = config["vision"], config["text"]
-    v, t = int(vision["hidden_size"]), int(text["hidden_size"])
-    patch = int(config["patch_size"])
-    rows, columns = grid(image_size or config["image_size"], patch)
-    sequential = config["fusion_order"] == "sequential"
+    settings = MeterSettings.read(config)
+    c, inner = settings.hidden_size, settings.intermediate_size
+    vision, text = settings.vision, settings.text
+    v, t = vision.hidden_size, text.hidden_size
+    patch = settings.patch_size
+    rows, columns = grid(image_size or settings.image_size, patch)
+    sequential = settings.fusion_order == "sequential"
 
     def block(width: int, wide: int, n: int, left: int) -> int:
         return 4 * width * width * n + 2 * n * n * width + 2 * width * wide * left
@@ -62,8 +65,8 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
     scores = {"relevance": relevance, "cls_attention": cls_attention, "random": free}
     blind = {"cls_attention": lambda before, after: before.image * v, "random": free}
     layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v)]
-    v_wide, t_wide = int(vision["intermediate_size"]), int(text["intermediate_size"])
-    depth = int(vision["num_hidden_layers"])
+    v_wide, t_wide = vision.intermediate_size, text.intermediate_size
+    depth = vision.num_hidden_layers
     for i in range(depth):
         layers.append(
             Layer(
@@ -74,28 +77,26 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
                 modalities=("image",),
                 depth=i / depth,
                 width=v,
-                key_width=v // int(vision["num_attention_heads"]),
+                key_width=v // vision.num_attention_heads,
             )
         )
-    for i in range(int(text["num_hidden_layers"])):
+    for i in range(text.num_hidden_layers):
         layers.append(Layer(f"text.{i}", lambda before, after: block(t, t_wide, before.text, before.text)))
     layers.append(Layer("transforms", lambda before, after: v * c * before.image + t * c * before.text))
-    pairs, key_width = int(config["num_fusion_layers"]), c // int(config["num_attention_heads"])
+    pairs, key_width = settings.num_fusion_layers, c // settings.num_attention_heads
     for i in range(pairs):
         layers.append(
             Layer(f"fusion.{i}", fusion, f"fusion.{i}", scores, depth=i / pairs, width=c, key_width=key_width)
         )
-    passes = 2 if config["architectures"][0] == "MeterForVisualReasoning" else 1
-    labels = len(config.get("id2label") or {0: ""})
-    retrieval = config["architectures"][0] == "MeterForImageAndTextRetrieval"
-    head = 2 * c if retrieval else 2 * c * passes * 2 * c + 2 * c * labels
+    passes = settings.images
+    head = 2 * c if settings.head == "rank_output" else 2 * c * passes * 2 * c + 2 * c * settings.labels
     return Outline(
         image_tokens=rows * columns + 1,
         layers=tuple(layers),
         passes=passes,
         head=head + 2 * passes * c * c,
-        max_text=int(text.get("max_text_len") or text["max_position_embeddings"] - 2),
-        vocabulary=int(text["vocab_size"]),
+        max_text=text.longest,
+        vocabulary=text.vocab_size,
     )
 
 

@@ -6,16 +6,13 @@ import re
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.published import ENTAILMENT, REASONING, labels, reference_section
+from pumer_convert.labels import label_map
+from pumer_convert.models.meter.config import HEADS, checked
+from pumer_convert.models.published import check_told, published_labels, reference_section, told_heads
 from pumer_convert.models.transforms import original_processor, original_text, transform
+from pumer_convert.models.values import wrong
 from pumer_convert.weights import PROCESSOR, Checkpoint, Piece, RawCheckpoint, processor_of
 
-HEADS = (
-    ("vqa_classifier.", "vqa", "MeterForQuestionAnswering"),
-    ("snli_classifier.", "ve", "MeterForVisualEntailment"),
-    ("nlvr2_classifier.", "nlvr2", "MeterForVisualReasoning"),
-    ("rank_output.", "retrieval", "MeterForImageAndTextRetrieval"),
-)
 _IGNORED = re.compile(
     r"(position_ids|mlm_score|itm_score|mpp_score|token_pruner|text_transformer\.pooler\.|vit_model\.ln_final\.|"
     r"vit_model\.token_embedding|vit_model\.positional_embedding)"
@@ -53,7 +50,8 @@ def _convert(raw: RawCheckpoint, renamed: dict[str, str], published: bool) -> Ch
         raise InputError(f"{raw.path}: a METER without a head that is read (vqa, nlvr2, snli or retrieval).")
     task, architecture = found
     own = "fusion_order" in raw.config
-    config = dict(raw.config) if own else _config(raw, pieces, architecture, task, published)
+    config = _own(raw, pieces, architecture, task) if own else _config(raw, pieces, architecture, task, published)
+    config = checked(config, raw.path)
     used = {piece.key for piece in pieces.values()}
     origin = (
         "pumer-convert folder" if own else f"{'published PuMer METER folder' if published else 'original METER .ckpt'}"
@@ -72,6 +70,29 @@ def _convert(raw: RawCheckpoint, renamed: dict[str, str], published: bool) -> Ch
     )
 
 
+def _own(raw: RawCheckpoint, pieces: dict[str, Piece], architecture: str, task: str) -> dict[str, Any]:
+    """The config that this project wrote, with its labels in one form and the head that the weights have."""
+    config = {"architectures": [architecture], **raw.config}
+    for key, told, found in (
+        ("model_type", config.get("model_type", "meter"), "meter"),
+        ("architectures", config["architectures"], [architecture]),
+        ("pumer_task", config.get("pumer_task", task), task),
+    ):
+        if told != found:
+            raise wrong(raw.path, key, told, f"by its weights it is {found}")
+    if task != "retrieval":
+        config["id2label"] = label_map(config, _answers(raw, pieces, task), raw.path)
+    return config
+
+
+def _answers(raw: RawCheckpoint, pieces: dict[str, Piece], task: str) -> int:
+    """The labels of a head."""
+    name = next(start for start, t, _ in HEADS if t == task) + "3.weight"
+    if name not in pieces:
+        raise InputError(f"{raw.path}: a METER without the weight '{name}'; the file is not whole.")
+    return raw.source.shape(pieces[name].key)[0]
+
+
 def _config(
     raw: RawCheckpoint, pieces: dict[str, Piece], architecture: str, task: str, published: bool
 ) -> dict[str, Any]:
@@ -87,8 +108,11 @@ def _config(
     patch = shape("vit_model.visual.conv1.weight")[2]
     width = shape("cross_modal_text_transform.weight")[0]
     words = shape("text_transformer.embeddings.word_embeddings.weight")
+    heads = told_heads(raw, width)
     positions = shape("text_transformer.embeddings.position_embeddings.weight")[0]
-    heads = int(raw.config.get("num_heads") or raw.hints.get("num_heads") or max(width // 64, 1))
+    types = shape("text_transformer.embeddings.token_type_embeddings.weight")[0]
+    # BERT's tables have 512 positions and 2 token types, RoBERTa's 514, of which 2 are never used, and 1.
+    text = "bert" if types == 2 or positions == 512 else "roberta"
     fusion = count(r"cross_modal_text_layers\.(\d+)\.")
     config: dict[str, Any] = {
         "architectures": [architecture],
@@ -110,25 +134,33 @@ def _config(
             "layer_norm_eps": 1e-5,
         },
         "text": {
+            "model_type": text,
             "vocab_size": words[0],
             "hidden_size": words[1],
             "num_hidden_layers": count(r"text_transformer\.encoder\.layer\.(\d+)\."),
             "num_attention_heads": heads if words[1] == width else max(words[1] // 64, 1),
             "intermediate_size": shape("text_transformer.encoder.layer.0.intermediate.dense.weight")[0],
             "max_position_embeddings": positions,
-            **original_text(raw.path, raw.hints, "roberta", positions - 2),
-            "type_vocab_size": shape("text_transformer.embeddings.token_type_embeddings.weight")[0],
-            "pad_token_id": 1,
-            "layer_norm_eps": 1e-5,
+            **original_text(raw.path, raw.hints, text, positions - 2 * (text == "roberta")),
+            "type_vocab_size": types,
+            "pad_token_id": 1 if text == "roberta" else 0,
+            "layer_norm_eps": 1e-5 if text == "roberta" else 1e-12,
         },
         "pumer_task": task,
     }
     if task != "retrieval":
-        head = next(start for start, t, _ in HEADS if t == task)
-        given = {"ve": ENTAILMENT, "nlvr2": REASONING}.get(task, raw.config.get("id2label"))
-        config["id2label"] = labels(given, shape(f"{head}3.weight")[0])
+        config["id2label"] = published_labels(raw.config, task, _answers(raw, pieces, task), raw.path)
+    told = {
+        "hidden_size": width,
+        "num_top_layer": fusion,
+        "input_image_embed_size": table[1],
+        "input_text_embed_size": words[1],
+        "vocab_size": words[0],
+        "patch_size": patch,
+    }
+    check_told(raw, told | ({"vqav2_label_size": len(config["id2label"])} if task == "vqa" else {}))
     if published:
-        config["pumer"] = reference_section(raw.config, "fusion", 2, fusion)
+        config["pumer"] = reference_section(raw.config, "fusion", 2, fusion, raw.path)
     return config
 
 

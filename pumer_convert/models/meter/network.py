@@ -1,17 +1,16 @@
 """The METER network: the original's names, fused attention, reducers inside the tower and the fusion layers."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import RobertaConfig, RobertaModel
+from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from pumer_convert.errors import InputError
 from pumer_convert.models import attention
-from pumer_convert.models.meter.parameters import head_name
+from pumer_convert.models.meter.config import MeterSettings, TextSettings
 from pumer_convert.models.meter.vision import VisionTower
 from pumer_convert.models.outline import grid
 from pumer_convert.models.output import Output
@@ -41,12 +40,12 @@ class FusionAttention(nn.Module):
     """Attention of `queries` to `keys`, with its residual. Gives also the queries, keys and, in the published
     form, the probabilities, which reducers ask for."""
 
-    def __init__(self, config: Mapping[str, Any], published: bool) -> None:
+    def __init__(self, settings: MeterSettings, published: bool) -> None:
         super().__init__()
-        c = config["hidden_size"]
-        self.heads, self.published = config["num_attention_heads"], published
+        c = settings.hidden_size
+        self.heads, self.published = settings.num_attention_heads, published
         self.self = Projections(c)
-        self.output = Residual(c, c, config["layer_norm_eps"])
+        self.output = Residual(c, c, settings.layer_norm_eps)
 
     def forward(
         self, queries: Tensor, keys: Tokens, proportional: bool
@@ -81,13 +80,13 @@ class Intermediate(nn.Module):
 class FusionHalf(nn.Module):
     """One modality's side of a fusion layer: self-attention, cross-attention, feed-forward."""
 
-    def __init__(self, config: Mapping[str, Any], published: bool) -> None:
+    def __init__(self, settings: MeterSettings, published: bool) -> None:
         super().__init__()
-        c, wide = config["hidden_size"], config["intermediate_size"]
-        self.attention = FusionAttention(config, published)
-        self.crossattention = FusionAttention(config, published)
+        c, wide = settings.hidden_size, settings.intermediate_size
+        self.attention = FusionAttention(settings, published)
+        self.crossattention = FusionAttention(settings, published)
         self.intermediate = Intermediate(c, wide)
-        self.output = Residual(wide, c, config["layer_norm_eps"])
+        self.output = Residual(wide, c, settings.layer_norm_eps)
 
     def feed_forward(self, x: Tensor) -> Tensor:
         return self.output(F.gelu(self.intermediate.dense(x)), x)  # type: ignore[no-any-return]
@@ -145,41 +144,47 @@ class Pooler(nn.Module):
         return self.dense(tokens.states[:, 0]).tanh()  # type: ignore[no-any-return]
 
 
+def text_encoder(settings: TextSettings) -> nn.Module:
+    """RoBERTa or BERT without their poolers; called as model(input_ids=..., attention_mask=...).last_hidden_state."""
+    if settings.model_type == "bert":
+        return BertModel(BertConfig(**settings.of_transformers()), add_pooling_layer=False)
+    return RobertaModel(RobertaConfig(**settings.of_transformers()), add_pooling_layer=False)
+
+
 class Meter(nn.Module):
     """METER with its head.
 
     Called as model(input_ids [B, T], attention_mask [B, T], pixel_values [B, 3, H, W], or [B, 2, 3, H, W] for image
-    pairs) -> Output. H, W are fixed when it is built; text is padded on the right with token 1.
+    pairs) -> Output. H, W are fixed when it is built; text is padded on the right.
     """
 
     def __init__(self, config: dict[str, Any], image_size: Any = None) -> None:
         super().__init__()
         self.config = config
-        image_size = image_size or config["image_size"]
+        settings = MeterSettings.read(config)
+        image_size = image_size or settings.image_size
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        rows, columns = grid(image_size, config["patch_size"])
+        rows, columns = grid(image_size, settings.patch_size)
         pumer = config.get("pumer", {})
         self.published = pumer.get("attention") == "reference"
         self.proportional = bool(pumer.get("proportional_attention", False))
-        self.sequential = config["fusion_order"] == "sequential"
-        c, vision, text = config["hidden_size"], config["vision"], config["text"]
+        self.sequential = settings.fusion_order == "sequential"
+        c, text = settings.hidden_size, settings.text
         self.vit_model = nn.Module()
-        self.vit_model.visual = VisionTower(vision, config["patch_size"], rows * columns)
-        self.text_transformer = RobertaModel(RobertaConfig(**text), add_pooling_layer=False)
-        self.cross_modal_text_transform = nn.Linear(text["hidden_size"], c)
-        self.cross_modal_image_transform = nn.Linear(vision["hidden_size"], c)
-        self.token_type_embeddings = nn.Embedding(config["modality_type_vocab_size"], c)
-        layers = config["num_fusion_layers"]
-        self.cross_modal_text_layers = nn.ModuleList(FusionHalf(config, self.published) for _ in range(layers))
-        self.cross_modal_image_layers = nn.ModuleList(FusionHalf(config, self.published) for _ in range(layers))
+        self.vit_model.visual = VisionTower(settings.vision, settings.patch_size, rows * columns)
+        self.text_transformer = text_encoder(text)
+        self.cross_modal_text_transform = nn.Linear(text.hidden_size, c)
+        self.cross_modal_image_transform = nn.Linear(settings.vision.hidden_size, c)
+        self.token_type_embeddings = nn.Embedding(settings.modality_type_vocab_size, c)
+        layers = range(settings.num_fusion_layers)
+        self.cross_modal_text_layers = nn.ModuleList(FusionHalf(settings, self.published) for _ in layers)
+        self.cross_modal_image_layers = nn.ModuleList(FusionHalf(settings, self.published) for _ in layers)
         self.cross_modal_text_pooler, self.cross_modal_image_pooler = Pooler(c), Pooler(c)
-        self.head_name = head_name(config)
-        self.images = 2 if self.head_name == "nlvr2_classifier" else 1
+        self.head_name, self.images = settings.head, settings.images
         if self.head_name == "rank_output":
             self.rank_output = nn.Linear(2 * c, 1)
         else:
-            labels = len(config["id2label"])
-            wide = 2 * c * self.images
+            wide, labels = 2 * c * self.images, settings.labels
             head = nn.Sequential(nn.Linear(wide, 2 * c), nn.LayerNorm(2 * c), nn.GELU(), nn.Linear(2 * c, labels))
             setattr(self, self.head_name, head)
         self.reducers = nn.ModuleDict()

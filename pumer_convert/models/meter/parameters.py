@@ -2,40 +2,34 @@
 
 from typing import Any
 
-from pumer_convert.models.meter.formats import HEADS
+from pumer_convert.models.meter.config import MeterSettings, TextSettings
 from pumer_convert.models.outline import grid
 from pumer_convert.models.parameters import Shapes, attention, feed_forward, head, linear, norm
 
 
-def head_name(config: dict[str, Any]) -> str:
-    """Where the head of a config's architecture lies."""
-    return next(start[:-1] for start, _, architecture in HEADS if architecture == config["architectures"][0])
-
-
 def parameters(config: dict[str, Any]) -> Shapes:
     """Names and shapes of every parameter that a config calls for."""
-    c, wide = int(config["hidden_size"]), int(config["intermediate_size"])
-    shapes = _vision(config) | _text(config["text"])
-    shapes |= linear("cross_modal_text_transform", int(config["text"]["hidden_size"]), c)
-    shapes |= linear("cross_modal_image_transform", int(config["vision"]["hidden_size"]), c)
-    shapes["token_type_embeddings.weight"] = (int(config["modality_type_vocab_size"]), c)
+    settings = MeterSettings.read(config)
+    c = settings.hidden_size
+    shapes = _vision(settings) | _text(settings.text)
+    shapes |= linear("cross_modal_text_transform", settings.text.hidden_size, c)
+    shapes |= linear("cross_modal_image_transform", settings.vision.hidden_size, c)
+    shapes["token_type_embeddings.weight"] = (settings.modality_type_vocab_size, c)
     for side in ("text", "image"):
-        for i in range(int(config["num_fusion_layers"])):
+        for i in range(settings.num_fusion_layers):
             half = f"cross_modal_{side}_layers.{i}"
             shapes |= attention(f"{half}.attention", c) | attention(f"{half}.crossattention", c)
-            shapes |= feed_forward(half, c, wide)
+            shapes |= feed_forward(half, c, settings.intermediate_size)
         shapes |= linear(f"cross_modal_{side}_pooler.dense", c, c)
-    name = head_name(config)
-    if name == "rank_output":
-        return shapes | linear(name, 2 * c, 1)
-    pooled = 2 * c * (2 if name == "nlvr2_classifier" else 1)
-    return shapes | head(name, pooled, 2 * c, len(config["id2label"]))
+    if settings.head == "rank_output":
+        return shapes | linear(settings.head, 2 * c, 1)
+    return shapes | head(settings.head, 2 * c * settings.images, 2 * c, settings.labels)
 
 
-def _vision(config: dict[str, Any]) -> Shapes:
-    vision, patch = config["vision"], int(config["patch_size"])
-    c, wide = int(vision["hidden_size"]), int(vision["intermediate_size"])
-    rows, columns = grid(config["image_size"], patch)
+def _vision(settings: MeterSettings) -> Shapes:
+    vision, patch = settings.vision, settings.patch_size
+    c, wide = vision.hidden_size, vision.intermediate_size
+    rows, columns = grid(settings.image_size, patch)
     tower = "vit_model.visual"
     shapes: Shapes = {
         f"{tower}.class_embedding": (c,),
@@ -44,7 +38,7 @@ def _vision(config: dict[str, Any]) -> Shapes:
         **norm(f"{tower}.ln_pre", c),
         **norm(f"{tower}.ln_post", c),
     }
-    for i in range(int(vision["num_hidden_layers"])):
+    for i in range(vision.num_hidden_layers):
         block = f"{tower}.transformer.resblocks.{i}"
         shapes |= {f"{block}.attn.in_proj_weight": (3 * c, c), f"{block}.attn.in_proj_bias": (3 * c,)}
         shapes |= linear(f"{block}.attn.out_proj", c, c)
@@ -53,16 +47,16 @@ def _vision(config: dict[str, Any]) -> Shapes:
     return shapes
 
 
-def _text(text: dict[str, Any]) -> Shapes:
-    c = int(text["hidden_size"])
+def _text(text: TextSettings) -> Shapes:
+    c = text.hidden_size
     words = "text_transformer.embeddings"
     shapes: Shapes = {
-        f"{words}.word_embeddings.weight": (int(text["vocab_size"]), c),
-        f"{words}.position_embeddings.weight": (int(text["max_position_embeddings"]), c),
-        f"{words}.token_type_embeddings.weight": (int(text["type_vocab_size"]), c),
+        f"{words}.word_embeddings.weight": (text.vocab_size, c),
+        f"{words}.position_embeddings.weight": (text.max_position_embeddings, c),
+        f"{words}.token_type_embeddings.weight": (text.type_vocab_size, c),
         **norm(f"{words}.LayerNorm", c),
     }
-    for i in range(int(text["num_hidden_layers"])):
+    for i in range(text.num_hidden_layers):
         layer = f"text_transformer.encoder.layer.{i}"
-        shapes |= attention(f"{layer}.attention", c) | feed_forward(layer, c, int(text["intermediate_size"]))
+        shapes |= attention(f"{layer}.attention", c) | feed_forward(layer, c, text.intermediate_size)
     return shapes

@@ -1,20 +1,21 @@
 """METER's image tower: CLIP's vision transformer with its names, reducers inside its blocks."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pumer_convert.models import attention
+from pumer_convert.models.activations import quick_gelu
+from pumer_convert.models.meter.config import TowerSettings
 from pumer_convert.reducers.step import Step, Trace
 from pumer_convert.tokens import Tokens
 
 
 class QuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
+        return quick_gelu(x)
 
 
 class PackedAttention(nn.Module):
@@ -35,10 +36,10 @@ class PackedAttention(nn.Module):
 
 
 class VisionBlock(nn.Module):
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, settings: TowerSettings) -> None:
         super().__init__()
-        c, wide, eps = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
-        self.attn = PackedAttention(c, config["num_attention_heads"])
+        c, wide, eps = settings.hidden_size, settings.intermediate_size, settings.layer_norm_eps
+        self.attn = PackedAttention(c, settings.num_attention_heads)
         self.ln_1, self.ln_2 = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
         self.mlp = nn.Sequential()
         self.mlp.add_module("c_fc", nn.Linear(c, wide))
@@ -65,15 +66,15 @@ class VisionTower(nn.Module):
     section 3). From the first merge on, tokens count by their size where attention is `proportional`.
     """
 
-    def __init__(self, config: Mapping[str, Any], patch: int, patches: int) -> None:
+    def __init__(self, settings: TowerSettings, patch: int, patches: int) -> None:
         super().__init__()
-        c, eps = config["hidden_size"], config["layer_norm_eps"]
+        c, eps = settings.hidden_size, settings.layer_norm_eps
         self.class_embedding = nn.Parameter(torch.zeros(c))
         self.positional_embedding = nn.Parameter(torch.zeros(patches + 1, c))
         self.conv1 = nn.Conv2d(3, c, patch, patch, bias=False)
         self.ln_pre, self.ln_post = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
         self.transformer = nn.Module()
-        self.transformer.resblocks = nn.ModuleList(VisionBlock(config) for _ in range(config["num_hidden_layers"]))
+        self.transformer.resblocks = nn.ModuleList(VisionBlock(settings) for _ in range(settings.num_hidden_layers))
 
     def forward(self, pixels: Tensor, step: Callable[[int], Step | None], trace: Trace, proportional: bool) -> Tokens:
         """`step` gives the reducers at a block, by its number."""

@@ -7,6 +7,7 @@ feed-forward; relevance is the attention of the text rows to the image columns; 
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert.models.outline import Layer, Lengths, Outline, free, grid
+from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings, checked
 from pumer_convert.models.vilt.formats import processor, recognise
 from pumer_convert.models.vilt.parameters import parameters
 
@@ -15,7 +16,17 @@ if TYPE_CHECKING:
 
     from pumer_convert.models.vilt.network import Vilt
 
-__all__ = ["IMAGE_PROCESSOR", "POSITIONS", "build", "fit_positions", "outline", "parameters", "processor", "recognise"]
+__all__ = [
+    "IMAGE_PROCESSOR",
+    "POSITIONS",
+    "build",
+    "checked",
+    "fit_positions",
+    "outline",
+    "parameters",
+    "processor",
+    "recognise",
+]
 
 IMAGE_PROCESSOR = "ViltImageProcessor"
 """The class of transformers that a processor's file means when it names none."""
@@ -25,9 +36,11 @@ POSITIONS = "vilt.embeddings.position_embeddings"
 
 def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
     """Layers and costs; `image_size` S or [H, W] instead of the checkpoint's own."""
-    c, inner = int(config["hidden_size"]), int(config["intermediate_size"])
-    patch, channels = int(config["patch_size"]), int(config.get("num_channels", 3))
-    rows, columns = grid(image_size or config["image_size"], patch)
+    settings = ViltSettings.read(config)
+    c, inner = settings.hidden_size, settings.intermediate_size
+    patch, channels = settings.patch_size, settings.num_channels
+    rows, columns = grid(image_size or settings.image_size, patch)
+    settings.check_patches(rows, columns)
 
     def block(before: Lengths, after: Lengths) -> int:
         n, left = before.image + before.text, after.image + after.text
@@ -40,25 +53,20 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         return (before.text + before.image) * c
 
     scores = {"relevance": relevance, "cls_attention": cls_attention, "random": free}
-    count, key_width = int(config["num_hidden_layers"]), c // int(config["num_attention_heads"])
+    count, key_width = settings.num_hidden_layers, c // settings.num_attention_heads
     layers = [Layer("embeddings", lambda before, after: rows * columns * patch * patch * channels * c)]
     for i in range(count):
         site = f"encoder.{i}"
         layers.append(Layer(site, block, site, scores, depth=i / count, width=c, key_width=key_width))
-    pairs = config["architectures"][0] == "ViltForImagesAndTextClassification"
-    passes = int(config.get("num_images", 2)) if pairs else 1
-    labels = len(config.get("id2label") or {0: "", 1: ""})
-    wide = c * passes
-    inner_head = wide if pairs else 2 * c
-    retrieval = config["architectures"][0] == "ViltForImageAndTextRetrieval"
-    head = c if retrieval else wide * inner_head + inner_head * labels
+    wide, within = settings.head
+    head = c if settings.architecture == RETRIEVAL else wide * within + within * settings.labels
     return Outline(
         image_tokens=rows * columns + 1,
         layers=tuple(layers),
-        passes=passes,
-        head=head + passes * c * c,
-        max_text=int(config.get("max_text_len") or config["max_position_embeddings"]),
-        vocabulary=int(config["vocab_size"]),
+        passes=settings.images,
+        head=head + settings.images * c * c,
+        max_text=settings.max_text_len or settings.max_position_embeddings,
+        vocabulary=settings.vocab_size,
     )
 
 

@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.published import ENTAILMENT, REASONING, labels, reference_section
+from pumer_convert.labels import label_map
+from pumer_convert.models.published import ENTAILMENT, check_told, published_labels, reference_section, told_heads
 from pumer_convert.models.transforms import original_processor, original_text, transform
+from pumer_convert.models.values import only_architecture, wrong
+from pumer_convert.models.vilt.config import HEADS, PAIRS, QUESTION, RETRIEVAL, ViltSettings, checked
 from pumer_convert.weights import PROCESSOR, Checkpoint, Piece, RawCheckpoint, processor_of
 
-HEADS = {
-    "ViltForQuestionAnswering": "vqa",
-    "ViltForImagesAndTextClassification": "nlvr2",
-    "ViltForImageAndTextRetrieval": "retrieval",
-}
+_FIRST, _LAST = "classifier.0.weight", "classifier.3.weight"
 _IGNORED = re.compile(r"(position_ids|mlm_score|itm_score|mpp_score|token_pruner|transformer\.head)")
 _EMBEDDINGS = {
     "transformer.cls_token": "vilt.embeddings.cls_token",
@@ -53,39 +52,50 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
 
 
 def _transformers(raw: RawCheckpoint, names: list[str]) -> Checkpoint:
-    config = dict(raw.config)
-    architecture = (config.get("architectures") or [""])[0]
-    if architecture not in HEADS:
-        raise InputError(
-            f"{raw.path}: a ViLT with the head '{architecture}'; the heads that are read are {', '.join(HEADS)}."
-        )
     pieces = {name: Piece(name) for name in names if not _IGNORED.search(name)}
-    defaults = {
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "layer_norm_eps": 1e-12,
-        "image_size": 384,
-        "patch_size": 32,
-        "num_channels": 3,
-        "vocab_size": 30522,
-        "max_position_embeddings": 40,
-        "type_vocab_size": 2,
-        "modality_type_vocab_size": 2,
-        "qkv_bias": True,
-        "pad_token_id": 0,
-    }
-    config = {**defaults, **config}
-    if architecture != "ViltForImageAndTextRetrieval":
-        key = "classifier.3.weight"
-        if key not in pieces:
-            raise InputError(f"{raw.path}: the weights lack the head '{key}' that the config calls for.")
-        config["id2label"] = labels(config.get("id2label"), raw.source.shape(key)[0])
-    task = config.get("pumer_task") or HEADS[architecture]
+    config = dict(raw.config)
+    if config.get("model_type", "vilt") != "vilt":
+        raise wrong(raw.path, "model_type", config["model_type"], "its weights are a ViLT's")
+    architecture = only_architecture(config, HEADS, raw.path)
+    if architecture is None:
+        architecture, config["num_images"] = _inferred(raw, pieces, config)
+    config["architectures"] = [architecture]
+    if architecture != RETRIEVAL:
+        if _LAST not in pieces:
+            raise InputError(f"{raw.path}: the weights lack the head '{_LAST}' that the config calls for.")
+        config["id2label"] = label_map(config, raw.source.shape(_LAST)[0], raw.path)
+    config = checked(config, raw.path)
+    task = _task(config, architecture, raw.path)
     ignored = tuple(name for name in names if name not in pieces)
     origin = "pumer-convert folder" if "pumer" in config else "transformers ViLT folder"
     return Checkpoint(raw.path, origin, "vilt", task, config, raw.source, pieces, ignored, raw.companions)
+
+
+def _inferred(raw: RawCheckpoint, pieces: dict[str, Piece], config: dict[str, Any]) -> tuple[str, Any]:
+    """The head that the weights are of, where the config names none, and how many images it takes (-1: not told)."""
+    if "rank_output.weight" in pieces:
+        return RETRIEVAL, -1
+    within, wide = raw.source.shape(_FIRST) if _FIRST in pieces else (0, 0)
+    width = ViltSettings.hidden_size if config.get("hidden_size") is None else config["hidden_size"]
+    if within and within == wide and isinstance(width, int) and width > 0:
+        return PAIRS, wide // width
+    if within and within == 2 * wide:
+        return QUESTION, -1
+    raise InputError(
+        f"{raw.path}: its config has no architectures, and the weights have none of the heads of {', '.join(HEADS)}."
+    )
+
+
+def _task(config: dict[str, Any], architecture: str, where: object) -> str:
+    """What a head is for: `pumer_task`, which is ours, else the first task of the architecture; a question answering
+    that tells contradiction, neutral and entailment apart is entailment."""
+    given, tasks = config.get("pumer_task"), HEADS[architecture]
+    if given is None:
+        names = {name.strip().lower() for name in config.get("id2label", {}).values()}
+        return "ve" if architecture == QUESTION and names == set(ENTAILMENT) else tasks[0]
+    if given not in tasks:
+        raise wrong(where, "pumer_task", given, f"allowed for a {architecture}: {', '.join(tasks)}")
+    return str(given)
 
 
 def _original(raw: RawCheckpoint, names: list[str], prefix: str) -> Checkpoint:
@@ -108,7 +118,7 @@ def _original(raw: RawCheckpoint, names: list[str], prefix: str) -> Checkpoint:
         "model_type": "vilt",
         "hidden_size": width,
         "num_hidden_layers": len(blocks),
-        "num_attention_heads": _heads(raw, width),
+        "num_attention_heads": told_heads(raw, width),
         "intermediate_size": source.shape(prefix + "transformer.blocks.0.mlp.fc1.weight")[0],
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-6,
@@ -127,10 +137,11 @@ def _original(raw: RawCheckpoint, names: list[str], prefix: str) -> Checkpoint:
         "pumer_task": task,
     }
     if task != "retrieval":
-        given = {"ve": ENTAILMENT, "nlvr2": REASONING}.get(task, raw.config.get("id2label"))
-        config["id2label"] = labels(given, raw.source.shape(pieces["classifier.3.weight"].key)[0])
+        config["id2label"] = published_labels(raw.config, task, source.shape(pieces[_LAST].key)[0], raw.path)
     if published:
-        config["pumer"] = reference_section(raw.config, "encoder", 1, len(blocks))
+        config["pumer"] = reference_section(raw.config, "encoder", 1, len(blocks), raw.path)
+    ViltSettings.read(config, raw.path)
+    check_told(raw, _told(config))
     origin = "published PuMer ViLT folder" if published else "original ViLT .ckpt"
     used = {piece.key for piece in pieces.values()}
     return Checkpoint(
@@ -190,9 +201,15 @@ def _head(raw: RawCheckpoint, names: list[str]) -> tuple[str, str]:
     raise InputError(f"{raw.path}: a ViLT without a head that is read (vqa, nlvr2, ve or retrieval).")
 
 
-def _heads(raw: RawCheckpoint, width: int) -> int:
-    given = raw.config.get("num_heads") or raw.hints.get("num_heads")
-    return int(given) if given else max(width // 64, 1)
+def _told(config: dict[str, Any]) -> dict[str, int]:
+    """What a Lightning file's hyper-parameters have to say of such weights."""
+    told = {
+        "hidden_size": config["hidden_size"],
+        "num_layers": config["num_hidden_layers"],
+        "patch_size": config["patch_size"],
+        "vocab_size": config["vocab_size"],
+    }
+    return told | ({"vqav2_label_size": len(config["id2label"])} if config["pumer_task"] == "vqa" else {})
 
 
 def processor(config: dict[str, Any]) -> dict[str, Any]:

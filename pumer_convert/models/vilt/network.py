@@ -1,54 +1,56 @@
 """The ViLT network: transformers' names, a deterministic embedding, fused attention, reducers in the block."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pumer_convert.errors import InputError
 from pumer_convert.models import attention
+from pumer_convert.models.activations import FUNCTIONS
 from pumer_convert.models.outline import grid
 from pumer_convert.models.output import Output
+from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings
 from pumer_convert.reducers.step import Step, Trace
 from pumer_convert.tokens import Tokens
 
 
 class TextEmbeddings(nn.Module):
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, settings: ViltSettings) -> None:
         super().__init__()
-        c = config["hidden_size"]
-        self.word_embeddings = nn.Embedding(config["vocab_size"], c)
-        self.position_embeddings = nn.Embedding(config["max_position_embeddings"], c)
-        self.token_type_embeddings = nn.Embedding(config.get("type_vocab_size", 2), c)
-        eps = config.get("text_layer_norm_eps", config["layer_norm_eps"])
-        self.LayerNorm = nn.LayerNorm(c, eps=eps)
+        c = settings.hidden_size
+        self.word_embeddings = nn.Embedding(settings.vocab_size, c)
+        self.position_embeddings = nn.Embedding(settings.max_position_embeddings, c)
+        self.token_type_embeddings = nn.Embedding(settings.type_vocab_size, c)
+        self.LayerNorm = nn.LayerNorm(c, eps=settings.text_eps)
+        self.dropout = nn.Dropout(settings.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         positions = self.position_embeddings.weight[: input_ids.shape[1]]
-        return self.LayerNorm(self.word_embeddings(input_ids) + self.token_type_embeddings.weight[0] + positions)  # type: ignore[no-any-return]
+        words = self.word_embeddings(input_ids) + self.token_type_embeddings.weight[0] + positions
+        return self.dropout(self.LayerNorm(words))  # type: ignore[no-any-return]
 
 
 class PatchEmbeddings(nn.Module):
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, settings: ViltSettings) -> None:
         super().__init__()
-        patch = config["patch_size"]
-        self.projection = nn.Conv2d(config.get("num_channels", 3), config["hidden_size"], patch, patch)
+        patch = settings.patch_size
+        self.projection = nn.Conv2d(settings.num_channels, settings.hidden_size, patch, patch)
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.projection(pixels).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
 
 
 class Embeddings(nn.Module):
-    def __init__(self, config: Mapping[str, Any], patches: int) -> None:
+    def __init__(self, settings: ViltSettings, patches: int) -> None:
         super().__init__()
-        c = config["hidden_size"]
-        self.text_embeddings = TextEmbeddings(config)
+        c = settings.hidden_size
+        self.text_embeddings = TextEmbeddings(settings)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c))
         self.position_embeddings = nn.Parameter(torch.zeros(1, patches + 1, c))
-        self.patch_embeddings = PatchEmbeddings(config)
-        self.token_type_embeddings = nn.Embedding(config.get("modality_type_vocab_size", 2), c)
+        self.patch_embeddings = PatchEmbeddings(settings)
+        self.token_type_embeddings = nn.Embedding(settings.modality_type_vocab_size, c)
+        self.dropout = nn.Dropout(settings.hidden_dropout_prob)
 
     def text(self, input_ids: Tensor) -> Tensor:
         return self.text_embeddings(input_ids) + self.token_type_embeddings.weight[0]  # type: ignore[no-any-return]
@@ -57,7 +59,7 @@ class Embeddings(nn.Module):
         """`pixels` [B, 3, H, W]; `kind` [B, 1, C]: the embedding of the image's place (1 or 2)."""
         patches = self.patch_embeddings(pixels)
         x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1)
-        return x + self.position_embeddings + kind
+        return self.dropout(x + self.position_embeddings) + kind  # type: ignore[no-any-return]
 
 
 class SelfAttention(nn.Module):
@@ -87,16 +89,18 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config: Mapping[str, Any], published: bool) -> None:
+    def __init__(self, settings: ViltSettings, published: bool) -> None:
         super().__init__()
-        c, eps = config["hidden_size"], config["layer_norm_eps"]
-        self.heads, self.published = config["num_attention_heads"], published
-        self.attention = Attention(c, config.get("qkv_bias", True))
-        self.intermediate = Dense(c, config["intermediate_size"])
-        self.output = Dense(config["intermediate_size"], c)
+        c, eps = settings.hidden_size, settings.layer_norm_eps
+        self.heads, self.published = settings.num_attention_heads, published
+        self.attention = Attention(c, settings.qkv_bias)
+        self.attention_dropout = settings.attention_probs_dropout_prob
+        self.activation = FUNCTIONS[settings.hidden_act]
+        self.intermediate = Dense(c, settings.intermediate_size)
+        self.output = Dense(settings.intermediate_size, c)
         self.layernorm_before = nn.LayerNorm(c, eps=eps)
         self.layernorm_after = nn.LayerNorm(c, eps=eps)
-        self.dropout = nn.Dropout(config.get("hidden_dropout_prob", 0.0))
+        self.dropout = nn.Dropout(settings.hidden_dropout_prob)
 
     def forward(
         self, text: Tokens, image: Tokens, step: Step | None, trace: Trace, proportional: bool
@@ -112,7 +116,7 @@ class Block(nn.Module):
         else:
             size = torch.cat([text.size, image.size], 1) if proportional else None
             bias = attention.key_bias(torch.cat([text.mask, image.mask], 1), q.dtype, size)
-            mixed = attention.fused(q, k, v, bias)
+            mixed = attention.fused(q, k, v, bias, self.attention_dropout if self.training else 0.0)
         x = x + self.dropout(self.attention.output(attention.join_heads(mixed)))
         text, image = text.with_states(x[:, :t]), image.with_states(x[:, t:])
         if step is not None:
@@ -126,23 +130,23 @@ class Block(nn.Module):
             keys = k.mean(1).detach()
             image, text = step(image.with_keys(keys[:, t:]), text.with_keys(keys[:, :t]), asked, trace)
             x, t = torch.cat([text.states, image.states], 1), text.states.shape[1]
-        x = x + self.dropout(self.output(F.gelu(self.intermediate(self.layernorm_after(x)))))
+        x = x + self.dropout(self.output(self.activation(self.intermediate(self.layernorm_after(x)))))
         return text.with_states(x[:, :t]), image.with_states(x[:, t:])
 
 
 class Encoder(nn.Module):
-    def __init__(self, config: Mapping[str, Any], published: bool) -> None:
+    def __init__(self, settings: ViltSettings, published: bool) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(Block(config, published) for _ in range(config["num_hidden_layers"]))
+        self.layer = nn.ModuleList(Block(settings, published) for _ in range(settings.num_hidden_layers))
 
 
 class Body(nn.Module):
-    def __init__(self, config: Mapping[str, Any], patches: int, published: bool) -> None:
+    def __init__(self, settings: ViltSettings, patches: int, published: bool) -> None:
         super().__init__()
-        c = config["hidden_size"]
-        self.embeddings = Embeddings(config, patches)
-        self.encoder = Encoder(config, published)
-        self.layernorm = nn.LayerNorm(c, eps=config["layer_norm_eps"])
+        c = settings.hidden_size
+        self.embeddings = Embeddings(settings, patches)
+        self.encoder = Encoder(settings, published)
+        self.layernorm = nn.LayerNorm(c, eps=settings.layer_norm_eps)
         self.pooler = Dense(c, c)
 
 
@@ -156,25 +160,22 @@ class Vilt(nn.Module):
     def __init__(self, config: dict[str, Any], image_size: Any = None) -> None:
         super().__init__()
         self.config = config
-        image_size = image_size or config["image_size"]
+        settings = ViltSettings.read(config)
+        image_size = image_size or settings.image_size
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        rows, columns = grid(image_size, config["patch_size"])
+        rows, columns = grid(image_size, settings.patch_size)
+        settings.check_patches(rows, columns)
         pumer = config.get("pumer", {})
         self.published = pumer.get("attention") == "reference"
         self.proportional = bool(pumer.get("proportional_attention", False))
-        self.vilt = Body(config, rows * columns, self.published)
-        c, kind = config["hidden_size"], config["architectures"][0]
-        labels = len(config.get("id2label") or {0: "", 1: ""})
-        self.images = 1
-        if kind == "ViltForImageAndTextRetrieval":
-            self.rank_output = nn.Linear(c, 1)
+        self.vilt = Body(settings, rows * columns, self.published)
+        self.images = settings.images
+        if settings.architecture == RETRIEVAL:
+            self.rank_output = nn.Linear(settings.hidden_size, 1)
         else:
-            wide, inner = c, 2 * c
-            if kind == "ViltForImagesAndTextClassification":
-                self.images = int(config.get("num_images", 2))
-                wide = inner = c * self.images
+            wide, inner = settings.head
             self.classifier = nn.Sequential(
-                nn.Linear(wide, inner), nn.LayerNorm(inner), nn.GELU(), nn.Linear(inner, labels)
+                nn.Linear(wide, inner), nn.LayerNorm(inner), nn.GELU(), nn.Linear(inner, settings.labels)
             )
         self.reducers = nn.ModuleDict()
 

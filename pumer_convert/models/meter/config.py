@@ -1,0 +1,158 @@
+"""What a METER's config.json may say, as typed values; torch-free. The file is this project's own: the original has
+none, and all but the kinds of its parts stands in its weights."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from pumer_convert.errors import InputError
+from pumer_convert.labels import read_labels
+from pumer_convert.models.values import (
+    ACTIVATIONS,
+    GENERAL,
+    LAYERS,
+    WHOLE,
+    check_keys,
+    only_architecture,
+    read_values,
+    section,
+    square,
+    wrong,
+)
+from pumer_convert.settings import setting
+
+HEADS = (
+    ("vqa_classifier.", "vqa", "MeterForQuestionAnswering"),
+    ("snli_classifier.", "ve", "MeterForVisualEntailment"),
+    ("nlvr2_classifier.", "nlvr2", "MeterForVisualReasoning"),
+    ("rank_output.", "retrieval", "MeterForImageAndTextRetrieval"),
+)
+"""Where a head lies, its task, and the architecture that says so."""
+KINDS = ("roberta", "bert")
+
+
+@dataclass(frozen=True)
+class TowerSettings:
+    """CLIP's vision transformer."""
+
+    hidden_size: int = setting(768, int, least=1, most=WHOLE)
+    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
+    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
+    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
+    layer_norm_eps: float = setting(1e-5, float)
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """The text's encoder: RoBERTa, or BERT (`model_type`), whose positions begin at 0 and whose padding is token 0.
+
+    `max_text_len` is the most tokens of a text; None: as many as there are positions.
+    """
+
+    model_type: str = setting("roberta", words=KINDS)
+    vocab_size: int = setting(50265, int, least=1, most=WHOLE)
+    hidden_size: int = setting(768, int, least=1, most=WHOLE)
+    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
+    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
+    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
+    hidden_act: str = setting("gelu", words=ACTIVATIONS)
+    hidden_dropout_prob: float = setting(0.0, float, most=1)
+    attention_probs_dropout_prob: float = setting(0.0, float, most=1)
+    max_position_embeddings: int = setting(514, int, least=2, most=WHOLE)
+    max_text_len: int | None = setting(None, int, least=2, most=WHOLE)
+    type_vocab_size: int = setting(1, int, least=1, most=WHOLE)
+    pad_token_id: int = setting(1, int, most=WHOLE)
+    layer_norm_eps: float = setting(1e-5, float)
+
+    @property
+    def places(self) -> int:
+        """The positions that a text can take: RoBERTa's begin behind the number of its padding token."""
+        return self.max_position_embeddings - (self.pad_token_id + 1 if self.model_type == "roberta" else 0)
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of a text."""
+        return self.max_text_len or self.places
+
+    def of_transformers(self) -> dict[str, Any]:
+        """The values for RobertaConfig or BertConfig."""
+        return {key: value for key, value in asdict(self).items() if key not in ("model_type", "max_text_len")}
+
+
+@dataclass(frozen=True)
+class MeterSettings:
+    """The values of a config. `head` is where the head lies ("vqa_classifier"), `labels` the number of its logits;
+    `fusion_order` see `network.fuse`."""
+
+    head: str
+    labels: int
+    vision: TowerSettings
+    text: TextSettings
+    hidden_size: int = setting(768, int, least=1, most=WHOLE)
+    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
+    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
+    num_fusion_layers: int = setting(6, int, least=1, most=LAYERS)
+    layer_norm_eps: float = setting(1e-12, float)
+    fusion_order: str = setting("parallel", words=("parallel", "sequential"))
+    modality_type_vocab_size: int = setting(2, int, least=1, most=WHOLE)
+    image_size: int = setting(384, int, least=1, most=WHOLE)
+    patch_size: int = setting(16, int, least=1, most=WHOLE)
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], where: object = "the model") -> "MeterSettings":
+        """The values of a config. Raises InputError, beginning with `where`, for a key that is not known, a value that
+        is not allowed, and values that do not go together."""
+        own = {"vision", "text", "pumer", "pumer_task", *_DEFAULTS}
+        check_keys(config, own | GENERAL, where)
+        sides = {key: square(config, key, _DEFAULTS[key], where) for key in ("image_size", "patch_size")}
+        heads = {architecture: start[:-1] for start, _, architecture in HEADS}
+        architecture = only_architecture(config, heads, where)
+        if architecture is None:
+            raise InputError(f"{where}: its config has no architectures; name one of {', '.join(heads)}.")
+        names = None if heads[architecture] == "rank_output" else read_labels(config, where)
+        parts: dict[str, Any] = {}
+        for key, part in (("vision", TowerSettings), ("text", TextSettings)):
+            values = section(config, key, where)
+            check_keys(values, {f.name for f in fields(part)}, where, f"{key}.")
+            parts[key] = part(**read_values(part, values, where, f"{key}."))
+            _check_heads(parts[key], where, f"{key}.")
+        values = read_values(cls, {**config, **sides}, where)
+        found = cls(heads[architecture], 1 if names is None else len(names), **parts, **values)
+        found._check(where)
+        return found
+
+    @property
+    def images(self) -> int:
+        """Pictures of an example."""
+        return 2 if self.head == "nlvr2_classifier" else 1
+
+    def _check(self, where: object) -> None:
+        _check_heads(self, where)
+        if self.modality_type_vocab_size < 1 + self.images:
+            why = f"text and {self.images} image(s) need {1 + self.images}"
+            raise wrong(where, "modality_type_vocab_size", self.modality_type_vocab_size, why)
+        if self.image_size < self.patch_size:
+            raise wrong(where, "patch_size", self.patch_size, f"image_size is {self.image_size}")
+        if self.text.pad_token_id >= self.text.vocab_size:
+            raise wrong(where, "text.pad_token_id", self.text.pad_token_id, f"there are {self.text.vocab_size} tokens")
+        if self.text.longest > self.text.places:
+            why = f"there are positions for {self.text.places} tokens"
+            raise wrong(where, "text.max_text_len", self.text.max_text_len, why)
+        if self.text.longest < 2:
+            why = "that leaves no place for a text"
+            raise wrong(where, "text.max_position_embeddings", self.text.max_position_embeddings, why)
+
+
+def _check_heads(part: TowerSettings | TextSettings | MeterSettings, where: object, prefix: str = "") -> None:
+    if part.hidden_size % part.num_attention_heads:
+        why = f"{prefix}hidden_size, {part.hidden_size}, is no multiple of it"
+        raise wrong(where, f"{prefix}num_attention_heads", part.num_attention_heads, why)
+
+
+def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:
+    """A config with its sizes in one form. Raises InputError; see `MeterSettings.read`."""
+    found = MeterSettings.read(config, where)
+    return {**config, "model_type": "meter", "image_size": found.image_size, "patch_size": found.patch_size}
+
+
+_DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(MeterSettings) if f.metadata}

@@ -1,0 +1,79 @@
+"""The "pumer" section of a config.json, which records a checkpoint's reductions: whether it can be replayed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pumer_convert.amount import Amount
+from pumer_convert.errors import InputError
+from pumer_convert.models.outline import Layer, Outline
+from pumer_convert.reducers import KINDS, REFERENCE_KINDS, WITH_MARGIN
+from pumer_convert.settings import Rule
+
+_VALUES: dict[str, tuple[Any, ...]] = {
+    "version": (1,),
+    "semantics": ("default", "reference"),
+    "attention": ("fused", "reference"),
+    "proportional_attention": (False, True),
+}
+_COUNT, _MARGIN = Rule(int), Rule(float, most=1)
+
+
+def check_reductions(config: Mapping[str, Any], outline: Outline, where: object) -> None:
+    """Raises InputError when the section is not one that this version wrote, or names what the model has not."""
+    if "pumer" not in config:
+        return
+    pumer = config["pumer"]
+    edits = pumer.get("edits", []) if isinstance(pumer, Mapping) else None
+    if not isinstance(pumer, Mapping) or not isinstance(edits, list):
+        raise _wrong(where, "pumer", "not an object with a list of edits")
+    for key, value in pumer.items():
+        if key in _VALUES and not any(
+            value is one or (value == one and type(value) is type(one)) for one in _VALUES[key]
+        ):
+            raise _wrong(where, f"pumer.{key}", f"{value!r}, not one of {', '.join(map(str, _VALUES[key]))}")
+        if key not in (*_VALUES, "edits", "image_size"):
+            raise _wrong(where, f"pumer.{key}", "not known")
+    if "image_size" in pumer and not _is_change(pumer["image_size"]):
+        raise _wrong(where, "pumer.image_size", f"{pumer['image_size']!r}, not sizes from and to")
+    kinds = REFERENCE_KINDS if pumer.get("semantics") == "reference" else KINDS
+    layers, seen = {layer.site: layer for layer in outline.layers if layer.site is not None}, set()
+    for number, edit in enumerate(edits):
+        name = f"pumer.edits[{number}]"
+        site = edit.get("at") if isinstance(edit, Mapping) else None
+        actions = edit.get("actions") if isinstance(edit, Mapping) else None
+        if not isinstance(site, str) or site not in layers or site in seen:
+            raise _wrong(where, name, f"at {site!r}, which is no site of the model or named twice")
+        seen.add(site)
+        if not isinstance(actions, list) or not all(_is_action(action, layers[site], kinds) for action in actions):
+            raise _wrong(where, name, "not actions that are known at that site")
+
+
+def _wrong(where: object, key: str, why: str) -> InputError:
+    return InputError(f"{where}: {key} in its config is {why}; apply the recipe once more.")
+
+
+def _is_change(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"from", "to"}
+
+
+def _is_action(action: Any, layer: Layer, kinds: Mapping[str, Mapping[str, str]]) -> bool:
+    if not isinstance(action, Mapping) or set(action) - {"margin"} != {"op", "modality", "amount", "by"}:
+        return False
+    op, by = action["op"], action["by"]
+    known = op in kinds and by in kinds[op] and action["modality"] in layer.modalities
+    known = known and (op != "prune" or (by in layer.scores and action["modality"] == "image"))
+    margin = _MARGIN.holds(action["margin"]) if "margin" in action else by not in WITH_MARGIN
+    return known and margin and _is_amount(action["amount"])
+
+
+def _is_amount(value: Any) -> bool:
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return False
+    ((key, told),) = value.items()
+    if key in ("keep", "drop"):
+        return _COUNT.holds(told)
+    try:
+        amount = Amount.from_json(dict(value)) if isinstance(told, str) else None
+    except (ValueError, ZeroDivisionError, KeyError):
+        return False
+    return amount is not None and amount.num >= 0

@@ -1,0 +1,116 @@
+"""The values of a config.json: each by the rule of a settings class, and every key known; else refused by name."""
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pumer_convert.errors import InputError
+
+WHOLE = 2**31 - 1
+"""The largest of sizes."""
+LAYERS = 1000
+"""The most layers of a stack."""
+ACTIVATIONS = (
+    *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"),
+    *("gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2"),
+    *("relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh"),
+)
+"""transformers' names of activations, without prelu and xielu, which have parameters of their own."""
+
+GENERAL = frozenset(
+    (
+        *("architectures", "model_type", "transformers_version", "name_or_path", "auto_map", "tokenizer_class"),
+        *("id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params"),
+        *("dtype", "torch_dtype", "torchscript", "tf_legacy_loss", "use_bfloat16", "xla_device", "attn_implementation"),
+        *("output_attentions", "output_hidden_states", "return_dict", "use_return_dict", "output_past", "use_cache"),
+        *("gradient_checkpointing", "chunk_size_feed_forward", "initializer_range", "tie_word_embeddings"),
+        *("tie_encoder_decoder", "tie_last_hidden_states"),
+        *("bos_token_id", "eos_token_id", "sep_token_id", "pad_token_id", "decoder_start_token_id", "prefix"),
+        # What generates text, which no head here does.
+        *("max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "temperature"),
+        *("diversity_penalty", "top_k", "top_p", "typical_p", "repetition_penalty", "encoder_repetition_penalty"),
+        *("length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids"),
+        *("force_words_ids", "num_return_sequences", "output_scores", "return_dict_in_generate"),
+        *("forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty"),
+        *("suppress_tokens", "begin_suppress_tokens", "epsilon_cutoff", "eta_cutoff", "num_assistant_tokens"),
+        *("num_assistant_tokens_schedule", "assistant_confidence_threshold", "assistant_lookbehind"),
+        *("target_lookbehind",),
+    )
+)
+"""Keys that transformers writes for every kind of model, of version 4 or 5, and that change no logit here."""
+OFF: dict[str, tuple[Any, ...]] = {
+    "pruned_heads": (None, {}, []),
+    "quantization_config": (None,),
+    "per_layer_config": (None, {}),
+    "is_decoder": (None, False),
+    "is_encoder_decoder": (None, False),
+    "add_cross_attention": (None, False),
+    "cross_attention_hidden_size": (None,),
+}
+"""Keys that it also writes, with the values that change nothing; any other asks for another network."""
+
+
+def wrong(where: object, key: str, value: object, why: str) -> InputError:
+    """An error to raise about one value of a config."""
+    told = json.dumps(value, default=repr)
+    return InputError(f"{where}: {key} is {told if len(told) < 80 else told[:76] + ' ...'} in its config; {why}.")
+
+
+def read_values(cls: type, config: Mapping[str, Any], where: object, prefix: str = "") -> dict[str, Any]:
+    """The values of those fields of a dataclass that have a rule (`settings.setting`), their defaults where `config`
+    has none. Raises InputError naming the key and the value that is not allowed."""
+    found = {}
+    for part in dataclasses.fields(cls):
+        rule = part.metadata.get("rule")
+        if rule is None:
+            continue
+        found[part.name] = value = config.get(part.name, part.default)
+        if not rule.holds(value):
+            raise wrong(where, prefix + part.name, value, f"allowed: {rule.allowed}")
+    return found
+
+
+def check_keys(config: Mapping[str, Any], known: Collection[str], where: object, prefix: str = "") -> None:
+    """Raises InputError for a key that is not `known`, whose value may therefore change the answer. Those that begin
+    with an underscore are transformers' own notes."""
+    for key, value in config.items():
+        if key in OFF:
+            if not any(value == off and type(value) is type(off) for off in OFF[key]):
+                raise wrong(where, prefix + key, value, "a model with that is not supported")
+        elif key not in known and not key.startswith("_"):
+            raise wrong(where, prefix + key, value, "that key is not known here, and may change the answers; remove it")
+
+
+def square(config: Mapping[str, Any], key: str, default: int, where: object) -> int:
+    """The side of a square that is given as S, [S, S] or {"height": S, "width": S}."""
+    value = config.get(key, default)
+    sides = value
+    if isinstance(value, Mapping) and set(value) == {"height", "width"}:
+        sides = [value["height"], value["width"]]
+    if isinstance(sides, list | tuple) and len(sides) == 2 and sides[0] == sides[1]:
+        sides = sides[0]
+    if not isinstance(sides, int) or isinstance(sides, bool) or not 1 <= sides <= WHOLE:
+        raise wrong(where, key, value, "allowed: a whole number from 1, the side of a square in pixels")
+    return sides
+
+
+def section(config: Mapping[str, Any], key: str, where: object) -> Mapping[str, Any]:
+    """The object under a key. Raises InputError when it is none."""
+    value = config.get(key)
+    if not isinstance(value, Mapping):
+        raise wrong(where, key, value, "it has to be an object")
+    return value
+
+
+def only_architecture(config: Mapping[str, Any], heads: Collection[str], where: object) -> str | None:
+    """The one of `heads` that a config's architectures names; None when it names nothing at all."""
+    given = config.get("architectures")
+    if given is None or given == []:
+        return None
+    named = [given] if isinstance(given, str) else given
+    if isinstance(named, list):
+        found = [name for name in named if isinstance(name, str) and name in heads]
+        if len(found) == 1:
+            return str(found[0])
+    raise wrong(where, "architectures", given, f"one of these heads has to be named: {', '.join(heads)}")

@@ -20,6 +20,7 @@ from pumer_convert.plan import family_module
 from pumer_convert.weights import PROCESSOR, processor_of
 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
+_WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,13 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
 
 
 def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
-    # An engine's folder may hold no weights, so what is there is read without opening a checkpoint.
+    # An engine's folder may hold no weights, by which a checkpoint is opened.
     values = processor_of(folder, folder.glob("*.json"))
     if values is not None and (folder / "config.json").exists():
         config = _json(folder / "config.json")
         family = config.get("model_type")
-        if isinstance(family, str) and family in FAMILIES and "image_size" in config:
+        whole = any(file.suffix in _WEIGHTS for file in folder.iterdir())
+        if not whole and isinstance(family, str) and family in FAMILIES and "image_size" in config:
             return family_module(family).checked(config, folder), values
     checkpoint = open_checkpoint(folder)
     return checkpoint.config, checkpoint.processor or {}

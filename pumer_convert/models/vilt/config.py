@@ -103,10 +103,8 @@ class ViltSettings:
         return {"model_type": "vilt", "architectures": [self.architecture], **values}
 
     def check_patches(self, rows: int, columns: int, where: object = "the model") -> None:
-        """Raises InputError for a picture of no patch, and of more patches than max_image_length: of these
-        transformers draws that many at random."""
-        if not rows * columns:
-            raise InputError(f"{where}: an image_size below the patch_size of {self.patch_size} leaves no patch.")
+        """Raises InputError for a picture of more patches than max_image_length: transformers draws that many of them
+        at random."""
         if 0 <= self.max_image_length < rows * columns:
             why = f"of the {rows * columns} patches of a picture that many would be drawn at random; set it to -1"
             raise wrong(where, "max_image_length", self.max_image_length, why)
@@ -128,6 +126,8 @@ class ViltSettings:
         if self.pad_token_id is not None and self.pad_token_id >= self.vocab_size:
             why = f"vocab_size is {self.vocab_size}"
             raise wrong(where, "pad_token_id", self.pad_token_id, why)
+        if self.image_size < self.patch_size:
+            raise wrong(where, "image_size", self.image_size, f"patch_size is {self.patch_size}")
         side = self.image_size // self.patch_size
         self.check_patches(side, side, where)
 

@@ -76,7 +76,7 @@ def test_every_activation_can_be_exported(tmp_path: Path) -> None:
             return torch.stack([FUNCTIONS[name](x) for name in ACTIVATIONS])
 
     x, file = torch.linspace(-15, 15, 301), tmp_path / "all.onnx"
-    torch.onnx.export(All(), (x,), file, dynamo=True, opset_version=20, verbose=False)
+    torch.onnx.export(All().eval(), (x,), file, dynamo=True, opset_version=20, verbose=False)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     torch.testing.assert_close(torch.from_numpy(got), All()(x), atol=2e-6, rtol=1e-5)
@@ -176,7 +176,7 @@ def test_what_cannot_be_is_refused_by_name(tmp_path: Path, key: str, value: Any)
 
 
 def test_the_preprocessing_reads_the_same_values(tmp_path: Path) -> None:
-    folder = changed(tmp_path / "m", image_size={"height": 32, "width": 32})
+    folder = changed(tmp_path / "m", image_size=[32, 32])
     half = [0.5] * 3
     processor = {"size": {"shortest_edge": 32}, "image_mean": half, "image_std": half, "size_divisor": 8}
     processor |= {"image_processor_type": "ViltImageProcessor", "do_resize": True, "do_pad": True}

@@ -66,7 +66,9 @@ def original_text(path: Path, hints: Mapping[str, Any], kind: str, positions: in
     """
     named = hints.get("tokenizer")
     if isinstance(named, str) and ("roberta" in named.lower()) != (kind == "roberta"):
-        raise InputError(f"{path}: its hyper-parameters name the tokenizer: '{named}', but its text encoder is a {kind}.")
+        raise InputError(
+            f"{path}: its hyper-parameters name the tokenizer: '{named}', but its text encoder is a {kind}."
+        )
     longest = hints.get("max_text_len")
     if longest is None:
         return {}

@@ -247,7 +247,7 @@ class TestMeter:
             *(("num_attention_heads", 3), ("vision.num_attention_heads", 0), ("text.hidden_size", None)),
             *(("text.layer_norm_eps", "x"), ("vision", None), ("text", [1]), ("fusion_order", "other")),
             *(("text.position_embedding_type", "relative_key"), ("hidden_act", "relu"), ("num_fusion_layers", 0)),
-            *(("modality_type_vocab_size", 1), ("image_size", [48, 56]), ("patch_size", 0), ("pumer_task", "ve")),
+            *(("modality_type_vocab_size", 1), ("image_size", [48, 56, 3]), ("patch_size", 0), ("pumer_task", "ve")),
             *(("architectures", ["MeterForVisualReasoning"]), ("text.pad_token_id", 99), ("text.model_type", "t5")),
             ("text.max_position_embeddings", 3),
         ],

@@ -3,14 +3,16 @@
 import dataclasses
 import json
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from pumer_convert.errors import InputError
+from pumer_convert.settings import Rule
 
 WHOLE = 2**31 - 1
 """The largest of sizes."""
 LAYERS = 1000
 """The most layers of a stack."""
+_SIDE = Rule(int, least=1, most=WHOLE)
 ACTIVATIONS = (
     *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"),
     *("gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2"),
@@ -82,17 +84,26 @@ def check_keys(config: Mapping[str, Any], known: Collection[str], where: object,
             raise wrong(where, prefix + key, value, "that key is not known here, and may change the answers; remove it")
 
 
-def square(config: Mapping[str, Any], key: str, default: int, where: object) -> int:
-    """The side of a square that is given as S, [S, S] or {"height": S, "width": S}."""
+def sides(config: Mapping[str, Any], key: str, default: int, where: object) -> int | list[int]:
+    """A size in pixels that is given as S, [H, W] or {"height": H, "width": W}: S of a square, else [H, W]."""
     value = config.get(key, default)
-    sides = value
-    if isinstance(value, Mapping) and set(value) == {"height", "width"}:
-        sides = [value["height"], value["width"]]
-    if isinstance(sides, list | tuple) and len(sides) == 2 and sides[0] == sides[1]:
-        sides = sides[0]
-    if not isinstance(sides, int) or isinstance(sides, bool) or not 1 <= sides <= WHOLE:
-        raise wrong(where, key, value, "allowed: a whole number from 1, the side of a square in pixels")
-    return sides
+    given = [value["height"], value["width"]] if _is_named(value) else value
+    both = list(given) if isinstance(given, list | tuple) else [given, given]
+    if len(both) != 2 or not all(_SIDE.holds(side) for side in both):
+        raise wrong(where, key, value, "allowed: whole numbers of pixels from 1, one of a square or [height, width]")
+    return both[0] if both[0] == both[1] else both
+
+
+def square(config: Mapping[str, Any], key: str, default: int, where: object) -> int:
+    """The side of a square of pixels; see `sides`."""
+    found = sides(config, key, default, where)
+    if not isinstance(found, int):
+        raise wrong(where, key, config[key], "only squares are read")
+    return found
+
+
+def _is_named(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping) and set(value) == {"height", "width"}
 
 
 def section(config: Mapping[str, Any], key: str, where: object) -> Mapping[str, Any]:

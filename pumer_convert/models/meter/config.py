@@ -7,6 +7,7 @@ from typing import Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.labels import read_labels
+from pumer_convert.models.outline import grid
 from pumer_convert.models.values import (
     ACTIVATIONS,
     GENERAL,
@@ -16,6 +17,7 @@ from pumer_convert.models.values import (
     only_architecture,
     read_values,
     section,
+    sides,
     square,
     wrong,
 )
@@ -82,10 +84,11 @@ class TextSettings:
 @dataclass(frozen=True)
 class MeterSettings:
     """The values of a config. `head` is where the head lies ("vqa_classifier"), `labels` the number of its logits;
-    `fusion_order` see `network.fuse`."""
+    `image_size` S or [H, W]; `fusion_order` see `network.fuse`."""
 
     head: str
     labels: int
+    image_size: int | list[int]
     vision: TowerSettings
     text: TextSettings
     hidden_size: int = setting(768, int, least=1, most=WHOLE)
@@ -95,16 +98,16 @@ class MeterSettings:
     layer_norm_eps: float = setting(1e-12, float)
     fusion_order: str = setting("parallel", words=("parallel", "sequential"))
     modality_type_vocab_size: int = setting(2, int, least=1, most=WHOLE)
-    image_size: int = setting(384, int, least=1, most=WHOLE)
     patch_size: int = setting(16, int, least=1, most=WHOLE)
 
     @classmethod
     def read(cls, config: Mapping[str, Any], where: object = "the model") -> "MeterSettings":
         """The values of a config. Raises InputError, beginning with `where`, for a key that is not known, a value that
         is not allowed, and values that do not go together."""
-        own = {"vision", "text", "pumer", "pumer_task", *_DEFAULTS}
+        own = {"vision", "text", "pumer", "pumer_task", "image_size", *_DEFAULTS}
         check_keys(config, own | GENERAL, where)
-        sides = {key: square(config, key, _DEFAULTS[key], where) for key in ("image_size", "patch_size")}
+        size = sides(config, "image_size", 384, where)
+        patch = square(config, "patch_size", _DEFAULTS["patch_size"], where)
         heads = {architecture: start[:-1] for start, _, architecture in HEADS}
         architecture = only_architecture(config, heads, where)
         if architecture is None:
@@ -116,8 +119,8 @@ class MeterSettings:
             check_keys(values, {f.name for f in fields(part)}, where, f"{key}.")
             parts[key] = part(**read_values(part, values, where, f"{key}."))
             _check_heads(parts[key], where, f"{key}.")
-        values = read_values(cls, {**config, **sides}, where)
-        found = cls(heads[architecture], 1 if names is None else len(names), **parts, **values)
+        values = read_values(cls, {**config, "patch_size": patch}, where)
+        found = cls(heads[architecture], 1 if names is None else len(names), size, **parts, **values)
         found._check(where)
         return found
 
@@ -131,7 +134,7 @@ class MeterSettings:
         if self.modality_type_vocab_size < 1 + self.images:
             why = f"text and {self.images} image(s) need {1 + self.images}"
             raise wrong(where, "modality_type_vocab_size", self.modality_type_vocab_size, why)
-        if self.image_size < self.patch_size:
+        if 0 in grid(self.image_size, self.patch_size):
             raise wrong(where, "patch_size", self.patch_size, f"image_size is {self.image_size}")
         if self.text.pad_token_id >= self.text.vocab_size:
             raise wrong(where, "text.pad_token_id", self.text.pad_token_id, f"there are {self.text.vocab_size} tokens")

@@ -6,6 +6,7 @@ from typing import Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.labels import read_labels
+from pumer_convert.models.outline import grid
 from pumer_convert.models.values import (
     ACTIVATIONS,
     GENERAL,
@@ -14,6 +15,7 @@ from pumer_convert.models.values import (
     check_keys,
     only_architecture,
     read_values,
+    sides,
     square,
     wrong,
 )
@@ -35,13 +37,15 @@ OWN = frozenset(("text_layer_norm_eps", "max_text_len"))
 class ViltSettings:
     """The values of a config with transformers' defaults, as transformers' own network reads them.
 
-    `architecture` is one of `HEADS`; `labels` the number of its logits. What is not listed here, transformers does not
-    read either (`models.values.GENERAL`), but for what is ours (`OWN`): original ViLTs have an epsilon of their own in
-    the text embeddings, and the most tokens of a text in their hyper-parameters. Dropout acts in training alone.
+    `architecture` is one of `HEADS`; `labels` the number of its logits; `image_size` S or [H, W]. What is not listed
+    here, transformers does not read either (`models.values.GENERAL`), but for what is ours (`OWN`): original ViLTs have
+    an epsilon of their own in the text embeddings, and the most tokens of a text in their hyper-parameters. Dropout
+    acts in training alone.
     """
 
     architecture: str
     labels: int
+    image_size: int | list[int]
     hidden_size: int = setting(768, int, least=1, most=WHOLE)
     num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
     num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
@@ -51,7 +55,6 @@ class ViltSettings:
     attention_probs_dropout_prob: float = setting(0.0, float, most=1)
     layer_norm_eps: float = setting(1e-12, float)
     text_layer_norm_eps: float | None = setting(None, float)
-    image_size: int = setting(384, int, least=1, most=WHOLE)
     patch_size: int = setting(32, int, least=1, most=WHOLE)
     num_channels: int = setting(3, int, least=1, most=WHOLE)
     vocab_size: int = setting(30522, int, least=1, most=WHOLE)
@@ -68,15 +71,16 @@ class ViltSettings:
     def read(cls, config: Mapping[str, Any], where: object = "the model") -> "ViltSettings":
         """The values of a config. Raises InputError, beginning with `where`, for a key that is not known, a value that
         is not allowed, and values that do not go together."""
-        known = {*GENERAL, "pumer", "pumer_task", *_DEFAULTS}
+        known = {*GENERAL, "pumer", "pumer_task", "image_size", *_DEFAULTS}
         check_keys(config, known if "pumer_task" in config else known - OWN, where)
-        sides = {key: square(config, key, _DEFAULTS[key], where) for key in ("image_size", "patch_size")}
+        size = sides(config, "image_size", 384, where)
+        patch = square(config, "patch_size", _DEFAULTS["patch_size"], where)
         architecture = only_architecture(config, HEADS, where)
         if architecture is None:
             raise InputError(f"{where}: its config has no architectures; name one of {', '.join(HEADS)}.")
         names = None if architecture == RETRIEVAL else read_labels(config, where)
         labels = 2 if names is None else len(names)  # transformers' default
-        found = cls(architecture, labels, **read_values(cls, {**config, **sides}, where))
+        found = cls(architecture, labels, size, **read_values(cls, {**config, "patch_size": patch}, where))
         found._check(where)
         return found
 
@@ -98,7 +102,7 @@ class ViltSettings:
 
     def plain(self) -> dict[str, Any]:
         """The values as they stand in config.json."""
-        values = {name: getattr(self, name) for name in _DEFAULTS}
+        values = {name: getattr(self, name) for name in ("image_size", *_DEFAULTS)}
         values = {name: value for name, value in values.items() if name not in OWN or value is not None}
         return {"model_type": "vilt", "architectures": [self.architecture], **values}
 
@@ -126,10 +130,10 @@ class ViltSettings:
         if self.pad_token_id is not None and self.pad_token_id >= self.vocab_size:
             why = f"vocab_size is {self.vocab_size}"
             raise wrong(where, "pad_token_id", self.pad_token_id, why)
-        if self.image_size < self.patch_size:
+        rows, columns = grid(self.image_size, self.patch_size)
+        if not rows * columns:
             raise wrong(where, "image_size", self.image_size, f"patch_size is {self.patch_size}")
-        side = self.image_size // self.patch_size
-        self.check_patches(side, side, where)
+        self.check_patches(rows, columns, where)
 
 
 def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:

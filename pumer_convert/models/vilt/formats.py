@@ -10,7 +10,7 @@ from pumer_convert.errors import InputError
 from pumer_convert.labels import label_map
 from pumer_convert.models.published import ENTAILMENT, check_told, published_labels, reference_section, told_heads
 from pumer_convert.models.transforms import original_processor, original_text, transform
-from pumer_convert.models.values import only_architecture, wrong
+from pumer_convert.models.values import only_architecture, square, wrong
 from pumer_convert.models.vilt.config import HEADS, PAIRS, QUESTION, RETRIEVAL, ViltSettings, checked
 from pumer_convert.weights import PROCESSOR, Checkpoint, Piece, RawCheckpoint, processor_of
 
@@ -56,6 +56,8 @@ def _transformers(raw: RawCheckpoint, names: list[str]) -> Checkpoint:
     config = dict(raw.config)
     if config.get("model_type", "vilt") != "vilt":
         raise wrong(raw.path, "model_type", config["model_type"], "its weights are a ViLT's")
+    if "pumer" not in config:
+        square(config, "image_size", 384, raw.path)  # transformers' network takes no other table of positions
     architecture = only_architecture(config, HEADS, raw.path)
     if architecture is None:
         architecture, config["num_images"] = _inferred(raw, pieces, config)

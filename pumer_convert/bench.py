@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert import plan_of
 from pumer_convert.errors import InputError
-from pumer_convert.pair import check_comparable, source_of
+from pumer_convert.pair import Source, check_comparable, source_of
 from pumer_convert.peak import peak
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.onnx import OnnxRuntime
@@ -101,9 +101,13 @@ def bench(
     file is missing, MissingDependencyError for a device or package.
     """
     reduced = Path(reduced)
-    if (against := dense or source_of(reduced)) is None or not Path(against).exists():
-        raise InputError(f"{reduced}: the dense checkpoint that it was made from is not known or gone; name it.")
-    paths = {"dense": Path(against), "reduced": reduced}
+    source = Source(Path(dense)) if dense is not None else source_of(reduced) or Source(None)
+    if source.place is None or not source.place.exists():
+        told = f" ({source.why})" if source.why else ""
+        raise InputError(f"{reduced}: the dense checkpoint that it was made from is not known or gone{told}; name it.")
+    if source.why:
+        progress(f"{source.why}.")
+    paths = {"dense": source.place, "reduced": reduced}
     found = {name: open_checkpoint(path) for name, path in paths.items()}
     check_comparable(found["reduced"], found["dense"])
     _check_attention(found["reduced"], found["dense"])

@@ -16,6 +16,7 @@ from pumer_convert.errors import InputError
 from pumer_convert.files.output import output_folder
 from pumer_convert.files.owned import write_report
 from pumer_convert.models.outline import Outline
+from pumer_convert.pair import source_entry
 from pumer_convert.plan import Plan, edits_of, family_module, make_plan
 from pumer_convert.recipe import Recipe, load_recipe
 from pumer_convert.weights import Checkpoint
@@ -141,7 +142,7 @@ def _report(intent: Intent, checkpoint: Checkpoint, hashes: dict[str, str]) -> d
     return {
         "pumer_convert": __version__,
         "versions": {name: version(name) for name in ("torch", "transformers", "safetensors")},
-        "source": {"path": str(checkpoint.path), "origin": checkpoint.origin},
+        "source": source_entry(intent.original, intent.out),
         "out": str(intent.out),
         "model": checkpoint.family,
         "task": checkpoint.task,

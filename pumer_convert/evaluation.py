@@ -17,7 +17,7 @@ from pumer_convert.data.sample import Sample
 from pumer_convert.device import open_device
 from pumer_convert.errors import InputError
 from pumer_convert.files.output import output_files
-from pumer_convert.pair import check_comparable, source_of
+from pumer_convert.pair import Source, check_comparable, source_of
 from pumer_convert.predict import Predictions, Progress, predict_each
 from pumer_convert.surgery import build
 from pumer_convert.tasks import open_task
@@ -216,16 +216,19 @@ def right_answer(sample: Sample) -> str:
 
 def _dense_of(checkpoint: Checkpoint, against: Path | str | None) -> tuple[Checkpoint | None, str]:
     """What a checkpoint is to be compared with, and what there is to say if it is nothing."""
-    source = Path(against) if against is not None else source_of(checkpoint.path)
+    source = Source(Path(against)) if against is not None else source_of(checkpoint.path)
     if source is None:
         return None, ""
-    if against is None and not source.exists():
-        return None, f"{source}, which this was reduced from, is not there any more; --against DENSE compares."
-    dense = open_checkpoint(source)
+    if source.place is None:
+        return None, f"{source.why}; --against DENSE compares."
+    dense = open_checkpoint(source.place)
     if against is None and "image_size" in checkpoint.config.get("pumer", {}):
-        return None, f"{source}, which this was made from, takes images of another size; evaluate that one by itself."
+        return (
+            None,
+            f"{source.place}, which this was made from, takes images of another size; evaluate that one by itself.",
+        )
     check_comparable(checkpoint, dense)
-    return dense, ""
+    return dense, f"{source.why}." if source.why else ""
 
 
 def _lines(progress: Callable[[str], None]) -> Progress:

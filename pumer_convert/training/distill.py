@@ -58,7 +58,7 @@ def distill(
     """
     chosen = settings if settings is not None else DistillSettings()
     out, dense = Path(out), None if teacher is None else Path(teacher)
-    job = make_job(Path(student), dense, train, validation or (), out, chosen)
+    job = make_job(Path(student), dense, train, validation or (), out, chosen, progress)
     work = WorkFolder(out)
     with accelerated(device, chosen.amp) as accelerator:
         if chosen.batch_size % (accelerator.num_processes * chosen.accumulation):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from pumer_convert.data.augment import RandAugment
 from pumer_convert.data.preprocess import TOKENIZERS, Preprocessor, load_tokenizer
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
+from pumer_convert.pair import source_of
 from pumer_convert.settings import DistillSettings
 from pumer_convert.tasks import open_task
 from pumer_convert.tasks.base import Task
@@ -68,6 +69,7 @@ def make_job(
     validation: Sequence[Sample],
     out: Path,
     settings: DistillSettings,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Job:
     """The job, with everything checked that can be. Raises InputError for what does not fit together."""
     own = open_checkpoint(student)
@@ -84,7 +86,7 @@ def make_job(
         raise InputError(f"{out}: lies inside the checkpoint itself; choose another place with -o.")
     dense, theirs = None, None
     if settings.teaches:
-        dense = open_checkpoint(teacher if teacher is not None else recorded_source(student))
+        dense = open_checkpoint(teacher if teacher is not None else recorded_source(student, progress))
         check_teacher(dense, own, settings)
         height, width = _sides(dense.config["image_size"])
         if [height, width] != _sides(own.config["image_size"]):
@@ -93,20 +95,19 @@ def make_job(
     return Job(own, dense, train, validation, out, settings, rates, task, preprocessor, theirs)
 
 
-def recorded_source(student: Path) -> Path:
+def recorded_source(student: Path, progress: Callable[[str], None]) -> Path:
     """The checkpoint that a reduced folder was made from. Raises InputError when it is not known or gone."""
-    try:
-        source = Path(json.loads((student / "report.json").read_text("utf-8"))["source"]["path"])
-    except (OSError, ValueError, KeyError, TypeError):
+    source = source_of(student)
+    if source is None:
         raise InputError(
             f"{student}: it has no report.json that says what it was made from; name the dense checkpoint with "
             "--teacher, or train without one: --kd 0."
-        ) from None
-    if not source.exists():
-        raise InputError(
-            f"{source}, which {student} was made from, is not there any more; say where it is with --teacher."
         )
-    return source
+    if source.place is None:
+        raise InputError(f"{source.why}; say where it is with --teacher.")
+    if source.why:
+        progress(f"{source.why}.")
+    return source.place
 
 
 def check_teacher(teacher: Checkpoint, student: Checkpoint, settings: DistillSettings) -> None:

@@ -1,6 +1,7 @@
 """The folder of a trained model: the student's, with new weights and the story of their training."""
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from pumer_convert import __version__
 from pumer_convert.checkpoint.write import write_safetensors
 from pumer_convert.files.output import output_folder
 from pumer_convert.files.owned import LIST, write_report
+from pumer_convert.pair import source_entry
 from pumer_convert.training.job import Job
 from pumer_convert.training.metrics import Metrics, draw_curve, headline
 from pumer_convert.training.work import WorkFolder, writing
@@ -63,13 +65,17 @@ def _report(job: Job, hashes: dict[str, str], training: Mapping[str, Any]) -> di
     student = job.student
     packages = (torch, transformers, safetensors, accelerate)
     first = {
-        "source": {"path": str(student.path), "origin": student.origin},
+        "source": source_entry(student, job.out),
         "parameters": student.parameters,
         "notes": list(student.notes),
     }
+    before = {name: value for name, value in earlier_report(student.path).items() if name != LIST}
+    if isinstance(source := before.get("source"), dict) and "relative" in source:
+        there = (student.path / source["relative"]).absolute()
+        before["source"] = {**source, "relative": os.path.relpath(there, job.out.absolute())}
     return {
         **first,
-        **{name: value for name, value in earlier_report(student.path).items() if name != LIST},
+        **before,
         "pumer_convert": __version__,
         "versions": {package.__name__: package.__version__ for package in packages},
         "out": str(job.out),

@@ -68,14 +68,10 @@ def _known(place: Path, recorded: str) -> bool:
 
 def _of_before(named: Path, path: Path) -> Source:
     if not named.is_absolute():
-        return Source(
-            None, f"{path} was made by an earlier version, from '{named}' seen from a folder that is not known"
-        )
+        return Source(None, f"{path} was made by an earlier version, from '{named}' in a folder that is not known")
     if not named.exists():
         return Source(None, f"{named}, which {path} was made from, is not there any more")
-    return Source(
-        named, f"{named} is taken for what {path} was made from: an earlier version kept no fingerprint of it"
-    )
+    return Source(named, f"{named} is taken for what {path} was made from: an earlier version kept no fingerprint")
 
 
 def check_comparable(one: Checkpoint, other: Checkpoint) -> None:

@@ -61,7 +61,7 @@ def test_another_one_in_its_place_is_not_taken(dense: Path, reduced: Path, tmp_p
     dense.rename(tmp_path / "kept")
     random_checkpoint.write(dense, "vilt", "sharded", "vqa", depth=3)
     assert "is not the checkpoint that" in why(reduced)
-    with pytest.raises(InputError, match="is not the checkpoint that .*say where it is with --teacher"):
+    with pytest.raises(InputError, match=r"is not the checkpoint that .*say where it is with --teacher"):
         recorded_source(reduced, print)
     with pytest.raises(InputError, match="is not the checkpoint that"):
         bench(reduced)

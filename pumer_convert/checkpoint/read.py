@@ -141,7 +141,7 @@ def _companions(folder: Path) -> tuple[Path, ...]:
         if file.is_file()
         and file.suffix in (".json", ".txt", ".model", ".jinja")
         and file.name not in _NOT_COMPANIONS
-        and not file.name.endswith((".index.json", ".engine.json"))
+        and not file.name.endswith((".index.json", ".engine.json", ".onnx.json"))
     )
 
 

@@ -50,4 +50,5 @@ def engine_options(command: Command) -> Command:
 
 def engine_told(engine: Mapping[str, Any]) -> str:
     """A report's engine for a person."""
-    return f"wrote {engine['path']} ({engine['bytes'] / 1e6:.1f} MB, {engine['flavour']} {engine['version']})"
+    done = "there already, and whole:" if engine["there_already"] else "wrote"
+    return f"{done} {engine['path']} ({engine['bytes'] / 1e6:.1f} MB, {engine['flavour']} {engine['version']})"

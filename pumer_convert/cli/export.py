@@ -56,7 +56,7 @@ def command(
     if triton_backend == "tensorrt" and not trt:
         raise InputError("Triton's backend tensorrt runs an engine; say --trt as well.")
     repository = (out or (checkpoint if checkpoint.is_dir() else checkpoint.parent)) / "triton"
-    if triton:
+    if triton and repository.parent.is_dir():
         check_out(repository, overwrite)
     give_back_at_once()
     bar = EngineBar()
@@ -83,8 +83,10 @@ def command(
 
     def human() -> str:
         check = report["verification"]
+        there = "there_already" in report
         lines = [
-            f"wrote {report['onnx']} ({report['dtype']}, opset {report['opset']})",
+            f"{'there already, and whole: ' if there else 'wrote '}{report['onnx']} ({report['dtype']}, opset "
+            f"{report['opset']})",
             f"verified: logits within {check['logits_error']:.1e} of eager (allowed {check['tolerance']:.0e}) in "
             f"{check['cases']} cases; {check['decisions_that_differ']} of {check['decisions']} decisions differ",
         ]
@@ -92,6 +94,6 @@ def command(
             lines.append(engine_told(report["engine"]))
         if triton:
             lines.append(f"wrote {report['triton']['triton']} (Triton's backend {report['triton']['backend']})")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])])
 
     emit(report, as_json, human)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pumer_convert import __version__
+from pumer_convert.checkpoint.fingerprint import fingerprint
 from pumer_convert.plan import family_module
 from pumer_convert.weights import Checkpoint
 
@@ -26,4 +28,17 @@ def describe(checkpoint: Checkpoint, image_size: list[int]) -> dict[str, Any]:
             "pad_token_id": config.get("text", config).get("pad_token_id"),
         },
         "reductions": config.get("pumer", {}),
+    }
+
+
+def promise(checkpoint: Checkpoint, dtype: str, image_size: Any, opset: int) -> dict[str, Any]:
+    """What the sidecar of an ONNX file says beside what was found out in making it: two exports of which it is the same
+    are the same. `image_size` S, [H, W] or None, the checkpoint's own."""
+    size = checkpoint.config["image_size"] if image_size is None else image_size
+    return {
+        **describe(checkpoint, [size, size] if isinstance(size, int) else list(size)),
+        "dtype": dtype,
+        "opset": opset,
+        "source": {"fingerprint": fingerprint(checkpoint)},
+        "pumer_convert": __version__,
     }

@@ -1,8 +1,8 @@
 """Exporting a checkpoint folder: ONNX, then an engine, by the settings of its recipe."""
 
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.child import LostError, in_child
 from pumer_convert.errors import InputError
-from pumer_convert.export.describe import describe
+from pumer_convert.export.describe import PARTS, promise
+from pumer_convert.export.standing import stale, standing_engine, standing_onnx, without_list
 from pumer_convert.files.partial import recover
 from pumer_convert.files.stop import deferred
 from pumer_convert.heap import give_back_at_once
 from pumer_convert.plan import family_module
 from pumer_convert.recipe import ExportSettings, Profile, load_recipe
+from pumer_convert.runtime.pipeline import read_sidecar
 
 if TYPE_CHECKING:
     from pumer_convert.export.tensorrt import EngineSettings
@@ -62,7 +64,9 @@ def export_folder(
 ) -> dict[str, Any]:
     """Write model.onnx, and an engine built as `trt` says, to `out` (default: the checkpoint's folder), with sidecars.
 
-    To another folder the files of tokenizer and processor go along.
+    To another folder, made if need be, the files of tokenizer and processor go along. A verified model.onnx of the same
+    checkpoint and options that is there already is built on, and so is an engine; without `overwrite` nothing else is
+    replaced. The report's "notes" name what was made from an earlier model.onnx.
     Without profiles of its own an engine has the recipe's. `engine_progress` is called as it is built (see
     `build_engine`). `apart` runs all but the engine in a process of its own, so that the builder finds the memory
     free; as ever with multiprocessing, the main module must be importable and `progress` a function of a module then.
@@ -70,12 +74,7 @@ def export_folder(
     """
     settings = settings_of(path)
     folder = out if out is not None else (path if path.is_dir() else path.parent)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: not a folder; make it first or choose another with -o.")
     onnx_file = folder / "model.onnx"
-    engine_file = folder / "model.engine"
-    if trt is not None and engine_file.exists() and not overwrite:
-        raise InputError(f"{engine_file}: exists already; use --overwrite.")
     chosen = dtype or settings.dtype
     if trt is not None and opset >= FUSED and chosen == "float32":
         raise InputError(
@@ -83,28 +82,48 @@ def export_folder(
             "(--dtype float16 or bfloat16), or at opset 20."
         )
     run = _apart if apart else _export
-    made = run(
-        path,
-        onnx_file,
-        settings,
-        trt.profiles if trt is not None else (),
-        dtype=chosen,
-        image_size=image_size,
-        opset=opset,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    with _made(folder):
+        made = run(
+            path,
+            onnx_file,
+            settings,
+            trt.profiles if trt is not None else (),
+            dtype=chosen,
+            image_size=image_size,
+            opset=opset,
+            overwrite=overwrite,
+            progress=progress,
+        )
     report = made.report
-    if folder.resolve() != made.path.resolve():
-        for file in made.companions:  # the tokenizer, without which `Pipeline` takes no text
-            shutil.copy(file, folder)
-    if trt is None:
-        return report
-    progress("building the engine")
-    report["engine"] = engine_beside(
-        onnx_file, replace(trt, profiles=made.profiles), made.sidecar, overwrite=overwrite, progress=engine_progress
-    )
+    if trt is not None:
+        progress("building the engine")
+        trt = replace(trt, profiles=made.profiles)
+        report["engine"] = engine_beside(onnx_file, trt, made.sidecar, overwrite=overwrite, progress=engine_progress)
+    told = f"was made from the {onnx_file.name} of before; make it anew"
+    report["notes"] = [f"{name} {told}" for name in stale(onnx_file)]
     return report
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, and gone again if nothing came to be in it."""
+    if folder.is_dir():
+        yield
+        return
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        raise InputError(f"{folder}: not a folder; choose another with -o.") from None
+    except FileNotFoundError:
+        raise InputError(f"{folder}: its parent folder does not exist.") from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}).") from None
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def engine_beside(
@@ -116,15 +135,23 @@ def engine_beside(
     progress: Callable[[str, int, int], None] | None,
 ) -> dict[str, Any]:
     """Build an engine beside an ONNX file, as `build_engine` does; gives what a report tells of it."""
+    from pumer_convert.export.flavour import choose_flavour
     from pumer_convert.export.tensorrt import build_engine
 
     engine_file = onnx_file.with_suffix(".engine")
-    made = build_engine(onnx_file, engine_file, settings, sidecar=sidecar, overwrite=overwrite, progress=progress)
+    made = None
+    if not overwrite and engine_file.exists():
+        flavour, package = choose_flavour(settings.flavour, asdict(settings))
+        made = standing_engine(engine_file, onnx_file, replace(settings, flavour=flavour), package.__version__)
+    there = made is not None
+    if made is None:
+        made = build_engine(onnx_file, engine_file, settings, sidecar=sidecar, overwrite=overwrite, progress=progress)
     return {
         "path": str(engine_file),
         "bytes": made["engine"]["bytes"],
         "flavour": made["flavour"],
         "version": made["tensorrt_version"],
+        "there_already": there,
     }
 
 
@@ -145,19 +172,36 @@ class _Exported:
     report: dict[str, Any]
     sidecar: dict[str, Any]
     profiles: tuple[Profile, ...]
-    path: Path
-    companions: tuple[Path, ...]
 
 
-def _export(path: Path, out: Path, settings: ExportSettings, given: tuple[Profile, ...], **how: Any) -> _Exported:
-    from pumer_convert.export.onnx import export_onnx
-
+def _export(
+    path: Path,
+    out: Path,
+    settings: ExportSettings,
+    given: tuple[Profile, ...],
+    *,
+    dtype: str,
+    image_size: Any,
+    opset: int,
+    overwrite: bool,
+    progress: Callable[[str], None],
+) -> _Exported:
     checkpoint = open_checkpoint(path)
     longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
     profiles = profiles_of(settings, given, longest)
-    report = export_onnx(path, out, **how)
-    sidecar = describe(checkpoint, report["image_size"])
-    return _Exported(report, sidecar, profiles, checkpoint.path, tuple(checkpoint.companions))
+    home = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    # The tokenizer, without which `Pipeline` takes no text.
+    companions = tuple(checkpoint.companions) if out.parent.resolve() != home.resolve() else ()
+    wanted = promise(checkpoint, dtype, image_size, opset)
+    report = None if overwrite else standing_onnx(out, wanted, PARTS, companions)
+    if report is not None:
+        progress(f"going on from the verified {out.name}")
+    else:
+        from pumer_convert.export.onnx import export_onnx
+
+        how: dict[str, Any] = {"dtype": dtype, "image_size": image_size, "opset": opset}
+        report = export_onnx(path, out, **how, overwrite=overwrite, companions=companions, progress=progress)
+    return _Exported(report, without_list(read_sidecar(out)), profiles)
 
 
 def _export_apart(*where: Any, **how: Any) -> _Exported:

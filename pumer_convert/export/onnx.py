@@ -5,8 +5,9 @@ import contextlib
 import gc
 import io
 import logging
+import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from torch import Tensor, nn
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
-from pumer_convert.export.describe import PARTS, describe
+from pumer_convert.export.describe import PARTS, promise
 from pumer_convert.export.tensorrt import ORIGIN
-from pumer_convert.files.output import output_files
-from pumer_convert.files.owned import digest, write_list
+from pumer_convert.files.output import check_files, output_files
+from pumer_convert.files.owned import digest, listed, same, write_list
 from pumer_convert.reducers.base import BaseReducer
 from pumer_convert.reducers.step import Trace
 from pumer_convert.surgery import build
@@ -76,6 +77,7 @@ def export_onnx(
     image_size: Any = None,
     opset: int = OPSET,
     overwrite: bool = False,
+    companions: Iterable[Path] = (),
     cases: tuple[Case, ...] | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -84,13 +86,18 @@ def export_onnx(
 
     Inputs input_ids, attention_mask int64 [batch, text] and pixel_values float32 [batch, 3, H, W] ([batch, 2, 3, H, W]
     for image pairs); output logits float32 [batch, labels]. The weights and the arithmetic are of type `dtype`;
-    scores, norms, counts and sizes are float32 or int64. Gives the report. Raises InputError for what cannot be
-    exported, VerificationError when the result is not equal to eager; either leaves no file.
+    scores, norms, counts and sizes are float32 or int64. `companions` are files to copy beside it. Gives the report.
+    Raises InputError for what cannot be exported, VerificationError when the result is not equal to eager; either
+    leaves no file.
     """
     if opset < OPSET:
         raise InputError(f"opset {opset} is too old; the reducers need {OPSET} or newer.")
     checkpoint = open_checkpoint(Path(path))
     out = Path(out) if out is not None else checkpoint.path / "model.onnx"
+    copied = [file for file in companions if not same(file, out.with_name(file.name))]
+    check_files(out, overwrite, parts=PARTS, beside=[file.name for file in copied], inputs=checkpoint.files)
+    ours = listed(out.with_name(f"{out.name}.json")) or {}
+    stays = {file.name: ours[file.name] for file in companions if file not in copied and file.name in ours}
     with output_files(out, overwrite, parts=PARTS, inputs=checkpoint.files) as target:
         progress(f"building {checkpoint.family} in {dtype}")
         model = build(checkpoint, image_size, dtype)
@@ -102,9 +109,15 @@ def export_onnx(
         gc.collect()  # the exporter leaves cycles
         progress("verifying against eager")
         report = verify_onnx(target, checkpoint, cases)
+        for file in copied:
+            shutil.copyfile(file, target.with_name(file.name))
         hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir())}
-        sidecar = {**describe(checkpoint, side), "dtype": dtype, "onnx": {"file": out.name, "sha256": hashes[out.name]}}
-        write_list(target.with_name(out.name + ".json"), sidecar, hashes)
+        sidecar = {
+            **promise(checkpoint, dtype, image_size, opset),
+            "onnx": {"file": out.name, "sha256": hashes[out.name]},
+            "verification": report["verification"],
+        }
+        write_list(target.with_name(out.name + ".json"), sidecar, {**stays, **hashes})
     return {"onnx": str(out), "opset": opset, "image_size": side, **report}
 
 

@@ -19,6 +19,7 @@ from pumer_convert.errors import InputError, MissingDependencyError, Verificatio
 from pumer_convert.export.describe import PARTS
 from pumer_convert.files.output import output_files
 from pumer_convert.files.owned import LIST, digest, write_list
+from pumer_convert.files.whole import check_whole
 from pumer_convert.runtime.pipeline import read_sidecar
 
 MODES = ("int8", "fp8")
@@ -54,6 +55,7 @@ def quantize(
         raise InputError(f"there is no 8-bit type '{mode}'; allowed: {', '.join(MODES)}.{nearest(mode, MODES)}")
     if not onnx_path.is_file():
         raise InputError(f"{onnx_path}: there is no such ONNX file; run `pumer-convert export` first.")
+    check_whole(onnx_path)
     sidecar = read_sidecar(onnx_path)
     if sidecar["dtype"] == "bfloat16" or "quantized" in sidecar:
         what = "bfloat16" if sidecar["dtype"] == "bfloat16" else "8 bits already"

@@ -1,7 +1,7 @@
 """ONNX file -> engine, with TensorRT (on a GPU) or TensorRT-RTX (ahead of time, no GPU needed)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.export.flavour import choose_flavour, logger_of, one_line
 from pumer_convert.files.output import output_files
 from pumer_convert.files.owned import digest, write_list
+from pumer_convert.files.whole import check_whole
 from pumer_convert.recipe import Profile
 
 ORIGIN = "module"
@@ -70,6 +71,7 @@ def build_engine(
     onnx_path = Path(onnx_path)
     out = Path(out or onnx_path.with_suffix(".engine"))
     inputs, outputs = _signature(onnx_path)
+    check_whole(onnx_path)
     profiles = [_profile(inputs, profile) for profile in settings.profiles or (Profile(),)]
     flavour, trt = choose_flavour(settings.flavour, asdict(settings))
     with output_files(out, overwrite, parts=PARTS, inputs=[onnx_path]) as target:
@@ -87,6 +89,7 @@ def build_engine(
             "version_compatible": settings.version_compatible,
             "hardware_compatible": settings.hardware_compatible,
             "stripped": settings.strip_weights,
+            "settings": asdict(replace(settings, flavour=flavour)),
             "onnx": {"file": onnx_path.name, "sha256": digest(onnx_path)},
             "engine": {"file": out.name, "sha256": digest(target), "bytes": target.stat().st_size},
         }

@@ -35,6 +35,11 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def same(one: Path, other: Path) -> bool:
+    """Whether both are files of the same content."""
+    return other.is_file() and one.stat().st_size == other.stat().st_size and digest(one) == digest(other)
+
+
 def write_list(file: Path, values: Mapping[str, Any], hashes: Mapping[str, str]) -> dict[str, Any]:
     """Write `values` as JSON to `file` with the list of files beside it that we wrote, name -> SHA-256; gives what it
     says. The entry of `file` is the hash of its text without the list."""

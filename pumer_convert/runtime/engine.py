@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.export.flavour import has_gpu, import_flavour, logger_of
+from pumer_convert.files.owned import digest
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.checks import TextLimits
 from pumer_convert.runtime.sidecar import Sidecar
@@ -64,6 +65,8 @@ class EngineRuntime(Runtime):
         """Put the weights of the ONNX file into an engine that was built without."""
         if not onnx_file.is_file():
             raise InputError(f"{onnx_file}: missing; the engine beside it has no weights and takes them from there.")
+        if digest(onnx_file) != self.sidecar.values["onnx"]["sha256"]:
+            raise InputError(f"{onnx_file}: not the one that the engine beside it was built from; build it once more.")
         trt = self.trt
         refitter = trt.Refitter(self.engine, logger)
         parser = trt.OnnxParserRefitter(refitter, logger)

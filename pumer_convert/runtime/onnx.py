@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.files.whole import whole
 from pumer_convert.runtime.base import INPUTS, Runtime
 from pumer_convert.runtime.checks import TextLimits
 from pumer_convert.runtime.pipeline import read_sidecar
@@ -49,7 +50,10 @@ class OnnxRuntime(Runtime):
             if graph is not None:
                 folder = str(path.parent.absolute())
                 options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-            self.session = onnxruntime.InferenceSession(graph or str(path), options, providers=chosen)
+            with whole(path):
+                self.session = onnxruntime.InferenceSession(graph or str(path), options, providers=chosen)
+        except InputError:
+            raise
         except Exception as error:
             first = str(error).strip().splitlines()[0]
             hint = " The CPU has no bfloat16 kernels; run it on a GPU, or export it in float32 or float16."

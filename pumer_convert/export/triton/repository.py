@@ -14,6 +14,7 @@ from pumer_convert.errors import InputError, nearest
 from pumer_convert.export.triton.config import BACKENDS, DELAY, WARM_TEXT, Tensor, model_config
 from pumer_convert.files.output import output_folder
 from pumer_convert.files.owned import write_report
+from pumer_convert.files.whole import whole
 from pumer_convert.runtime.pipeline import labels_of, read_sidecar
 from pumer_convert.runtime.sidecar import Sidecar
 
@@ -47,7 +48,8 @@ def export_triton(
     limits = _limits(exported, preprocessor)
     labels = labels_of(values, exported)
     with output_folder(out, overwrite, [exported]) as folder:
-        _model(folder / MODEL, exported, values, backend, limits, labels)
+        with whole(exported):
+            _model(folder / MODEL, exported, values, backend, limits, labels)
         _front(folder / FRONT, values, preprocessor, limits, labels)
         (folder / "README.md").write_text(_guide(exported, values, backend, limits["most_batch"]), "utf-8")
         report = write_report(

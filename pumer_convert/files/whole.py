@@ -1,0 +1,54 @@
+"""Reading exported files that belong together: all of one export, or a clear refusal."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pumer_convert.errors import InputError
+from pumer_convert.files.owned import LIST, digest
+
+PARTS = ("", ".data", ".json")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Around the opening of the ONNX file at `path`. Raises InputError when it or its weights are not those that its
+    sidecar tells of, and when another export took their place in the meantime. Without a sidecar, or with one of before
+    those had hashes, there is nothing to compare."""
+    before = _marks(path)
+    check_whole(path)
+    yield
+    if _marks(path) != before:
+        raise InputError(f"{path}: was replaced while it was opened; open it again.")
+
+
+def check_whole(path: Path) -> None:
+    """Raises InputError when the ONNX file at `path`, or its weights, are not those that its sidecar tells of."""
+    try:
+        hashes = json.loads(path.with_name(f"{path.name}.json").read_text("utf-8"))[LIST]
+        own = {name: hashes[name] for name in (path.name, f"{path.name}.data") if name in hashes}
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    for name, value in own.items():
+        file = path.with_name(name)
+        if not file.is_file():
+            raise InputError(f"{path}: {name} is missing; it belongs beside its sidecar.")
+        if digest(file) != value:
+            raise InputError(
+                f"{path}: {name} is not the file that its sidecar tells of (an export was broken off, or a file was "
+                "exchanged); export once more."
+            )
+
+
+def _marks(path: Path) -> list[tuple[int, int, int] | None]:
+    """What changes when a file is replaced."""
+    found: list[tuple[int, int, int] | None] = []
+    for part in PARTS:
+        try:
+            stat = path.with_name(path.name + part).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return found

@@ -79,7 +79,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as stop:
         click.echo("stopped; nothing was left half-written.", err=True)
-        sys.exit(stop.exit_code if isinstance(stop, Terminated) else 130)
+        told = stop.__cause__ if isinstance(stop, click.Abort) else stop  # click makes one of the other
+        sys.exit(told.exit_code if isinstance(told, Terminated) else 130)
     except OSError as error:
         click.echo(f"error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
         sys.exit(2)

@@ -114,7 +114,7 @@ def export_onnx(
         hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir())}
         sidecar = {
             **promise(checkpoint, dtype, image_size, opset),
-            "onnx": {"file": out.name, "sha256": hashes[out.name]},
+            "onnx": {"file": out.name},
             "verification": report["verification"],
         }
         write_list(target.with_name(out.name + ".json"), sidecar, {**stays, **hashes})

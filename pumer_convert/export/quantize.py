@@ -93,7 +93,7 @@ def quantize(
         hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir())}
         of = {"file": onnx_path.name, "sha256": digest(onnx_path)}
         record = {name: value for name, value in sidecar.items() if name != LIST}
-        record |= {"onnx": {"file": out.name, "sha256": hashes[out.name]}, "quantized": {**quantized, "of": of}}
+        record |= {"onnx": {"file": out.name}, "quantized": {**quantized, "of": of}}
         write_list(target.with_name(out.name + ".json"), record, hashes)
     return {"onnx": str(out), "dtype": sidecar["dtype"], "products": products, **quantized}
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -59,6 +59,15 @@ def end_with_parent() -> None:
     how; elsewhere a process whose parent was killed ends by itself."""
     if sys.platform == "linux":
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def ending_with_parent(words: Sequence[str]) -> list[str]:
+    """The command line of another program as one that is killed when the thread that started it ends."""
+    if sys.platform != "linux":
+        return list(words)
+    begin = f"import ctypes, os, sys; ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, {int(signal.SIGKILL)}); "
+    begin += f"os.getppid() == {os.getpid()} and os.execvp(sys.argv[1], sys.argv[1:])"
+    return [sys.executable, "-c", begin, *words]
 
 
 def _start(child: BaseProcess) -> None:

@@ -18,6 +18,7 @@ from pumer_convert.files.owned import digest, listed, strangers, unproven, write
 from pumer_convert.files.stop import Terminated, deferred, stoppable
 from pumer_convert.files.whole import check_whole
 
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it is forked
 CODE = {module.__file__ for module in (output, partial)}
 PARTS = (".data", ".json")
 Write = Callable[[Path, str], None]

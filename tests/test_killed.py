@@ -8,7 +8,10 @@ from pathlib import Path
 import kill_verbs
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc"),
+    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),  # it is forked
+]
 CHOSEN = [
     ("apply", signal.SIGKILL),
     ("apply", signal.SIGTERM),

@@ -11,6 +11,7 @@ from pumer_convert.data.sample import Sample
 from pumer_convert.demo import CHECKPOINT, RECIPE
 from pumer_convert.demo.picture import draw_survivors
 from pumer_convert.demo.world import samples
+from pumer_convert.files.output import output_files
 from pumer_convert.recipe import load_recipe
 from pumer_convert.settings import DistillSettings
 
@@ -64,7 +65,8 @@ def run_demo(
     task, unseen = open_task("vqa", models[0].config), lessons("vqa", "test", test)  # type: ignore[arg-type]
     dense, untrained, trained = predict_each(models, unseen, task, preprocessor, batch_size=BATCH)
     comparison = compare(trained, dense, unseen)
-    draw_survivors(models[2], preprocessor, unseen[:4], (dense.answers, trained.answers), out / "demo.png")
+    with output_files(out / "demo.png", overwrite=False) as file:
+        draw_survivors(models[2], preprocessor, unseen[:4], (dense.answers, trained.answers), file)
     progress("4/4 export to ONNX and verify" + (", build an engine" if engine else ""))
     report = export_folder(out, trt=EngineSettings("tensorrt-rtx") if engine else None)
     report["plan"] = plan.to_json()

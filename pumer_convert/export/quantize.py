@@ -14,7 +14,7 @@ import onnx
 import onnx.inliner
 from numpy.typing import NDArray
 
-from pumer_convert.child import end_with_parent
+from pumer_convert.child import ending_with_parent
 from pumer_convert.errors import InputError, MissingDependencyError, VerificationError, nearest
 from pumer_convert.export.describe import PARTS
 from pumer_convert.files.output import output_files
@@ -155,7 +155,7 @@ def _run(python: str, mode: str, flat: Path, examples: Path, names: Sequence[str
     # The graph's own types stay; the weights are stored in 8 bits.
     words += ["--disable_mha_qdq", "--high_precision_dtype", "fp32", "--dq_only"]
     words += ["--use_external_data_format"] * apart
-    found = subprocess.run(words, capture_output=True, text=True, preexec_fn=end_with_parent)
+    found = subprocess.run(ending_with_parent(words), capture_output=True, text=True)
     if found.returncode or not made.is_file():
         raise InputError(f"modelopt could not quantize it: {_last(found.stderr)}.")
 

@@ -14,10 +14,17 @@ PARTS = ("", ".data", ".json")
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[None]:
     """Around the opening of the ONNX file at `path`. Raises InputError when it or its weights are not those that its
-    sidecar tells of, and when another export took their place in the meantime. Without a sidecar, or with one of before
+    sidecar tells of, or `unchanged` does. Without a sidecar, or with one of before
     those had hashes, there is nothing to compare."""
+    with unchanged(path):
+        check_whole(path)
+        yield
+
+
+@contextlib.contextmanager
+def unchanged(path: Path) -> Iterator[None]:
+    """Around reading several of the files. Raises InputError when another export took their place in the meantime."""
     before = _marks(path)
-    check_whole(path)
     yield
     if _marks(path) != before:
         raise InputError(f"{path}: was replaced while it was opened; open it again.")

@@ -1,5 +1,6 @@
 """Pictures and a question in, an answer out: a runtime with the preprocessing that was exported beside it."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from PIL import Image
 
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError
+from pumer_convert.files.whole import unchanged
 from pumer_convert.labels import read_labels
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.open import open_runtime
@@ -41,12 +43,13 @@ class Pipeline:
 
     def __init__(self, path: Path | str, **options: Any) -> None:
         path = Path(path)
-        self.runtime: Runtime = open_runtime(path, **options)
-        if path.suffix in (".onnx", ".engine"):
-            values = read_sidecar(path)
+        exported = path.suffix in (".onnx", ".engine")
+        with unchanged(path) if exported else contextlib.nullcontext():
+            self.runtime: Runtime = open_runtime(path, **options)
+            values = read_sidecar(path) if exported else _checkpoint(path)
+        if exported:
             self.preprocessor = Preprocessor.of_sidecar(values, path.parent)
         else:
-            values = _checkpoint(path)
             self.preprocessor = Preprocessor.of(path, image_size=self.runtime.picture[-2:])  # type: ignore[arg-type]
         self.task: str = values["task"]
         self.labels = labels_of(values, path)

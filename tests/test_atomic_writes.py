@@ -223,6 +223,26 @@ def test_a_signal_that_a_destructor_swallows_comes_again() -> None:
     assert time.monotonic() - before < 4
 
 
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_that_a_library_makes_an_error_of_is_one_again(number: int, kind: type[BaseException]) -> None:
+    # Tests that a shell runs in its background inherit from it that Ctrl-C is ignored.
+    before = signal.signal(number, signal.default_int_handler)
+
+    def work() -> None:
+        with stoppable():
+            try:
+                signal.raise_signal(number)
+            except BaseException:
+                raise RuntimeError("capture failed") from None
+
+    try:
+        with pytest.raises(kind) as stop:
+            work()
+    finally:
+        signal.signal(number, before)
+    assert type(stop.value) is kind
+
+
 def test_a_long_name(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 250)
     write_one(path, "long")

@@ -179,8 +179,8 @@ def session(leader: int) -> list[int]:
 
 
 def left(home: Path) -> list[str]:
-    """Partial folders and the like."""
-    return [str(path.relative_to(home)) for path in home.rglob(".*") if path.name != ".dense-pumer.training"]
+    """Partial folders and the like; the state of a training is there to be resumed."""
+    return [str(path.relative_to(home)) for path in home.rglob(".*") if not path.name.endswith(".training")]
 
 
 def content(path: Path) -> object:

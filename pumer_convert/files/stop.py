@@ -27,11 +27,14 @@ class Terminated(KeyboardInterrupt):
 def stoppable() -> Iterator[None]:
     """Inside, SIGTERM and SIGHUP raise `Terminated` in the main thread, as Ctrl-C raises KeyboardInterrupt.
 
-    Where Python loses such an exception (in a destructor or a callback of C code) the signal is sent again.
+    Where Python loses such an exception (in a destructor or a callback of C code) the signal is sent again; where a
+    library turns it into an error of its own, that is turned back.
     """
+    came: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated(number)
+        came.append(number)
+        raise _exception(number)
 
     def lost(args: "sys.UnraisableHookArgs") -> None:
         if isinstance(args.exc_value, KeyboardInterrupt):
@@ -41,12 +44,16 @@ def stoppable() -> Iterator[None]:
         else:
             hook(args)
 
-    handlers, hook = _handlers(TOLD), sys.unraisablehook
+    handlers, hook = _handlers((signal.SIGINT, *TOLD)), sys.unraisablehook
     try:
         for number in handlers:
             signal.signal(number, stop)
         sys.unraisablehook = lost
         yield
+    except Exception as error:
+        if came:
+            raise _exception(came[0]) from error
+        raise
     finally:
         sys.unraisablehook = hook
         for number, handler in handlers.items():
@@ -67,6 +74,10 @@ def deferred() -> Iterator[None]:
             signal.signal(number, handler)
         for number in dict.fromkeys(came):
             signal.raise_signal(number)
+
+
+def _exception(number: int) -> KeyboardInterrupt:
+    return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
 
 
 def _handlers(numbers: tuple[int, ...]) -> dict[int, Any]:

@@ -12,6 +12,7 @@ from pumer_convert import __version__
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.checkpoint.resized import resized
 from pumer_convert.checkpoint.write import write_safetensors
+from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError
 from pumer_convert.files.output import output_folder
 from pumer_convert.files.owned import write_report
@@ -78,6 +79,8 @@ def intend(
     """Decide what `apply` would do; reads no weight. Raises InputError when the recipe does not fit."""
     path, parsed = Path(path), load_recipe(recipe)
     checkpoint = open_checkpoint(path, tokenizer)
+    if tokenizer is not None:
+        check_fits(tokenizer, checkpoint.family, checkpoint.config)
     if parsed.model != checkpoint.family:
         raise parsed.error(_line(parsed, "model"), f"model: '{parsed.model}', but {path} is a {checkpoint.family}.")
     if parsed.task is not None and parsed.task != checkpoint.task:

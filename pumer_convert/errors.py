@@ -14,6 +14,10 @@ class InputError(PumerError):
     """A checkpoint, recipe, option or output place that cannot be used as it is (exit code 2)."""
 
 
+class UnjudgedError(InputError):
+    """A row of data that its makers could not agree on: it is left out, as everyone does, and counted."""
+
+
 class VerificationError(PumerError):
     """A stage's result does not equal what it was made from (exit code 3)."""
 

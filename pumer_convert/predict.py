@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pumer_convert.data.loader import batches
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
-from pumer_convert.errors import InputError
+from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.tasks.base import Task
 from pumer_convert.tasks.retrieval import Gallery, recalls, score_matrix
 from pumer_convert.tasks.retrieval import Task as Retrieval
@@ -69,7 +69,7 @@ def predict(
     """The predictions of a model that is on `device`. It runs in eval mode and is left in the mode it was in.
 
     Retrieval scores every caption with every image of the samples, `batch_size` pairs at a time. Raises InputError
-    for samples that do not fit.
+    for samples that do not fit, VerificationError for logits that are not finite.
     """
     return predict_each(
         [model],
@@ -132,7 +132,7 @@ class _Timed:
         self.seconds, self.passes, self.warm = 0.0, 0, False
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Logits [L, labels], float32 on the CPU, of `Batch.inputs`."""
+        """Logits [L, labels], float32 on the CPU, of `Batch.inputs`; finite, or VerificationError is raised."""
         inputs = {name: value.to(self.device) for name, value in inputs.items()}
         if not self.warm:
             self.model(**inputs)  # kernels are chosen and memory is taken in the first pass
@@ -143,7 +143,13 @@ class _Timed:
         self._wait()
         self.seconds += time.perf_counter() - start
         self.passes += len(logits)
-        return logits.float().cpu()
+        found = logits.float().cpu()
+        if not bool(found.isfinite().all()):
+            # Every comparison with a NaN is false, and argmax takes it for the highest: it would be counted as right.
+            raise VerificationError(
+                "the model's logits are not finite numbers; its weights are damaged, or its training had gone wrong."
+            )
+        return found
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

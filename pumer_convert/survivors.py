@@ -70,6 +70,7 @@ def show(
     answer = pipeline.answer(output.logits[0].double().numpy())
     return {
         "out": str(out),
+        "notes": [note for note in (pipeline.preprocessor.cut([text]),) if note],
         "answer": answer.text,
         "score": answer.score,
         "image_tokens": [sources.shape[1], int(output.image.mask[0].sum())],

@@ -68,6 +68,8 @@ def read_both(
             say(f"skipped: {sentence}")
         if len(found.skipped) > SKIPPED:
             say(f"skipped: {len(found.skipped)} samples in all")
+        for note in found.notes:
+            say(f"note: {note}")
         return found.samples
 
     if validation_split is not None and validation is None and split is None:
@@ -75,7 +77,13 @@ def read_both(
     train = read(data, split)
     if validation is None and validation_split is None:
         return train, []
-    return train, read(validation or data, validation_split)
+    chosen_by = read(validation or data, validation_split)
+    if both := {sample.where for sample in train} & {sample.where for sample in chosen_by}:
+        raise InputError(
+            f"{len(both)} of the {len(chosen_by)} samples to validate with are trained on as well ({min(both)}); what "
+            "they would choose is what was learnt by heart."
+        )
+    return train, chosen_by
 
 
 def settings_in(folder: Path) -> DistillSettings:

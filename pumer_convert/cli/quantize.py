@@ -17,6 +17,7 @@ from pumer_convert.errors import InputError
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set, in any readable format.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures, if not beside the data.")
 @click.option("--split", help="train, val, ..., of data that hold several.")
+@click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise", show_default=True)
 @click.option("--examples", type=click.IntRange(2), default=256, show_default=True, help="Half set ranges, half ask.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice of examples.")
 @click.option(
@@ -35,6 +36,7 @@ def command(
     data: Path,
     images: Path | None,
     split: str | None,
+    on_error: str,
     examples: int,
     seed: int,
     modelopt: Path | None,
@@ -65,7 +67,9 @@ def command(
     for suffix in ("onnx", "engine")[: 1 + trt]:
         if (file := folder / f"model.{mode}.{suffix}").exists() and not overwrite:
             raise InputError(f"{file}: exists already; use --overwrite.")
-    inputs = read_examples(sidecar, folder, data, examples, images=images, split=split, seed=seed)
+    inputs = read_examples(
+        sidecar, folder, data, examples, images=images, split=split, seed=seed, on_error=on_error, progress=progress
+    )
     report = quantize(source, inputs, mode=mode, modelopt=modelopt, overwrite=overwrite, progress=progress)
     if trt:
         progress("building the engine")

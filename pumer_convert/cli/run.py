@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pumer_convert.cli.output import emit
+from pumer_convert.cli.output import emit, progress
 
 
 @click.command("run")
@@ -21,6 +21,9 @@ def command(model: Path, images: tuple[Path, ...], text: str, top: int, device: 
     """Answer a question about a picture with MODEL: a checkpoint folder, an ONNX file or an engine."""
     from pumer_convert.runtime import Pipeline
 
-    answer = Pipeline(model, device=device)(images, text)
+    pipeline = Pipeline(model, device=device)
+    answer = pipeline(images, text)
+    if cut := pipeline.preprocessor.cut([text]):
+        progress(f"note: {cut}")
     report = {**asdict(answer), "ranking": answer.ranking[:top]}
     emit(report, as_json, lambda: "\n".join(f"{score:7.2%}  {label}" for label, score in report["ranking"]))

@@ -32,6 +32,7 @@ def command(checkpoint: Path, images: tuple[Path, ...], text: str, out: Path, ov
             f"{found['answer']} ({found['score']:.2%})\n"
             f"image tokens {image} -> {image_left}, text tokens {words} -> {words_left}; "
             f"{pruned} of {found['patches']} patches were pruned\nwrote {found['out']}"
+            + "".join(f"\nnote: {note}" for note in found["notes"])
         )
 
     emit(found, as_json, human)

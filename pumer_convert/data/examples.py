@@ -1,6 +1,6 @@
 """Real examples as the inputs of an exported model, all in one array each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,21 @@ def read_examples(
     images: Path | None = None,
     split: str | None = None,
     seed: int = 0,
+    on_error: str = "raise",
+    progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, NDArray[Any]]:
     """`count` samples of a data set, drawn at random, as an exported model takes them, by its `sidecar` and the
     tokenizer in `folder`: input_ids, attention_mask int64 [N, T], pixel_values float32 [N, 3, H, W] or [N, 2, 3, H, W].
 
-    Raises InputError for data that cannot be read or are fewer.
+    `progress` hears of texts that were cut. Raises InputError for data that cannot be read or are fewer.
     """
     preprocessor = Preprocessor.of_sidecar(sidecar, folder)
-    samples = read_samples(data, sidecar["task"], images=images, split=split).samples
+    samples = read_samples(data, sidecar["task"], images=images, split=split, on_error=on_error).samples
     if len(samples) < count:
         raise InputError(f"{data}: holds {len(samples)} samples, fewer than the {count} asked for.")
     drawn = [samples[i] for i in np.random.default_rng(seed).permutation(len(samples))[:count]]
+    if cut := preprocessor.cut([sample.text for sample in drawn]):
+        progress(f"note: {cut}")
     ids, mask = preprocessor.text([sample.text for sample in drawn])
     pictures = [np.stack([preprocessor.pixels(picture.open()) for picture in sample.pictures]) for sample in drawn]
     pixels = np.stack(pictures)

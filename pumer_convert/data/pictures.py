@@ -1,7 +1,10 @@
 """Finding the picture files of a data set, and seeing whether they are whole."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+import os
+import unicodedata
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
@@ -9,13 +12,19 @@ from pumer_convert.data.sample import FilePicture
 from pumer_convert.errors import InputError
 
 CHECKS = ("exists", "quick", "decode")
+DEPTH = 3
+"""Levels of folders that are searched for pictures which do not lie as named."""
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
 class Pictures:
-    """The pictures below some folders, found by one of several relative names."""
+    """The pictures below some folders, found by one of several relative names.
 
-    def __init__(self, roots: Iterable[Path]) -> None:
+    Where none lies as named, one is taken that lies deeper below the folders under that whole name, if it is the only
+    one; letters may be upper or lower case there (.JPG), and accents composed or not. Backslashes are Windows' slashes.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
         self.roots = tuple(dict.fromkeys(roots))
         self._found: dict[tuple[str, ...], FilePicture | None] = {}
 
@@ -23,8 +32,10 @@ class Pictures:
         """The first file there is of the names, in the order of the folders. Raises InputError that begins `where`."""
         key = tuple(names)
         if key not in self._found:
-            paths = (root / name for root in self.roots for name in names)
-            self._found[key] = next((FilePicture(path) for path in paths if path.is_file()), None)
+            slashed = [name.replace("\\", "/") for name in names]
+            paths = (root / name for root in self.roots for name in dict.fromkeys((*names, *slashed)))
+            direct = next((FilePicture(path) for path in paths if path.is_file()), None)
+            self._found[key] = direct or self._deeper(slashed, where)
         found = self._found[key]
         if found is None:
             raise InputError(
@@ -32,6 +43,35 @@ class Pictures:
                 "say where the pictures are (images)."
             )
         return found
+
+    def _deeper(self, names: Sequence[str], where: str) -> FilePicture | None:
+        for name in names:
+            wanted = _folded(name)
+            fits = [
+                path for path in self._below.get(wanted[-1], ()) if _folded(path.as_posix())[-len(wanted) :] == wanted
+            ]
+            if len(fits) > 1:
+                raise InputError(
+                    f"{where}: the picture {name} may be {fits[0]} or {fits[1]}; name its folder (images)."
+                )
+            if fits:
+                return FilePicture(fits[0])
+        return None
+
+    @cached_property
+    def _below(self) -> dict[str, list[Path]]:
+        """The files in the first folder and `DEPTH` levels below it, by their folded names."""
+        found: dict[str, list[Path]] = {}
+        for place, folders, files in os.walk(self.roots[0]):
+            if len(Path(place).relative_to(self.roots[0]).parts) >= DEPTH:
+                folders.clear()
+            for name in files:
+                found.setdefault(_folded(name)[-1], []).append(Path(place, name))
+        return found
+
+
+def _folded(name: str) -> tuple[str, ...]:
+    return PurePosixPath(unicodedata.normalize("NFC", name).casefold()).parts
 
 
 def roots(source: Path, images: Path | None) -> tuple[Path, ...]:

@@ -14,12 +14,13 @@ from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
 from pumer_convert.data.image import at_size, image_settings
 from pumer_convert.data.pixels import ImageSettings, to_pixels
-from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.data.sample import fault_of_text
+from pumer_convert.data.tokenizer import check_tokenizer, load_tokenizer, longest_of, pad_id_of
+from pumer_convert.errors import InputError
 from pumer_convert.models import FAMILIES
 from pumer_convert.plan import family_module
 from pumer_convert.weights import PROCESSOR, processor_of
 
-TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 _WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 
 
@@ -27,8 +28,10 @@ _WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 class Preprocessor:
     """Makes a model's inputs; needs numpy and PIL, and transformers for the tokenizer alone.
 
-    `longest` is the longest text in tokens, special ones included; `pad_id` fills shorter ones on the right. With
-    `pad_to` every text becomes that long exactly, as an engine of one shape wants it. `augment` is used on training
+    `longest` is the longest text in tokens, special ones included; a longer one is cut as the tokenizer's
+    truncation_side says (see `cut`). `pad_id` fills shorter ones on the right, whatever padding_side says: the models
+    count positions from the left. With `pad_to` every text becomes that long exactly, as an engine of one shape wants
+    it. `vocabulary` is the number of ids that the model has, None where nobody tells. `augment` is used on training
     pictures only.
     """
 
@@ -38,6 +41,7 @@ class Preprocessor:
     pad_id: int
     pad_to: int | None = None
     augment: RandAugment | None = None
+    vocabulary: int | None = None
 
     @classmethod
     def of(
@@ -52,27 +56,28 @@ class Preprocessor:
         """The preprocessing of a checkpoint folder: its config.json, its processor's file and its tokenizer.
 
         `image_size` instead of the processor's and the config's own; `fit` see `at_size`. Raises InputError when a
-        file is missing or says something impossible, MissingDependencyError without transformers.
+        file is missing or says something impossible, or the tokenizer is another model's; MissingDependencyError
+        without transformers.
         """
         folder = Path(checkpoint)
         config, values = _settings(folder)
-        image = image_settings(values, family_module(config["model_type"]).IMAGE_PROCESSOR)
+        family = family_module(config["model_type"])
+        image = image_settings(values, family.IMAGE_PROCESSOR)
         size = image_size or image.size or config["image_size"]
-        tokenizer = load_tokenizer(folder)
-        longest: int = family_module(config["model_type"]).outline(config).max_text
-        limit = getattr(tokenizer, "model_max_length", None)
-        longest = min(longest, limit) if limit else longest
+        tokenizer, outline = load_tokenizer(folder, config["model_type"]), family.outline(config)
+        longest = longest_of(tokenizer, folder, outline.max_text)
         if pad_to is not None and not 2 <= pad_to <= longest:
             raise InputError(f"{folder}: a text of {pad_to} tokens does not fit; this model takes 2 to {longest}.")
-        pad = config.get("text", config).get("pad_token_id")
-        pad = tokenizer.pad_token_id if pad is None else pad
+        pad = pad_id_of(tokenizer, config.get("text", config).get("pad_token_id"))
+        check_tokenizer(tokenizer, folder, outline.vocabulary, pad)
         return cls(
             image=at_size(image, _sides(size), fit),
             tokenizer=tokenizer,
             longest=pad_to or longest,
-            pad_id=int(pad or 0),
+            pad_id=pad,
             pad_to=pad_to,
             augment=augment,
+            vocabulary=outline.vocabulary,
         )
 
     @classmethod
@@ -83,19 +88,22 @@ class Preprocessor:
             raise InputError(f"{folder}: the sidecar tells no preprocessing; export a checkpoint with {PROCESSOR}.")
         tokenizer = load_tokenizer(folder, values["model"])
         image = image_settings(values["preprocessing"], family_module(values["model"]).IMAGE_PROCESSOR)
-        limit = getattr(tokenizer, "model_max_length", None) or values["text"]["longest"]
-        pad = values["text"]["pad_token_id"]
+        text = values["text"]
+        pad, vocabulary = pad_id_of(tokenizer, text["pad_token_id"]), text.get("vocab_size")
+        check_tokenizer(tokenizer, folder, vocabulary, pad)
         return cls(
             image=at_size(image, _sides(values["image_size"])),
             tokenizer=tokenizer,
-            longest=min(int(values["text"]["longest"]), limit),
-            pad_id=int((tokenizer.pad_token_id if pad is None else pad) or 0),
+            longest=longest_of(tokenizer, folder, int(text["longest"])),
+            pad_id=pad,
+            vocabulary=vocabulary,
         )
 
     def text(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """input_ids and attention_mask, int64 [B, T]; T is `pad_to`, or the longest of these texts."""
+        """input_ids and attention_mask, int64 [B, T]; T is `pad_to`, or the longest of these texts. An empty text is
+        one. Raises InputError for what is no text, and for a text with a token that the model has not."""
         # One by one: a batch would start the tokenizer's threads, which do not survive the fork of a worker.
-        tokens = [self.tokenizer(t, truncation=True, max_length=self.longest)["input_ids"] for t in texts]
+        tokens = [self._tokens(text) for text in texts]
         length = self.pad_to or max(map(len, tokens))
         ids = np.full((len(tokens), length), self.pad_id, np.int64)
         mask = np.zeros_like(ids)
@@ -103,37 +111,35 @@ class Preprocessor:
             ids[row, : len(found)], mask[row, : len(found)] = found, 1
         return ids, mask
 
+    def cut(self, texts: Sequence[str]) -> str:
+        """A sentence that says how many of the texts are longer than `longest` and so are cut; "" when none is."""
+        # No token is shorter than a byte, and two stand at the ends, so few texts have to be looked at.
+        long = [text for text in texts if len(text.encode("utf-8", "replace")) > self.longest - 2]
+        cut = sum(len(self.tokenizer(text, verbose=False)["input_ids"]) > self.longest for text in long)
+        if not cut:
+            return ""
+        were = "text was" if len(texts) == 1 else "texts were"
+        return f"{cut} of {len(texts)} {were} longer than {self.longest} tokens and cut."
+
+    def _tokens(self, text: str) -> list[int]:
+        if fault := fault_of_text(text):
+            raise InputError(fault)
+        found: list[int] = self.tokenizer(text, truncation=True, max_length=self.longest)["input_ids"]
+        if not found:
+            raise InputError(f"the text {text[:40]!r} has no token, and this tokenizer adds none.")
+        if self.vocabulary is not None and max(found) >= self.vocabulary:
+            token = self.tokenizer.convert_ids_to_tokens(max(found))
+            raise InputError(
+                f"the text {text[:40]!r} holds the token '{token}' with the id {max(found)}, but the model has a table "
+                f"of {self.vocabulary}: it was added to the tokenizer and not to the model."
+            )
+        return found
+
     def pixels(self, image: Image.Image, random: np.random.Generator | None = None) -> NDArray[np.float32]:
         """float32 [3, H, W]; augmented when `random` is given and there is something to augment with."""
         if random is not None and self.augment is not None:
             image = self.augment(image.convert("RGB"), random)
         return to_pixels(image, self.image)
-
-
-def load_tokenizer(folder: Path, family: str | None = None) -> Any:
-    """The tokenizer in a folder, of the family that its config.json names unless it is given.
-
-    Raises InputError when it has none that works.
-    """
-    files = [name for name in TOKENIZERS if (folder / name).exists()]
-    if not files:  # transformers would make up an empty one
-        raise InputError(f"{folder}: there is no tokenizer ({', '.join(TOKENIZERS)}); copy its files there.")
-    try:
-        import transformers
-    except ImportError:
-        raise MissingDependencyError("text needs the package transformers: pip install transformers.") from None
-    try:
-        if family is None and (folder / "config.json").exists():
-            family = _json(folder / "config.json").get("model_type")
-        if family == "meter":
-            # No model of transformers has that name, by which AutoTokenizer would choose: METER's text is RoBERTa's.
-            if files[0] == "tokenizer.json":
-                return transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / files[0]))  # type: ignore[no-untyped-call]
-            return transformers.RobertaTokenizer.from_pretrained(folder)
-        return transformers.AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{folder}: its tokenizer cannot be loaded ({first}).") from None
 
 
 def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:

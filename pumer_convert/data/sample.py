@@ -64,3 +64,14 @@ class Sample:
     text: str
     target: Any
     where: str
+
+
+def fault_of_text(text: Any) -> str:
+    """Why something is no text that can be tokenized, as a sentence; "" when it is one."""
+    if not isinstance(text, str):
+        return f"a text is a string, not {type(text).__name__}."
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return f"the text {text[:40]!r} is no valid Unicode; it holds half of a surrogate pair."
+    return ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.child import LostError, in_child
+from pumer_convert.data.tokenizer import TOKENIZERS, check_fits
 from pumer_convert.errors import InputError
 from pumer_convert.export.describe import PARTS, promise
 from pumer_convert.export.standing import stale, standing_engine, standing_onnx, without_list
@@ -187,6 +188,8 @@ def _export(
     progress: Callable[[str], None],
 ) -> _Exported:
     checkpoint = open_checkpoint(path)
+    if out.parent.resolve() != path.resolve() and any(file.name in TOKENIZERS for file in checkpoint.companions):
+        check_fits(checkpoint.companions[0].parent, checkpoint.family, checkpoint.config)  # it goes along
     longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
     profiles = profiles_of(settings, given, longest)
     home = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pumer_convert.data.preprocess import Preprocessor
-from pumer_convert.errors import InputError
+from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.files.whole import unchanged
 from pumer_convert.labels import read_labels
 from pumer_convert.runtime.base import Runtime
@@ -77,7 +77,9 @@ class Pipeline:
         return np.stack(pixels) if self.pictures > 1 else pixels[0]
 
     def answer(self, logits: NDArray[np.float64]) -> Answer:
-        """What the logits [labels] of one example say."""
+        """What the logits [labels] of one example say. Raises VerificationError when they are not finite."""
+        if not np.isfinite(logits).all():
+            raise VerificationError("the model's logits are not finite numbers; its weights, or its type, do not hold.")
         scores = to_scores(logits, self.task)
         order = np.argsort(-logits, kind="stable")
         ranking = tuple((self.labels[i], float(scores[i])) for i in order)

@@ -9,8 +9,9 @@ from typing import Any
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
-from pumer_convert.data.preprocess import TOKENIZERS, Preprocessor, load_tokenizer
+from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
+from pumer_convert.data.tokenizer import TOKENIZERS, load_tokenizer
 from pumer_convert.errors import InputError
 from pumer_convert.pair import source_of
 from pumer_convert.settings import DistillSettings
@@ -158,7 +159,10 @@ def _same_tokenizer(teacher: Checkpoint, student: Checkpoint) -> bool:
         file.read_bytes() == files[1][name].read_bytes() for name, file in files[0].items()
     ):
         return True
-    words = [load_tokenizer(next(iter(f.values())).parent).get_vocab() for f in files]
+    words = [
+        load_tokenizer(next(iter(f.values())).parent, c.family).get_vocab()
+        for f, c in zip(files, (teacher, student), strict=True)
+    ]
     return bool(words[0] == words[1])
 
 

@@ -4,6 +4,7 @@ Every row and every picture is checked when the data are read, not when training
 """
 
 import importlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Protocol, cast
 
 from pumer_convert.data.formats.source import Source
 from pumer_convert.data.pictures import CHECKS, check_picture
-from pumer_convert.data.sample import FilePicture, Sample
-from pumer_convert.errors import InputError, nearest
+from pumer_convert.data.sample import FilePicture, Sample, fault_of_text
+from pumer_convert.errors import InputError, UnjudgedError, nearest
 from pumer_convert.tasks import TASKS
 
 FORMATS = {
@@ -47,11 +48,13 @@ class Format(Protocol):
 
 @dataclass(frozen=True)
 class SampleSet:
-    """What was read: the samples, a sentence for each that was skipped, and the name of the format."""
+    """What was read: the samples, a sentence for each that was skipped, the name of the format, and `notes` on what
+    was left out by custom."""
 
     samples: list[Sample]
     skipped: list[str] = field(default_factory=list)
     format: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def read_samples(
@@ -83,20 +86,25 @@ def read_samples(
         raise InputError(f"{path}: {module.KIND}, which is for {' or '.join(module.TASKS)}, not for {task}.")
     samples: list[Sample] = []
     skipped: list[str] = []
+    unjudged: Counter[str] = Counter()
     known: dict[str, str | None] = {}
     for item in module.read(source, task, Path(images) if images is not None else None, split):
+        if isinstance(item, UnjudgedError):
+            unjudged[str(item)] += 1
+            continue
         fault = str(item) if isinstance(item, InputError) else _broken(item, check, known)
         if fault is None:
             samples.append(cast(Sample, item))
         elif on_error == "raise":
-            raise InputError(fault)
+            raise InputError(f"{fault} (--on-error skip leaves such samples out.)")
         else:
             skipped.append(fault)
     if not samples:
         rest = f"; the first of {len(skipped)} that were skipped: {skipped[0]}" if skipped else ""
         of = f" of split '{split}'" if split else ""
         raise InputError(f"{path}: there is no sample{of} in it{rest}.")
-    return SampleSet(samples, skipped, name)
+    notes = [f"{count} row(s) left out for the {why}." for why, count in unjudged.items()]
+    return SampleSet(samples, skipped, name, notes)
 
 
 def _recognised(source: Source) -> tuple[str, Format]:
@@ -104,6 +112,10 @@ def _recognised(source: Source) -> tuple[str, Format]:
         module = cast(Format, importlib.import_module(place))
         if module.recognises(source):
             return name, module
+    if isinstance(source.document.get("annotations"), list) and "question_id" in source.first:
+        raise InputError(
+            f"{source.path}: answers without their questions; name the file of questions, which finds them."
+        )
     raise InputError(
         f"{source.path}: no format that is read here ({source.looks}); readable are the official files of VQAv2, "
         "NLVR2, SNLI-VE and the Karpathy splits, PuMer's prepared jsonl, a folder saved by `datasets`, and the simple "
@@ -112,7 +124,9 @@ def _recognised(source: Source) -> tuple[str, Format]:
 
 
 def _broken(sample: Sample, check: str, known: dict[str, str | None]) -> str | None:
-    """What is wrong with a sample's pictures, None when nothing; `known` are those that were looked at before."""
+    """What is wrong with a sample's text or pictures, None when nothing; `known` pictures were looked at before."""
+    if wrong := fault_of_text(sample.text):
+        return f"{sample.where}: {wrong}"
     for picture in sample.pictures:
         if not isinstance(picture, FilePicture):
             continue

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pumer_convert.data.formats.snli_ve import FLICKR
 from pumer_convert.data.formats.source import Fields, Source, field
+from pumer_convert.data.formats.vqav2 import of_2017
 from pumer_convert.data.pictures import Pictures, roots
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError, nearest
@@ -49,8 +50,10 @@ def read(source: Source, task: str, images: Path | None, split: str | None) -> I
 def _captions(row: Fields, where: str, pictures: Pictures) -> Iterator[Sample]:
     file = field(row, "filename", where)
     folder = row.get("filepath")
+    folder = folder or (file.split("_")[1] if file.startswith("COCO_") and file.count("_") > 1 else None)
     folders = (folder, "", f"images/{folder}") if folder else FLICKR
-    picture = pictures.find([str(Path(f) / file) for f in folders], where)
+    names = [str(Path(f) / file) for f in folders]
+    picture = pictures.find([*names, *(of_2017(file) if file.startswith("COCO_") else ())], where)
     for i, sentence in enumerate(field(row, "sentences", where, list)):
         text = field(sentence if isinstance(sentence, dict) else {}, "raw", f"{where}.sentences[{i}]")
         number = sentence.get("sentid", f"{file}#{i}")

@@ -12,6 +12,7 @@ from typing import Any
 from pumer_convert.data.formats.rows import read_rows
 from pumer_convert.data.formats.snli_ve import FLICKR
 from pumer_convert.data.formats.source import Fields, Source, field
+from pumer_convert.data.formats.vqav2 import of_2017
 from pumer_convert.data.pictures import Pictures
 from pumer_convert.data.sample import FilePicture, Sample
 from pumer_convert.errors import InputError
@@ -62,4 +63,5 @@ def _picture(image: str, where: str, pictures: Pictures) -> FilePicture:
     folders = (parts[1], "", f"images/{parts[1]}") if parts[0] == "COCO" and len(parts) > 2 else FLICKR
     # A bare img_id of some sets has its ending already.
     names = [image] if Path(image).suffix in (".jpg", ".jpeg", ".png") else [f"{image}.jpg", f"{image}.png"]
-    return pictures.find([str(Path(folder) / name) for folder in folders for name in names], where)
+    found = [str(Path(folder) / name) for folder in folders for name in names]
+    return pictures.find([*found, *(of_2017(names[0]) if parts[0] == "COCO" else ())], where)

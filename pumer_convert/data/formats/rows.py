@@ -6,7 +6,7 @@ from pathlib import Path
 from pumer_convert.data.formats.source import Fields, Source
 from pumer_convert.data.pictures import Pictures, roots
 from pumer_convert.data.sample import Sample
-from pumer_convert.errors import InputError
+from pumer_convert.errors import InputError, nearest
 
 Convert = Callable[[Fields, str, str, Pictures], Iterable[Sample]]
 """(row, task, where, pictures) -> its samples. Raises InputError for a row that is not whole."""
@@ -15,7 +15,10 @@ Convert = Callable[[Fields, str, str, Pictures], Iterable[Sample]]
 def read_rows(
     source: Source, convert: Convert, task: str, images: Path | None, split: str | None
 ) -> Iterator[Sample | InputError]:
-    """Every row's samples, or the error in their place. Rows that name another split than the wanted one are left."""
+    """Every row's samples, or the error in their place. Rows that name another split than the wanted one are left; a
+    row that names none is of every split, but then others have to name one. Raises InputError when none does."""
+    if split is not None:
+        check_split(source, split)
     pictures = Pictures(roots(source.path, images))
     for row, where in source.rows():
         if isinstance(row, InputError):
@@ -27,3 +30,19 @@ def read_rows(
             yield from list(convert(row, task, where, pictures))
         except InputError as error:
             yield error
+
+
+def check_split(source: Source, split: str) -> None:
+    """Raises InputError when no row is of that split, or none names any: all rows would stand for each split then, and a
+    model would be validated on what it was trained with."""
+    named = {str(row["split"]) for row, _ in source.rows() if isinstance(row, dict) and "split" in row}
+    if not named:
+        raise InputError(
+            f"{source.path}: its rows name no split, so there is no '{split}' to take; leave the split out, or give a "
+            "file of its own for each."
+        )
+    if split not in named:
+        raise InputError(
+            f"{source.path}: there is no sample of split '{split}' in it; there are {', '.join(sorted(named))}."
+            f"{nearest(split, named)}"
+        )

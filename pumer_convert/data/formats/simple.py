@@ -20,7 +20,7 @@ from pumer_convert.data.formats.rows import read_rows
 from pumer_convert.data.formats.source import Fields, Source, field
 from pumer_convert.data.pictures import Pictures
 from pumer_convert.data.sample import LABELS, Picture, Sample
-from pumer_convert.errors import InputError
+from pumer_convert.errors import InputError, UnjudgedError
 
 KIND = "simple JSON lines"
 TASKS = ("vqa", "nlvr2", "ve", "retrieval")
@@ -93,7 +93,9 @@ def _truth(row: Fields, where: str) -> bool:
 
 
 def _entailment(row: Fields, where: str) -> str:
-    label = str(field(row, "label", where))
+    label = str(field(row, "label", where)).strip().lower()
+    if label == "-":
+        raise UnjudgedError("label '-', on which the annotators did not agree")
     if label not in LABELS:
         raise InputError(f"{where}: the label of ve is one of {', '.join(LABELS)}, not '{label}'.")
     return label

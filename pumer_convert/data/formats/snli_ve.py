@@ -11,7 +11,7 @@ from pumer_convert.data.formats.rows import read_rows
 from pumer_convert.data.formats.source import Fields, Source, field
 from pumer_convert.data.pictures import Pictures
 from pumer_convert.data.sample import LABELS, Sample
-from pumer_convert.errors import InputError
+from pumer_convert.errors import InputError, UnjudgedError
 
 KIND = "SNLI-VE's own JSON lines"
 TASKS = ("ve",)
@@ -33,7 +33,9 @@ def read(source: Source, task: str, images: Path | None, split: str | None) -> I
 def convert(row: Fields, task: str, where: str, pictures: Pictures) -> Iterator[Sample]:
     """The sample of a row."""
     image = str(field(row, _IMAGE[1] if _IMAGE[1] in row else _IMAGE[0], where, (str, int))).removesuffix(".jpg")
-    label = field(row, "gold_label", where)
+    label = str(field(row, "gold_label", where)).strip().lower()
+    if label == "-":
+        raise UnjudgedError("gold_label '-', on which the annotators did not agree")
     if label not in LABELS:
         raise InputError(f"{where}: gold_label is one of {', '.join(LABELS)}, not '{label}'.")
     picture = pictures.find([str(Path(folder) / f"{image}.jpg") for folder in FLICKR], where)

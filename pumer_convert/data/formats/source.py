@@ -1,5 +1,6 @@
 """A data file before its format is known: JSON lines, one JSON document, or a folder."""
 
+import codecs
 import json
 from collections.abc import Iterator
 from functools import cached_property
@@ -9,6 +10,19 @@ from typing import Any
 from pumer_convert.errors import InputError
 
 Fields = dict[str, Any]
+_HINTS = (
+    (
+        (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"),
+        "is packed; unpack it and name what was in it",
+    ),
+    (
+        (".csv", ".tsv", ".parquet", ".arrow", ".xlsx", ".lmdb", ".feather"),
+        "a table, which is not read here; write its rows as JSON lines (data/formats/simple.py says their fields)",
+    ),
+)
+"""Endings of files that are none of the formats, and what to do with them."""
+_ROWS = ("data", "annotations", "rows", "samples", "examples", "instances")
+"""Names under which a document may hold its rows."""
 
 
 class Source:
@@ -20,6 +34,8 @@ class Source:
     def __init__(self, path: Path) -> None:
         if not path.exists():
             raise InputError(f"{path}: there is no such file or folder.")
+        if not path.is_dir() and (hint := next((h for ends, h in _HINTS if path.name.lower().endswith(ends)), None)):
+            raise InputError(f"{path}: {hint}.")
         self.path = path
 
     @property
@@ -46,7 +62,7 @@ class Source:
     def _first_two_lines(self) -> tuple[str, str]:
         found: list[str] = []
         try:
-            with self.path.open(encoding="utf-8") as lines:
+            with self.path.open(encoding="utf-8-sig") as lines:
                 for line in lines:
                     if line.strip():
                         found.append(line)
@@ -60,7 +76,7 @@ class Source:
 
     def _parse(self) -> Any:
         try:
-            return json.loads(self.path.read_text("utf-8"))
+            return json.loads(self.path.read_text("utf-8-sig"))
         except json.JSONDecodeError as error:
             raise InputError(f"{self.path}:{error.lineno}: not valid JSON ({error.msg}).") from None
         except (OSError, ValueError) as error:
@@ -72,6 +88,11 @@ class Source:
         kind, value = self._content
         return value if kind == "document" and isinstance(value, dict) else {}
 
+    @property
+    def _held(self) -> str | None:
+        """Under which name the document holds rows, None when it is one itself."""
+        return next((name for name in _ROWS if isinstance(self.document.get(name), list)), None)
+
     @cached_property
     def first(self) -> Fields:
         """The first row that can be read, {} when there is none."""
@@ -80,13 +101,21 @@ class Source:
         return next((row for row, _ in self.rows() if isinstance(row, dict)), {})
 
     def rows(self) -> Iterator[tuple[Fields | InputError, str]]:
-        """Every row with its place: of JSON lines, of a list, or the one object of a document."""
+        """Every row with its place: of JSON lines, of a list, of a list in a document ({"data": [...]}), or the one
+        object of a document."""
         kind, value = self._content
         if kind == "lines":
             yield from self._lines()
             return
-        for i, row in enumerate(value if kind == "list" else [value]):
-            where = f"{self.path}:[{i}]" if kind == "list" else f"{self.path}:1"
+        held = self._held
+        for i, row in enumerate(value if kind == "list" else [value] if held is None else value[held]):
+            where = (
+                f"{self.path}:[{i}]"
+                if kind == "list"
+                else f"{self.path}:1"
+                if held is None
+                else f"{self.path}:{held}[{i}]"
+            )
             yield (row if isinstance(row, dict) else InputError(f"{where}: not a JSON object.")), where
 
     def _lines(self) -> Iterator[tuple[Fields | InputError, str]]:
@@ -97,7 +126,7 @@ class Source:
                     continue
                 where = f"{self.path}:{number}"
                 try:
-                    row = json.loads(line)
+                    row = json.loads(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
                 except ValueError as error:
                     yield InputError(f"{where}: not valid JSON ({error})."), where
                     continue

@@ -2,7 +2,7 @@
 
 v2_OpenEnded_mscoco_train2014_questions.json has data_subtype and questions: [{question_id, image_id, question}];
 v2_mscoco_train2014_annotations.json has annotations: [{question_id, answers: [{answer}]}]. Pictures are
-train2014/COCO_train2014_000000000009.jpg. Test questions come without annotations and with test2015's pictures.
+train2014/COCO_train2014_000000000009.jpg, or as COCO is downloaded today, train2017/000000000009.jpg. Test questions come without annotations and with test2015's pictures.
 Give the folder that holds the files, with a split if there are several, or the file of questions.
 """
 
@@ -40,12 +40,25 @@ def read(source: Source, task: str, images: Path | None, split: str | None) -> I
     if split is not None and subset != _YEARS.get(split, split):
         raise InputError(f"{source.path}: holds {subset}, not '{split}'.")
     answers = _answers(source.path, subset)
+    asked = {row.get("question_id") for row in document["questions"] if isinstance(row, dict)}
+    if answers is not None and asked and not asked & answers.keys():
+        raise InputError(
+            f"{source.path}: none of its questions is answered in {_beside(source.path)}; they are of other sets."
+        )
     pictures = Pictures(roots(source.path, images))
     for number, row in enumerate(document["questions"]):
         try:
             yield _sample(row, f"{source.path}:questions[{number}]", subset, answers, pictures)
         except InputError as error:
             yield error
+
+
+def of_2017(file: str) -> list[str]:
+    """The names of COCO's picture `file` (COCO_val2014_000000000042.jpg) in the folders that are downloaded today. A
+    picture of val2014 may lie in either; the numbers are the same."""
+    number = file.rsplit("_", 1)[-1]
+    folders = ("test2017",) if "_test" in file else ("val2017", "train2017")
+    return [*(f"{start}{folder}/{number}" for start in ("", "images/") for folder in folders), number]
 
 
 def _sample(
@@ -57,7 +70,7 @@ def _sample(
     text = field(row, "question", where)
     year = subset.replace("test-dev", "test")
     file = f"COCO_{year}_{field(row, 'image_id', where, int):012d}.jpg"
-    picture = pictures.find([f"{year}/{file}", file, f"images/{year}/{file}"], where)
+    picture = pictures.find([f"{year}/{file}", file, f"images/{year}/{file}", *of_2017(file)], where)
     if answers is not None and not answers.get(number):
         raise InputError(f"{where}: question {number} has no answers in the annotations.")
     return Sample(str(number), (picture,), text, answers[number] if answers is not None else (), where)
@@ -79,13 +92,11 @@ def _choose(folder: Path, split: str | None) -> Path:
 
 def _answers(questions: Path, subset: str) -> dict[int, tuple[str, ...]] | None:
     """The humans' answers by question; None for a test set, of which they are not public."""
-    name = questions.name.replace("OpenEnded_", "").replace(_ENDING, "_annotations.json")
-    places = [questions.parent / name, *sorted(questions.parent.parent.glob(f"*/{name}"))]
-    file = next((place for place in places if place.is_file() and place != questions), None)
+    file = _beside(questions)
     if file is None:
         if subset.startswith("test"):
             return None
-        raise InputError(f"{questions}: its annotations are not beside it ({name}).")
+        raise InputError(f"{questions}: its annotations are not beside it ({_annotations_of(questions)}).")
     document = Source(file).document
     if document.get("data_subtype", subset) != subset:
         raise InputError(f"{file}: holds {document['data_subtype']}, but the questions are of {subset}.")
@@ -93,6 +104,16 @@ def _answers(questions: Path, subset: str) -> dict[int, tuple[str, ...]] | None:
     if not isinstance(rows, list):
         raise InputError(f"{file}: there are no annotations in it.")
     return dict(_annotation(row, f"{file}:annotations[{i}]") for i, row in enumerate(rows))
+
+
+def _annotations_of(questions: Path) -> str:
+    return questions.name.replace("OpenEnded_", "").replace(_ENDING, "_annotations.json")
+
+
+def _beside(questions: Path) -> Path | None:
+    name = _annotations_of(questions)
+    places = [questions.parent / name, *sorted(questions.parent.parent.glob(f"*/{name}"))]
+    return next((place for place in places if place.is_file() and place != questions), None)
 
 
 def _annotation(row: Fields, where: str) -> tuple[int, tuple[str, ...]]:

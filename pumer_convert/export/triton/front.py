@@ -32,6 +32,7 @@ class TritonPythonModel:
         self.image = ImageSettings(**told["image"])
         self.least, self.longest = told["least_text"], told["longest_text"]
         self.pad, self.most, self.padding_matters = told["pad_token_id"], told["most_batch"], told["padding_matters"]
+        self.vocabulary = told["vocab_size"]
         self.tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(told["truncated_to"], direction=told["truncation_side"])
@@ -59,6 +60,8 @@ class TritonPythonModel:
             tokens = [self.tokenizer.encode(text.decode("utf-8")).ids for (text,) in texts]
         except UnicodeDecodeError as error:
             return f"TEXT is not UTF-8 ({error})"
+        if self.vocabulary is not None and max(map(max, tokens)) >= self.vocabulary:
+            return "TEXT holds a token that was added to the tokenizer and not to the model"
         for length in map(len, tokens):
             if length > self.longest or (self.padding_matters and length < self.least):
                 return f"TEXT has {length} tokens, and the model here takes {self.least} to {self.longest}"
@@ -99,6 +102,8 @@ class TritonPythonModel:
         if response.has_error():
             raise RuntimeError(response.error().message())
         logits: NDArray[np.float32] = pb_utils.get_output_tensor_by_name(response, "logits").as_numpy()
+        if not np.isfinite(logits).all():
+            raise RuntimeError("the model's logits are not finite numbers")
         return logits
 
     def _response(self, rows: list[NDArray[np.float32]]) -> Any:

@@ -137,7 +137,9 @@ def _front(
     shutil.copy(HERE / "front.py", version / "model.py")
     for file in (PACKAGE / "data" / "pixels.py", PACKAGE / "runtime" / "scores.py"):
         shutil.copy(file, version)
-    preprocessor.tokenizer.backend_tokenizer.save(str(version / "tokenizer.json"))
+    if (backend := getattr(preprocessor.tokenizer, "backend_tokenizer", None)) is None:
+        raise InputError("Triton's front needs a tokenizer that the package tokenizers runs, and this one is not.")
+    backend.save(str(version / "tokenizer.json"))
     told = {
         "model": MODEL,
         "task": values["task"],
@@ -147,6 +149,7 @@ def _front(
         **{name: limits[name] for name in ("least_text", "longest_text", "most_batch")},
         "truncated_to": preprocessor.longest,
         "truncation_side": preprocessor.tokenizer.truncation_side,
+        "vocab_size": preprocessor.vocabulary,
         "padding_matters": (values["reductions"] or {}).get("semantics") == "reference",
     }
     _write_labels(folder, labels)

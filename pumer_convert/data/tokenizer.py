@@ -1,0 +1,139 @@
+"""The tokenizer of a checkpoint, as transformers loads it for such a model, and whether it is the model's."""
+
+import codecs
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.plan import family_module
+
+TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
+_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
+_LIKE = {"vilt": "vilt", "meter": "roberta"}
+"""The model of transformers whose tokenizer a family's text has, where no file names another."""
+
+
+def load_tokenizer(folder: Path, family: str | None = None) -> Any:
+    """The tokenizer in a folder, for a model of `family` (None: the one that its config.json names).
+
+    tokenizer_config.json says which class it is and how that is set (do_lower_case, model_max_length, ...); without
+    one it is the class that transformers takes for such a model, so a vocab.txt is enough for ViLT, and vocab.json
+    with merges.txt for METER. A byte order mark at the head of a file is no part of it. Raises InputError when there
+    is none that works, MissingDependencyError without transformers.
+    """
+    files = [name for name in TOKENIZERS if (folder / name).exists()]
+    if not files:  # transformers would make up an empty one
+        raise InputError(f"{folder}: there is no tokenizer ({', '.join(TOKENIZERS)}); copy its files there.")
+    try:
+        import transformers
+    except ImportError:
+        raise MissingDependencyError("text needs the package transformers: pip install transformers.") from None
+    alone = files[0] == "tokenizer.json" and not (folder / "tokenizer_config.json").exists()
+    try:
+        if family is None and (folder / "config.json").exists():
+            family = json.loads((folder / "config.json").read_text("utf-8-sig")).get("model_type")
+        like = _LIKE.get(str(family))
+        with _without_marks(folder) as place:
+            if alone and like != family:
+                # Whatever kind it is, the file describes it whole.
+                return transformers.PreTrainedTokenizerFast(tokenizer_file=str(place / files[0]))  # type: ignore[no-untyped-call]
+            model = {} if like is None else {"config": transformers.AutoConfig.for_model(like)}
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, local_files_only=True, **model)
+        tokenizer("\u4e28")  # one without a token for what it does not know would fail at a user's first such word
+        return tokenizer
+    except Exception as error:  # the package tokenizers raises plain Exceptions
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{folder}: its tokenizer cannot be loaded ({first}).") from None
+
+
+def check_tokenizer(tokenizer: Any, folder: Path, vocabulary: int | None, pad_id: int) -> None:
+    """Raises InputError for a tokenizer whose ids a model with a table of `vocabulary` ids (None: unknown) cannot mean.
+
+    That is one with more words than the table, one whose every text holds an added token beyond it, and one that
+    begins or ends texts with `pad_id`, which fills texts here. Other added tokens may lie beyond the table, as
+    transformers allows: the text that has one is refused.
+    """
+    own = "take the tokenizer that the model was trained with (apply --tokenizer FOLDER)"
+    if vocabulary is not None:
+        words = _words(tokenizer)
+        if words and max(words.values()) >= vocabulary:
+            raise InputError(
+                f"{folder}: its tokenizer has ids up to {max(words.values())}, but the model has a table of "
+                f"{vocabulary}, so it is another model's; {own}."
+            )
+        always = [*tokenizer("")["input_ids"], pad_id]
+        if not 0 <= min(always) <= max(always) < vocabulary:
+            wrong = next(i for i in always if not 0 <= i < vocabulary)
+            raise InputError(
+                f"{folder}: its texts hold the id {wrong}, but the model has a table of {vocabulary}; {own}."
+            )
+    edges = {name: getattr(tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "bos", "eos")}
+    clash = [name for name, number in edges.items() if number == pad_id != tokenizer.pad_token_id]
+    if clash:
+        token = getattr(tokenizer, f"{clash[0]}_token")
+        raise InputError(
+            f"{folder}: its tokenizer has {pad_id} for '{token}', but the model's texts are filled up with {pad_id} "
+            f"(pad_token_id), so it is another model's; {own}."
+        )
+
+
+def check_fits(folder: Path, family: str, config: Mapping[str, Any]) -> None:
+    """Raises InputError when the tokenizer in a folder cannot be that of a model with this config."""
+    tokenizer = load_tokenizer(folder, family)
+    pad = pad_id_of(tokenizer, config.get("text", config).get("pad_token_id"))
+    check_tokenizer(tokenizer, folder, family_module(family).outline(config).vocabulary, pad)
+    longest_of(tokenizer, folder, 2)
+
+
+def pad_id_of(tokenizer: Any, told: int | None) -> int:
+    """What fills texts: what the config says, else the tokenizer's; 0 when neither has one, for it is masked."""
+    return int((tokenizer.pad_token_id if told is None else told) or 0)
+
+
+def longest_of(tokenizer: Any, folder: Path, most: int) -> int:
+    """The longest text in tokens: `most`, which the model takes, or fewer if the tokenizer's model_max_length says so.
+    Raises InputError when that is no number of tokens."""
+    limit = getattr(tokenizer, "model_max_length", None)
+    if limit is None:
+        return most
+    if not isinstance(limit, int | float) or isinstance(limit, bool) or not limit >= 2:
+        raise InputError(
+            f"{folder}: its tokenizer's model_max_length cannot be {limit!r}; a text has 2 tokens or more."
+        )
+    return int(min(most, limit))
+
+
+def _words(tokenizer: Any) -> dict[str, int]:
+    """Token -> id without those that were added to the vocabulary."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        added = set(tokenizer.get_added_vocab())
+        return {word: number for word, number in tokenizer.get_vocab().items() if word not in added}
+    words: dict[str, int] = backend.get_vocab(with_added_tokens=False)
+    return words
+
+
+@contextmanager
+def _without_marks(folder: Path) -> Iterator[Path]:
+    """The folder, or while inside a copy of its tokenizer's files without the byte order marks that some have."""
+    files = [folder / name for name in (*TOKENIZERS, *_BESIDE) if (folder / name).is_file()]
+    marked = [file for file in files if file.suffix != ".model" and _begins(file, codecs.BOM_UTF8)]
+    if not marked:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="tokenizer-") as made:
+        for file in files:
+            shutil.copyfile(file, Path(made) / file.name)
+        for file in marked:
+            (Path(made) / file.name).write_bytes(file.read_bytes().removeprefix(codecs.BOM_UTF8))
+        yield Path(made)
+
+
+def _begins(file: Path, mark: bytes) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(len(mark)) == mark

@@ -62,7 +62,7 @@ class Pictures:
     def _below(self) -> dict[str, list[Path]]:
         """The files in the first folder and `DEPTH` levels below it, by their folded names."""
         found: dict[str, list[Path]] = {}
-        for place, folders, files in os.walk(self.roots[0]):
+        for place, folders, files in os.walk(self.roots[0], followlinks=True):
             if len(Path(place).relative_to(self.roots[0]).parts) >= DEPTH:
                 folders.clear()
             for name in files:

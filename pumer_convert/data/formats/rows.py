@@ -33,8 +33,8 @@ def read_rows(
 
 
 def check_split(source: Source, split: str) -> None:
-    """Raises InputError when no row is of that split, or none names any: all rows would stand for each split then, and a
-    model would be validated on what it was trained with."""
+    """Raises InputError when no row is of that split, or none names any: all rows would stand for each split then, and
+    a model would be validated on what it was trained with."""
     named = {str(row["split"]) for row, _ in source.rows() if isinstance(row, dict) and "split" in row}
     if not named:
         raise InputError(

@@ -2,7 +2,8 @@
 
 v2_OpenEnded_mscoco_train2014_questions.json has data_subtype and questions: [{question_id, image_id, question}];
 v2_mscoco_train2014_annotations.json has annotations: [{question_id, answers: [{answer}]}]. Pictures are
-train2014/COCO_train2014_000000000009.jpg, or as COCO is downloaded today, train2017/000000000009.jpg. Test questions come without annotations and with test2015's pictures.
+train2014/COCO_train2014_000000000009.jpg, or, as COCO is downloaded today, train2017/000000000009.jpg. Test questions
+come without annotations and with test2015's pictures.
 Give the folder that holds the files, with a split if there are several, or the file of questions.
 """
 

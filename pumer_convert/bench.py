@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert import plan_of
 from pumer_convert.errors import InputError
@@ -100,8 +101,8 @@ def bench(
     Raises InputError when the two are unlike (see `check_comparable`; the type and image size of exported files) or a
     file is missing, MissingDependencyError for a device or package.
     """
-    reduced = Path(reduced)
-    source = Source(Path(dense)) if dense is not None else source_of(reduced) or Source(None)
+    reduced = resolve(reduced)
+    source = Source(resolve(dense)) if dense is not None else source_of(reduced) or Source(None)
     if source.place is None or not source.place.exists():
         told = f" ({source.why})" if source.why else ""
         raise InputError(f"{reduced}: the dense checkpoint that it was made from is not known or gone{told}; name it.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert import __version__
+from pumer_convert.checkpoint.locate import beside, resolve
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.checkpoint.resized import resized
 from pumer_convert.checkpoint.write import write_safetensors
@@ -77,7 +78,7 @@ def intend(
     text_length: int | None = None,
 ) -> Intent:
     """Decide what `apply` would do; reads no weight. Raises InputError when the recipe does not fit."""
-    path, parsed = Path(path), load_recipe(recipe)
+    parsed, path = load_recipe(recipe), resolve(path)
     checkpoint = open_checkpoint(path, tokenizer)
     if tokenizer is not None:
         check_fits(tokenizer, checkpoint.family, checkpoint.config)
@@ -99,8 +100,7 @@ def intend(
     length = text_length or min(TEXT_LENGTH, outline.max_text)
     plan = make_plan(outline, edits_of(parsed, outline), length, dense)
     check_complete(checkpoint)
-    name = path.name if path.is_dir() else path.stem
-    target = Path(out) if out is not None else path.absolute().parent / f"{name}-pumer"
+    target = Path(out) if out is not None else beside(path, "pumer")
     if path.is_dir() and target.absolute().is_relative_to(path.absolute()):
         raise InputError(f"{target}: lies inside the checkpoint itself; choose another place with -o.")
     return Intent(original, checkpoint, parsed, outline, plan, target)
@@ -116,7 +116,8 @@ def apply(
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Insert the recipe's reducers into the checkpoint at `path` and write the folder `out` (default: PATH-pumer).
+    """Insert the recipe's reducers into the checkpoint at `path` and write the folder `out` (default: PATH-pumer;
+    of a name on the Hub, NAME-pumer here).
 
     The weights are copied tensor by tensor under their names of the one form; the edits go into config.json. Gives
     the report. Raises InputError for anything that does not fit; nothing is written then.
@@ -134,10 +135,10 @@ def apply(
         for file in checkpoint.companions:
             shutil.copyfile(file, folder / file.name)
         for name, text in checkpoint.extra_files.items():
-            (folder / name).write_text(text)
-        (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=2) + "\n")
-        (folder / "recipe.yaml").write_text(intent.recipe.text)
-        (folder / "README.md").write_text(_card(intent))
+            (folder / name).write_text(text, "utf-8")
+        (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=2) + "\n", "utf-8")
+        (folder / "recipe.yaml").write_text(intent.recipe.text, "utf-8")
+        (folder / "README.md").write_text(_card(intent), "utf-8", "surrogateescape")
         return write_report(folder, _report(intent, checkpoint, hashes), hashes)
 
 

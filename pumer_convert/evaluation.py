@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.bootstrap import RESAMPLES, interval
+from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.formats import read_samples
 from pumer_convert.data.preprocess import Preprocessor
@@ -128,7 +129,8 @@ def evaluate(
     if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
         raise InputError("batch size and limit are whole numbers from 1, workers from 0.")
     place = open_device(device)
-    checkpoint = open_checkpoint(Path(path))
+    path = resolve(path)
+    checkpoint = open_checkpoint(path)
     dense, note = _dense_of(checkpoint, against)
     if flips is not None and dense is None:
         raise InputError("flips are told against a dense checkpoint; name it with --against.")
@@ -216,7 +218,7 @@ def right_answer(sample: Sample) -> str:
 
 def _dense_of(checkpoint: Checkpoint, against: Path | str | None) -> tuple[Checkpoint | None, str]:
     """What a checkpoint is to be compared with, and what there is to say if it is nothing."""
-    source = Source(Path(against)) if against is not None else source_of(checkpoint.path)
+    source = Source(resolve(against)) if against is not None else source_of(checkpoint.path)
     if source is None:
         return None, ""
     if source.place is None:

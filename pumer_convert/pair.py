@@ -1,6 +1,5 @@
 """Two checkpoints side by side: what a reduced one was made from, and whether two can be compared."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from pumer_convert.checkpoint.fingerprint import fingerprint
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
+from pumer_convert.json_file import read_object
 from pumer_convert.labels import placeholders
 from pumer_convert.tasks.base import names
 from pumer_convert.weights import Checkpoint
@@ -41,9 +41,9 @@ def source_of(path: Path) -> Source | None:
     an absolute path.
     """
     try:
-        entry = json.loads((path / "report.json").read_text("utf-8"))["source"]
+        entry = read_object(path / "report.json")["source"]
         named = entry["path"]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (InputError, LookupError, TypeError):
         return None
     if not isinstance(named, str):
         return None

@@ -12,7 +12,7 @@ from pumer_convert.checkpoint.resized import check_image_size
 from pumer_convert.plan import family_module
 from pumer_convert.recipe import Recipe
 from pumer_convert.reducers.step import Step
-from pumer_convert.weights import Checkpoint
+from pumer_convert.weights import Checkpoint, check_finite
 
 DTYPES = {
     "float32": torch.float32,
@@ -64,8 +64,16 @@ def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = No
         network: nn.Module = family.build(checkpoint.config, image_size)
     wanted = DTYPES[dtype or "float32"]
 
+    known: set[int] = set()
+
     def fit(name: str, tensor: Tensor) -> Tensor:
-        tensor = tensor.to(wanted) if tensor.is_floating_point() else tensor
+        if tensor.dtype != wanted:
+            tensor = tensor.to(wanted)
+            check_finite(tensor, name, f"{checkpoint.path}, in {dtype or 'float32'}")
+        # A parameter has memory of its own, also where a file gives one tensor two names or one value many places.
+        tensor = tensor.contiguous()
+        tensor = tensor.clone() if tensor.data_ptr() in known else tensor
+        known.add(tensor.data_ptr())
         return tensor if image_size is None else family.fit_positions(name, tensor, checkpoint.config, image_size)
 
     network.load_state_dict(dict(checkpoint.tensors(fit)), strict=True, assign=True)

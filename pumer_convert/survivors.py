@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.errors import InputError
 from pumer_convert.files.output import check_files, output_files
 
@@ -48,7 +49,7 @@ def show(
     from pumer_convert.runtime.eager import TorchRuntime
     from pumer_convert.runtime.pipeline import Pipeline
 
-    path, out = Path(path), Path(out)
+    path, out = resolve(path), Path(out)
     if out.suffix.lower() not in TYPES:
         raise InputError(f"{out}: name a picture to draw, ending in {', '.join(TYPES)}.")
     if not path.is_dir():

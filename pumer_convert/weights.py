@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pumer_convert.errors import InputError
+from pumer_convert.json_file import parse_object, read_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,8 @@ BYTES = {
     "uint8": 1,
     "bool": 1,
 }
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+"""Types that weights are read in."""
 
 
 class TensorSource(Protocol):
@@ -58,7 +61,8 @@ class RawCheckpoint:
     """What a reader found on disk, before any family has looked at it.
 
     `config` is the folder's config.json ({} for a bare file); `hints` holds the plain values of a Lightning
-    file's hyper-parameters; `companions` are the tokenizer and processor files beside the weights.
+    file's hyper-parameters; `companions` are the tokenizer and processor files beside the weights; `notes` are
+    sentences on what was chosen of a file.
     """
 
     path: Path
@@ -66,6 +70,7 @@ class RawCheckpoint:
     config: Mapping[str, Any]
     hints: Mapping[str, Any]
     companions: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,11 +116,12 @@ class Checkpoint:
 
     def tensors(self, change: "Callable[[str, Tensor], Tensor] | None" = None) -> "Iterator[tuple[str, Tensor]]":
         """Every parameter of the one form in turn, on the CPU and in the type it is stored in, through `change`; no
-        more than one needs to be in memory."""
+        more than one needs to be in memory. Raises InputError at the first with a NaN or an infinity."""
         with self.source.reader() as read:
             for name, piece in self.pieces.items():
                 tensor = read(piece.key)
                 tensor = tensor if piece.rows is None else tensor[piece.rows[0] : piece.rows[1]]
+                check_finite(tensor, name, self.path)
                 yield name, tensor if change is None else change(name, tensor)
 
     @property
@@ -149,21 +155,9 @@ def processor_of(path: Path, files: Iterable[Path], extra: Mapping[str, str] | N
     processor_config.json that has the keys themselves counts where there is no other. `path` is for messages. Raises
     InputError for a file that is no JSON object.
     """
-    texts = dict(extra or {})
-    found: dict[str, dict[str, Any]] = {}
     names = (NESTED_PROCESSOR, PROCESSOR)
-    for file in files:
-        if file.name in names:
-            try:
-                texts[file.name] = file.read_text("utf-8-sig")
-            except (OSError, ValueError) as error:
-                raise InputError(f"{file}: cannot be read ({error}).") from None
-    for name in names:
-        if name in texts:
-            try:
-                found[name] = dict(json.loads(texts[name]))
-            except (ValueError, TypeError) as error:
-                raise InputError(f"{path}: its {name} is not readable as a JSON object ({error}).") from None
+    found = {name: parse_object(text, f"{path}: its {name}") for name, text in (extra or {}).items() if name in names}
+    found |= {file.name: read_object(file) for file in files if file.name in names}
     nested = found.get(NESTED_PROCESSOR, {})
     inner = nested.get("image_processor")
     if isinstance(inner, dict):
@@ -172,3 +166,13 @@ def processor_of(path: Path, files: Iterable[Path], extra: Mapping[str, str] | N
         return found[PROCESSOR]
     # Keys that some tool wrote without the level between.
     return nested if nested.keys() & {"image_processor_type", "image_mean", "do_resize", "size"} else None
+
+
+def check_finite(tensor: "Tensor", name: str, where: object) -> None:
+    """Raises InputError when a tensor has a NaN or an infinity. By the least and the greatest, which a NaN takes over:
+    one pass, where isfinite() of every value makes five."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return
+    least, greatest = tensor.aminmax()
+    if not (isfinite(least) and isfinite(greatest)):
+        raise InputError(f"{where}: the weights hold a NaN or an infinity, in '{name}'.")

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pumer_convert.checkpoint.kinds import is_safetensors
 from pumer_convert.checkpoint.sources import safetensors_header
+from pumer_convert.json_file import read_object
 from pumer_convert.weights import Checkpoint
 
 BLOCK = 2**12
@@ -29,7 +31,7 @@ def fingerprint(checkpoint: Checkpoint) -> str:
         found.update(_of_file(file))
     config = checkpoint.path / "config.json"
     if config.is_file():
-        found.update(json.dumps(json.loads(config.read_text("utf-8")), sort_keys=True).encode())
+        found.update(json.dumps(read_object(config), sort_keys=True).encode())
     return found.hexdigest()
 
 
@@ -52,12 +54,13 @@ def _of_file(file: Path) -> bytes:
 def _tensors(file: Path) -> Iterator[tuple[int, int]]:
     """Where the parts of a file begin and end, those of a header or of an unknown form in small pieces."""
     first = file.stat().st_size
-    if file.suffix == ".safetensors":
+    with_header = is_safetensors(file)
+    if with_header:
         with file.open("rb") as stream:
             first = 8 + struct.unpack("<Q", stream.read(8))[0]
     for begin in range(0, first, WHOLE):
         yield begin, min(begin + WHOLE, first)
-    if file.suffix != ".safetensors":
+    if not with_header:
         return
     entries: list[Any] = list(safetensors_header(file).values())
     for begin, end in sorted(tuple(entry["data_offsets"]) for entry in entries):

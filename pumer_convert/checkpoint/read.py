@@ -1,20 +1,26 @@
 """Recognise a checkpoint by its content and bring it into the one form."""
 
 import importlib
-import json
-import zipfile
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pumer_convert.checkpoint.companions import companions, has_tokenizer
+from pumer_convert.checkpoint.kinds import is_safetensors
+from pumer_convert.checkpoint.locate import chosen_weights, resolve
+from pumer_convert.checkpoint.pickles import PickleSource
 from pumer_convert.checkpoint.resized import at_image_size, check_image_size
-from pumer_convert.checkpoint.sources import MergedSource, PickleSource, SafetensorsSource
+from pumer_convert.checkpoint.sources import MergedSource, RenamedSource, SafetensorsSource
+from pumer_convert.checkpoint.state import unwrapped
 from pumer_convert.data.image import image_settings
 from pumer_convert.errors import InputError
+from pumer_convert.json_file import read_object
 from pumer_convert.models import FAMILIES
 from pumer_convert.models.reductions import check_reductions
 from pumer_convert.weights import (
+    FLOATS,
     NESTED_PROCESSOR,
     PROCESSOR,
     Checkpoint,
@@ -27,8 +33,9 @@ READABLE = (
     "transformers ViLT folders, original ViLT and METER .ckpt files, published PuMer folders, and the folders that "
     "pumer-convert writes"
 )
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_NOT_COMPANIONS = ("config.json", "report.json", "recipe.yaml", "README.md")
+_BARE = (".ckpt", ".pt", ".pth", ".safetensors", ".bin")
+_STATES = re.compile(r"(optimizer|scheduler|scaler|sampler|training_args|rng_state|random_states)\b|\w*_states_")
+"""Files that trainers write beside the weights."""
 NO_PROCESSOR = (
     "There is no preprocessor_config.json with this checkpoint; its pictures are prepared as {} does, the shorter side "
     "{} pixels."
@@ -37,14 +44,13 @@ NO_TOKENIZER = "There is no tokenizer with this checkpoint; raw-text questions n
 
 
 def open_checkpoint(path: Path, tokenizer: Path | None = None) -> Checkpoint:
-    """The checkpoint at `path`, a folder or a file, in the one form; weights stay on disk.
+    """The checkpoint at `path`, whatever `resolve` takes, in the one form; weights stay on disk.
 
     The tokenizer and processor files of the folder `tokenizer` go before those beside the weights. Where a processor
     makes pictures of one size, the model is one for that size. Raises InputError, in one sentence, for what is
     missing, damaged or of a format that is not read.
     """
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder.")
+    path = resolve(path)
     raw = _open_folder(path) if path.is_dir() else _open_file(path, {}, ())
     if tokenizer is not None:
         raw = _with_tokenizer(raw, tokenizer)
@@ -53,7 +59,7 @@ def open_checkpoint(path: Path, tokenizer: Path | None = None) -> Checkpoint:
         checkpoint: Checkpoint | None = family.recognise(raw)
         if checkpoint is not None:
             check_reductions(checkpoint.config, family.outline(checkpoint.config), path)
-            return _for_pictures(_noted(checkpoint))
+            return _for_pictures(_noted(checkpoint, raw.notes))
     kind = raw.config.get("model_type")
     found = f"model_type '{kind}'" if kind else f"keys such as '{next(iter(raw.source.names()), 'none')}'"
     raise InputError(f"{path}: no format that is read here ({found}); readable are {READABLE}.")
@@ -64,6 +70,12 @@ def check_complete(checkpoint: Checkpoint) -> None:
     expected: Mapping[str, tuple[int, ...]]
     expected = importlib.import_module(FAMILIES[checkpoint.family]).parameters(checkpoint.config)
     have = checkpoint.pieces
+    for name, piece in have.items():
+        if name in expected and (kind := checkpoint.source.dtype(piece.key)) not in FLOATS:
+            raise InputError(
+                f"{checkpoint.path}: '{piece.key}' is stored as {kind}; weights are read in {', '.join(FLOATS)} alone. "
+                "Take the checkpoint from before it was quantized or changed."
+            )
     missing = [name for name in expected if name not in have]
     extra = [name for name in have if name not in expected]
     wrong = [
@@ -81,77 +93,75 @@ def check_complete(checkpoint: Checkpoint) -> None:
 
 
 def _open_folder(path: Path) -> RawCheckpoint:
-    config = _json(path / "config.json") if (path / "config.json").exists() else {}
-    companions = _companions(path)
-    for name in _WEIGHTS:
-        index = path / f"{name}.index.json"
-        if (path / name).exists():
-            return _open_file(path / name, config, companions, path)
-        if index.exists():
-            return RawCheckpoint(path, _open_index(index), config, {}, companions)
-    bare = [f for f in sorted(path.iterdir()) if f.suffix in (".ckpt", ".pt", ".pth", ".safetensors", ".bin")]
+    config = read_object(path / "config.json") if (path / "config.json").exists() else {}
+    if (path / "adapter_config.json").exists():
+        raise InputError(f"{path}: an adapter of PEFT; merge it into its model (merge_and_unload) and save that.")
+    found = companions(path)
+    if (file := chosen_weights(path)) is not None:
+        if file.suffix != ".json":
+            return _open_file(file, config, found, path)
+        source = _open_index(file)
+        return _raw(path, source, config, {}, found)
+    bare = [f for f in sorted(path.iterdir()) if f.suffix in _BARE and not _STATES.match(f.name)]
+    if (lost := next((f for f in bare if not f.exists()), None)) is not None:
+        raise InputError(f"{lost}: a link to a file that is not there; copy or download it again.")
     if len(bare) == 1:
-        return _open_file(bare[0], config, companions, path)
-    found = f"{len(bare)} weight files" if bare else "no weights"
-    raise InputError(f"{path}: {found} there; expected model.safetensors, pytorch_model.bin or one .ckpt file.")
+        return _open_file(bare[0], config, found, path)
+    what = f"{len(bare)} weight files ({', '.join(f.name for f in bare[:3])})" if bare else "no weights"
+    raise InputError(f"{path}: {what} there; expected model.safetensors, pytorch_model.bin or one .ckpt file.")
 
 
 def _open_file(
-    file: Path, config: Mapping[str, Any], companions: tuple[Path, ...], path: Path | None = None
+    file: Path, config: Mapping[str, Any], found: tuple[Path, ...], path: Path | None = None
 ) -> RawCheckpoint:
-    source: TensorSource
-    if zipfile.is_zipfile(file) or file.suffix not in (".safetensors",):
-        source = PickleSource(file)
-        return RawCheckpoint(path or file, source, config, source.hints, companions)
-    return RawCheckpoint(path or file, SafetensorsSource([file]), config, {}, companions)
+    if not file.is_file():
+        raise InputError(f"{file}: not a file of weights.")
+    source = _source(file)
+    return _raw(path or file, source, config, source.hints if isinstance(source, PickleSource) else {}, found)
+
+
+def _raw(
+    path: Path, source: TensorSource, config: Mapping[str, Any], hints: Mapping[str, Any], found: tuple[Path, ...]
+) -> RawCheckpoint:
+    notes = source.notes if isinstance(source, PickleSource) else ()
+    if not source.names():
+        raise InputError(f"{path}: the file of weights holds no tensor.")
+    old, said = unwrapped(source.names(), path)
+    if said:
+        source = RenamedSource(source, old)
+    return RawCheckpoint(path, source, config, hints, found, (*notes, *said))
+
+
+def _source(file: Path) -> TensorSource:
+    return SafetensorsSource([file]) if is_safetensors(file) else PickleSource(file)
 
 
 def _open_index(index: Path) -> TensorSource:
-    where = _json(index).get("weight_map")
+    where = read_object(index).get("weight_map")
     if not isinstance(where, dict) or not where:
         raise InputError(f"{index}: it has no weight_map.")
+    for name in where.values():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise InputError(f"{index}: its weight_map says {name!r}, which is no name of a file beside it.")
     files = [index.parent / name for name in dict.fromkeys(where.values())]
     for file in files:
         if not file.exists():
             raise InputError(f"{index}: its shard {file.name} is not there; copy or download it again.")
-    if index.name.startswith("pytorch"):
-        source: TensorSource = MergedSource([PickleSource(file) for file in files])
+    if all(is_safetensors(file) for file in files):
+        source: TensorSource = SafetensorsSource(files)
     else:
-        source = SafetensorsSource(files)
-    lost = [name for name in where if name not in set(source.names())]
-    if lost:
-        raise InputError(f"{index}: '{lost[0]}' is in no shard; the shards are not those of this index.")
+        source = MergedSource({file: _source(file) for file in files})
+    there = set(source.names())
+    lost = next((name for name in where if name not in there), None)
+    if lost is not None:
+        raise InputError(f"{index}: '{lost}' is in no shard; the shards are not those of this index.")
     return source
 
 
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{file}: not readable as JSON ({error}).") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: not a JSON object.")
-    return value
-
-
-def _companions(folder: Path) -> tuple[Path, ...]:
-    return tuple(
-        file
-        for file in sorted(folder.iterdir())
-        if file.is_file()
-        and file.suffix in (".json", ".txt", ".model", ".jinja")
-        and file.name not in _NOT_COMPANIONS
-        and not file.name.endswith((".index.json", ".engine.json", ".onnx.json"))
-    )
-
-
-def _has_tokenizer(files: tuple[Path, ...]) -> bool:
-    return any(file.name in ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model") for file in files)
-
-
 def _with_tokenizer(raw: RawCheckpoint, folder: Path) -> RawCheckpoint:
-    files = _companions(folder) if folder.is_dir() else ()
-    if not _has_tokenizer(files):
+    folder = resolve(folder, weights=False)
+    files = companions(folder) if folder.is_dir() else ()
+    if not has_tokenizer(files):
         raise InputError(f"{folder}: no tokenizer there (tokenizer.json, vocab.txt or vocab.json).")
     names = {file.name for file in files}
     if processor_of(folder, files) is not None:
@@ -180,7 +190,7 @@ def _for_pictures(checkpoint: Checkpoint) -> Checkpoint:
     return replace(at_image_size(checkpoint, size), notes=(*checkpoint.notes, note))
 
 
-def _noted(checkpoint: Checkpoint) -> Checkpoint:
-    if _has_tokenizer(checkpoint.companions):
-        return checkpoint
-    return replace(checkpoint, notes=(*checkpoint.notes, NO_TOKENIZER))
+def _noted(checkpoint: Checkpoint, notes: tuple[str, ...]) -> Checkpoint:
+    if not has_tokenizer(checkpoint.companions):
+        notes = (*notes, NO_TOKENIZER)
+    return replace(checkpoint, notes=(*checkpoint.notes, *notes))

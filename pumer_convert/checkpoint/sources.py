@@ -1,13 +1,15 @@
-"""Tensors on disk: safetensors read lazily, pickles with weights-only loading."""
+"""Tensors on disk: safetensors read lazily, several sources as one, a source under other names."""
 
-import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert.errors import InputError
+from pumer_convert.json_file import parse_object
+from pumer_convert.weights import BYTES, TensorSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +26,6 @@ _DTYPES = {
 }
 MAPPED = 2**27
 """Bytes of a mapped file that may be in memory before it is mapped anew."""
-_INERT = ("sacred.", "pytorch_lightning.", "lightning.", "omegaconf.", "argparse.")
-"""Modules whose classes Lightning files pickle beside the weights; they are replaced by empty stand-ins."""
 
 
 class SafetensorsSource:
@@ -36,6 +36,8 @@ class SafetensorsSource:
         self._where: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
         for file in files:
             for name, entry in safetensors_header(file).items():
+                if name in self._where:
+                    raise _twice(name, self._where[name][0], file)
                 self._where[name] = (file, _DTYPES.get(entry["dtype"], entry["dtype"]), tuple(entry["shape"]))
 
     def names(self) -> list[str]:
@@ -54,19 +56,19 @@ class SafetensorsSource:
     def reader(self) -> "Iterator[Callable[[str], Tensor]]":
         from safetensors import safe_open
 
-        files: dict[Path, _Mapped] = {}
+        files: dict[Path, Mapped] = {}
 
         def read(name: str) -> "Tensor":
             path = self._where[name][0]
             if path not in files:
                 files.clear()
-                files[path] = _Mapped(lambda: safe_open(path, framework="pt").get_tensor)
+                files[path] = Mapped(lambda: safe_open(path, framework="pt").get_tensor)
             return files[path].read(name)
 
         yield read
 
 
-class _Mapped:
+class Mapped:
     """The tensors of a file. What was read stays mapped, and counts as memory, until the file is let go: it is opened
     anew after `MAPPED` bytes."""
 
@@ -91,60 +93,42 @@ def safetensors_header(file: Path) -> dict[str, Any]:
             raise broken
         (length,) = struct.unpack("<Q", first)
         if length > min(size, 100_000_000):
-            raise _lfs(file) or broken
-        try:
-            header = json.loads(stream.read(length))
-            header.pop("__metadata__", None)
-            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise broken from None
+            raise broken
+        header = parse_object(stream.read(length), f"{file}: its header")
+    header.pop("__metadata__", None)
+    try:
+        end = max((_check_entry(entry) for entry in header.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise broken from None
     if 8 + length + end != size:
         raise broken
-    return header  # type: ignore[no-any-return]
+    return header
 
 
-class PickleSource:
-    """A torch file read with weights-only loading; `hints` are the plain hyper-parameters of a Lightning file."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        content = _load(file)
-        if not isinstance(content, Mapping):
-            raise InputError(f"{file}: holds a {type(content).__name__}, not named tensors.")
-        self.hints = _plain(content.get("hyper_parameters", {}))
-        if isinstance(self.hints.get("config"), dict):
-            self.hints = self.hints["config"]
-        state = _state(content)
-        import torch
-
-        odd = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
-        if odd:
-            raise InputError(f"{file}: '{odd[0]}' is not a tensor; a checkpoint's state dict holds tensors only.")
-        self._what = {n: (tuple(t.shape), str(t.dtype).removeprefix("torch.")) for n, t in state.items()}
-
-    def names(self) -> list[str]:
-        return list(self._what)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._what[name][0]
-
-    def dtype(self, name: str) -> str:
-        return self._what[name][1]
-
-    def files(self) -> tuple[Path, ...]:
-        return (self._file,)
-
-    @contextmanager
-    def reader(self) -> "Iterator[Callable[[str], Tensor]]":
-        yield _Mapped(lambda: _state(_load(self._file)).__getitem__).read
+def _check_entry(entry: dict[str, Any]) -> int:
+    """Where an entry of a header ends. Raises ValueError, KeyError or TypeError when it is none."""
+    start, end = entry["data_offsets"]
+    whole = all(type(n) is int and n >= 0 for n in (start, end, *entry["shape"]))
+    if not whole or not isinstance(entry["dtype"], str) or start > end:
+        raise ValueError
+    known = _DTYPES.get(entry["dtype"])
+    if known is not None and prod(entry["shape"]) * BYTES[known] != end - start:
+        raise ValueError
+    return int(end)
 
 
 class MergedSource:
-    """Several sources as one: the shards of a `pytorch_model.bin.index.json`."""
+    """Several sources as one: the shards of an index of which not all are safetensors."""
 
-    def __init__(self, sources: Sequence[PickleSource]) -> None:
-        self._files = tuple(file for source in sources for file in source.files())
-        self._at = {name: source for source in sources for name in source.names()}
+    def __init__(self, sources: Mapping[Path, TensorSource]) -> None:
+        self._files = tuple(sources)
+        self._at: dict[str, TensorSource] = {}
+        files: dict[str, Path] = {}
+        for file, source in sources.items():
+            for name in source.names():
+                if name in files:
+                    raise _twice(name, files[name], file)
+                self._at[name], files[name] = source, file
 
     def names(self) -> list[str]:
         return list(self._at)
@@ -165,72 +149,29 @@ class MergedSource:
             yield lambda name: read[self._at[name]](name)
 
 
-def _state(content: Mapping[str, Any]) -> "Mapping[str, Tensor]":
-    state: Mapping[str, Tensor] = content.get("state_dict", content)
-    return state
+class RenamedSource:
+    """A source under other names: `old` gives each its name in the file."""
+
+    def __init__(self, inner: TensorSource, old: Mapping[str, str]) -> None:
+        self._inner, self._old = inner, old
+
+    def names(self) -> list[str]:
+        return list(self._old)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._inner.shape(self._old[name])
+
+    def dtype(self, name: str) -> str:
+        return self._inner.dtype(self._old[name])
+
+    def files(self) -> tuple[Path, ...]:
+        return self._inner.files()
+
+    @contextmanager
+    def reader(self) -> "Iterator[Callable[[str], Tensor]]":
+        with self._inner.reader() as read:
+            yield lambda name: read(self._old[name])
 
 
-def _load(file: Path) -> Any:
-    import pickle
-    import warnings
-    import zipfile
-
-    import torch
-
-    zipped = zipfile.is_zipfile(file)
-    broken = InputError(f"{file}: not a whole torch checkpoint (truncated or damaged); copy or download it again.")
-    stand_ins: list[Any] = []
-    if zipped:
-        try:
-            unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-        except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError):
-            raise broken from None
-        for name in unsafe:
-            if not name.startswith(_INERT):
-                raise _code(file, name)
-            stand_ins.append((_stand_in(name), name))
-    elif (lfs := _lfs(file)) is not None:
-        raise lfs
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
-            warnings.simplefilter("ignore")  # about the pickle's protocol
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        words = str(error).split("GLOBAL ")
-        if len(words) > 1:
-            raise _code(file, words[1].split()[0]) from None
-        raise broken from None
-    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError):
-        raise broken from None
-
-
-def _stand_in(name: str) -> type:
-    base: type = object
-    if name.endswith("Dict"):
-        base = dict
-    elif name.endswith("List"):
-        base = list
-    return type(name.rsplit(".", 1)[1], (base,), {"__module__": name.rsplit(".", 1)[0]})
-
-
-def _code(file: Path, name: str) -> InputError:
-    return InputError(
-        f"{file}: its pickle asks for '{name}', which is code and not weights; it was refused and nothing was run. "
-        "Save the state dict alone and try again."
-    )
-
-
-def _lfs(file: Path) -> InputError | None:
-    with file.open("rb") as stream:
-        if stream.read(40).startswith(b"version https://git-lfs"):
-            return InputError(f"{file}: a Git LFS pointer, not the weights; fetch them with `git lfs pull`.")
-    return None
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    def keep(item: Any) -> bool:
-        return item is None or isinstance(item, int | float | str | bool | dict | list | tuple)
-
-    if not isinstance(value, Mapping):
-        return {}
-    return {str(k): _plain(v) if isinstance(v, Mapping) else v for k, v in value.items() if keep(v)}
+def _twice(name: str, one: Path, other: Path) -> InputError:
+    return InputError(f"{other}: holds '{name}', which {one.name} holds as well; the files are not of one checkpoint.")

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from pumer_convert.checkpoint.locate import beside, resolve
 from pumer_convert.cli.bar import Bar
 from pumer_convert.cli.learning import data_options, first_process, read_both, run_options, settings_in, told
 from pumer_convert.cli.output import emit
@@ -54,6 +55,7 @@ def command(
 
     Runs under `accelerate launch -m pumer_convert distill ...` on several GPUs as well.
     """
+    checkpoint = resolve(checkpoint)
     settings = settings_in(checkpoint).replaced(options)
     from pumer_convert.checkpoint.read import open_checkpoint
     from pumer_convert.training.distill import distill
@@ -66,7 +68,7 @@ def command(
         teacher,
         train,
         chosen_by,
-        out if out is not None else checkpoint.absolute().with_name(f"{checkpoint.name}-distilled"),
+        out if out is not None else beside(checkpoint, "distilled"),
         settings,
         device=device,
         workers=workers,

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from pumer_convert.checkpoint.locate import own_folder, resolve
 from pumer_convert.cli.engine import engine_options, engine_told
 from pumer_convert.cli.output import EngineBar, emit, image_size, progress
 from pumer_convert.errors import InputError
@@ -55,7 +56,8 @@ def command(
         raise InputError("--triton-backend is for a model repository; say --triton as well.")
     if triton_backend == "tensorrt" and not trt:
         raise InputError("Triton's backend tensorrt runs an engine; say --trt as well.")
-    repository = (out or (checkpoint if checkpoint.is_dir() else checkpoint.parent)) / "triton"
+    checkpoint = resolve(checkpoint)
+    repository = (out if out is not None else own_folder(checkpoint)) / "triton"
     if triton and repository.parent.is_dir():
         check_out(repository, overwrite)
     give_back_at_once()

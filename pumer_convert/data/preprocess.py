@@ -1,6 +1,5 @@
 """Text and pictures into the arrays that a checkpoint takes, by the checkpoint's own files."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
 from pumer_convert.data.image import at_size, image_settings
@@ -17,6 +17,7 @@ from pumer_convert.data.pixels import ImageSettings, to_pixels
 from pumer_convert.data.sample import fault_of_text
 from pumer_convert.data.tokenizer import check_tokenizer, load_tokenizer, longest_of, pad_id_of
 from pumer_convert.errors import InputError
+from pumer_convert.json_file import read_object
 from pumer_convert.models import FAMILIES
 from pumer_convert.plan import family_module
 from pumer_convert.weights import PROCESSOR, processor_of
@@ -59,7 +60,7 @@ class Preprocessor:
         file is missing or says something impossible, or the tokenizer is another model's; MissingDependencyError
         without transformers.
         """
-        folder = Path(checkpoint)
+        folder = resolve(checkpoint)
         config, values = _settings(folder)
         family = family_module(config["model_type"])
         image = image_settings(values, family.IMAGE_PROCESSOR)
@@ -146,7 +147,7 @@ def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
     # An engine's folder may hold no weights, by which a checkpoint is opened.
     values = processor_of(folder, folder.glob("*.json"))
     if values is not None and (folder / "config.json").exists():
-        config = _json(folder / "config.json")
+        config = read_object(folder / "config.json")
         family = config.get("model_type")
         whole = any(file.suffix in _WEIGHTS for file in folder.iterdir())
         if not whole and isinstance(family, str) and family in FAMILIES and "image_size" in config:
@@ -159,10 +160,3 @@ def _sides(size: Any) -> tuple[int, int]:
     """(height, width) of an image size S or [H, W]."""
     height, width = (size, size) if isinstance(size, int) else size
     return int(height), int(width)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text("utf-8")))
-    except (ValueError, TypeError, OSError) as error:
-        raise InputError(f"{file}: not readable as a JSON object ({error}).") from None

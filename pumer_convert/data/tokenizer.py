@@ -1,7 +1,6 @@
 """The tokenizer of a checkpoint, as transformers loads it for such a model, and whether it is the model's."""
 
 import codecs
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -9,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pumer_convert.checkpoint.companions import TOKENIZERS
 from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.json_file import read_object
 from pumer_convert.plan import family_module
 
-TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 _BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
 _LIKE = {"vilt": "vilt", "meter": "roberta"}
 """The model of transformers whose tokenizer a family's text has, where no file names another."""
@@ -34,9 +34,9 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
     except ImportError:
         raise MissingDependencyError("text needs the package transformers: pip install transformers.") from None
     alone = files[0] == "tokenizer.json" and not (folder / "tokenizer_config.json").exists()
+    if family is None and (folder / "config.json").exists():
+        family = read_object(folder / "config.json").get("model_type")
     try:
-        if family is None and (folder / "config.json").exists():
-            family = json.loads((folder / "config.json").read_text("utf-8-sig")).get("model_type")
         like = _LIKE.get(str(family))
         with _without_marks(folder) as place:
             if alone and like != family:

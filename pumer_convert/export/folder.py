@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pumer_convert.checkpoint.companions import TOKENIZERS
+from pumer_convert.checkpoint.locate import own_folder, resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.child import LostError, in_child
-from pumer_convert.data.tokenizer import TOKENIZERS, check_fits
+from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError
 from pumer_convert.export.describe import PARTS, promise
 from pumer_convert.export.standing import stale, standing_engine, standing_onnx, without_list
@@ -73,8 +75,9 @@ def export_folder(
     free; as ever with multiprocessing, the main module must be importable and `progress` a function of a module then.
     Raises InputError, VerificationError or MissingDependencyError; no file is left by the step that failed.
     """
+    path = resolve(path)
     settings = settings_of(path)
-    folder = out if out is not None else (path if path.is_dir() else path.parent)
+    folder = out if out is not None else own_folder(path)
     onnx_file = folder / "model.onnx"
     chosen = dtype or settings.dtype
     if trt is not None and opset >= FUSED and chosen == "float32":
@@ -160,6 +163,7 @@ def verify_export(path: Path, onnx_file: Path | None = None, cases: "tuple[Case,
     """Compare an exported file with the checkpoint it was made from. Raises VerificationError when they differ."""
     from pumer_convert.verify import verify_onnx
 
+    path = resolve(path)
     onnx_file = onnx_file or path / "model.onnx"
     if not onnx_file.exists():
         raise InputError(f"{onnx_file}: there is no such file; run `pumer-convert export` first.")

@@ -20,6 +20,7 @@ from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules import common as rules
 from torch import Tensor, nn
 
+from pumer_convert.checkpoint.locate import own_folder
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
 from pumer_convert.export.describe import PARTS, promise
@@ -93,7 +94,7 @@ def export_onnx(
     if opset < OPSET:
         raise InputError(f"opset {opset} is too old; the reducers need {OPSET} or newer.")
     checkpoint = open_checkpoint(Path(path))
-    out = Path(out) if out is not None else checkpoint.path / "model.onnx"
+    out = Path(out) if out is not None else own_folder(checkpoint.path) / "model.onnx"
     copied = [file for file in companions if not same(file, out.with_name(file.name))]
     check_files(out, overwrite, parts=PARTS, beside=[file.name for file in copied], inputs=checkpoint.files)
     ours = listed(out.with_name(f"{out.name}.json")) or {}

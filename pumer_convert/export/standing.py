@@ -10,6 +10,7 @@ from pumer_convert.errors import InputError
 from pumer_convert.files.owned import LIST, digest, listed
 from pumer_convert.files.partial import recover
 from pumer_convert.files.whole import check_whole
+from pumer_convert.json_file import read_object
 
 if TYPE_CHECKING:
     from pumer_convert.export.tensorrt import EngineSettings
@@ -79,10 +80,9 @@ def without_list(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        values = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
+        return read_object(file)
+    except InputError:
         return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

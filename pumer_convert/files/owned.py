@@ -11,6 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pumer_convert.errors import InputError
+from pumer_convert.json_file import read_object
+
 LIST = "files"
 REPORT = "report.json"
 TRITON = "triton"
@@ -61,10 +64,8 @@ def listed(file: Path) -> dict[str, str] | None:
     """Name -> SHA-256 of the files that the JSON `file` lists; without an entry of its own when its text was changed.
     {} for one of before there were lists; None for what is not ours."""
     try:
-        values = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(values, dict):
+        values = read_object(file)
+    except InputError:
         return None
     hashes = values.pop(LIST, None)
     if hashes is None:

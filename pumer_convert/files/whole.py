@@ -1,12 +1,12 @@
 """Reading exported files that belong together: all of one export, or a clear refusal."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from pumer_convert.errors import InputError
 from pumer_convert.files.owned import LIST, digest
+from pumer_convert.json_file import read_object
 
 PARTS = ("", ".data", ".json")
 
@@ -33,9 +33,9 @@ def unchanged(path: Path) -> Iterator[None]:
 def check_whole(path: Path) -> None:
     """Raises InputError when the ONNX file at `path`, or its weights, are not those that its sidecar tells of."""
     try:
-        hashes = json.loads(path.with_name(f"{path.name}.json").read_text("utf-8"))[LIST]
+        hashes = read_object(path.with_name(f"{path.name}.json"))[LIST]
         own = {name: hashes[name] for name in (path.name, f"{path.name}.data") if name in hashes}
-    except (OSError, ValueError, LookupError, TypeError):
+    except (InputError, LookupError, TypeError):
         return
     for name, value in own.items():
         file = path.with_name(name)

@@ -1,7 +1,6 @@
 """Pictures and a question in, an answer out: a runtime with the preprocessing that was exported beside it."""
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.files.whole import unchanged
+from pumer_convert.json_file import read_object
 from pumer_convert.labels import read_labels
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.open import open_runtime
@@ -99,12 +99,12 @@ def _open(picture: Path | str | Image.Image) -> Image.Image:
 def read_sidecar(path: Path) -> dict[str, Any]:
     """The sidecar of an exported file. Raises InputError when it is missing or none of ours."""
     file = path.with_name(path.name + ".json")
+    if not file.exists():
+        raise InputError(f"{path}: its sidecar {file.name} is missing; copy it along, or export once more.")
+    values = read_object(file)
     try:
-        values: dict[str, Any] = json.loads(file.read_text("utf-8"))
         _ = (values["task"], values["labels"], values["preprocessing"], values["image_size"], values["text"]["longest"])
-    except FileNotFoundError:
-        raise InputError(f"{path}: its sidecar {file.name} is missing; copy it along, or export once more.") from None
-    except (ValueError, KeyError, TypeError, OSError):
+    except (KeyError, TypeError):
         raise InputError(f"{file}: not a sidecar that pumer-convert wrote; export once more.") from None
     return values
 

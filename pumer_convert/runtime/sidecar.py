@@ -1,13 +1,13 @@
 """The JSON file beside an engine: what it is, where it runs, and what an app needs to use it."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.export.flavour import MODULES
+from pumer_convert.json_file import read_object
 
 LEAST_RTX = (8, 0)
 """The oldest GPU that a TensorRT-RTX engine without a chosen target runs on."""
@@ -28,8 +28,8 @@ class Sidecar:
         file = engine.with_name(engine.name + ".json")
         if not file.is_file():
             raise InputError(f"{engine}: its sidecar {file.name} is missing; copy it along, or export once more.")
+        values = read_object(file)
         try:
-            values = json.loads(file.read_text("utf-8"))
             found = cls(engine, values)
             if values["format"] != 1:
                 raise InputError(f"{file}: written by a newer pumer-convert (format {values['format']}); update.")

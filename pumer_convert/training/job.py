@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pumer_convert.checkpoint.companions import TOKENIZERS
+from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
-from pumer_convert.data.tokenizer import TOKENIZERS, load_tokenizer
+from pumer_convert.data.tokenizer import load_tokenizer
 from pumer_convert.errors import InputError
 from pumer_convert.pair import source_of
 from pumer_convert.settings import DistillSettings
@@ -73,6 +75,7 @@ def make_job(
     progress: Callable[[str], None] = lambda line: None,
 ) -> Job:
     """The job, with everything checked that can be. Raises InputError for what does not fit together."""
+    student = resolve(student)
     own = open_checkpoint(student)
     options = {"candidates": settings.candidates} if own.task == "retrieval" else {}
     task = open_task(own.task, own.config, **options)

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ from torch import Tensor
 
 from pumer_convert import __version__
 from pumer_convert.checkpoint.write import write_safetensors
+from pumer_convert.errors import InputError
 from pumer_convert.files.output import output_folder
 from pumer_convert.files.owned import LIST, write_report
+from pumer_convert.json_file import read_object
 from pumer_convert.pair import source_entry
 from pumer_convert.training.job import Job
 from pumer_convert.training.metrics import Metrics, draw_curve, headline
 from pumer_convert.training.work import WorkFolder, writing
+from pumer_convert.weights import check_finite
 
 
 def write_output(
@@ -31,29 +34,35 @@ def write_output(
     student, source = job.student, job.student.path
     layout = {name: ("float32", student.shape(name)) for name in student.pieces}
     with writing(job.out), output_folder(job.out, overwrite, job.inputs) as folder:
-        hashes = write_safetensors(folder, ((name, weights[name].float().cpu()) for name in layout), layout)
+        hashes = write_safetensors(folder, _finite(weights, layout, job.out), layout)
         for file in student.companions:
             shutil.copyfile(file, folder / file.name)
         for name, text in student.extra_files.items():
-            (folder / name).write_text(text)
-        (folder / "config.json").write_text(json.dumps(student.config, indent=2) + "\n")
+            (folder / name).write_text(text, "utf-8")
+        (folder / "config.json").write_text(json.dumps(student.config, indent=2) + "\n", "utf-8")
         if source.is_dir() and (source / "recipe.yaml").exists():
             shutil.copyfile(source / "recipe.yaml", folder / "recipe.yaml")
         shutil.copyfile(work.metrics, folder / "metrics.jsonl")
         if (work.path / "tensorboard").is_dir():
             shutil.copytree(work.path / "tensorboard", folder / "tensorboard")
         draw_curve(metrics, folder / "curve.png")
-        (folder / "README.md").write_text(_card(job, training))
+        (folder / "README.md").write_text(_card(job, training), "utf-8", "surrogateescape")
         return write_report(folder, _report(job, hashes, training), hashes)
+
+
+def _finite(weights: Mapping[str, Tensor], names: Iterable[str], out: Path) -> Iterator[tuple[str, Tensor]]:
+    for name in names:
+        tensor = weights[name].float().cpu()
+        check_finite(tensor, name, out)
+        yield name, tensor
 
 
 def earlier_report(folder: Path) -> dict[str, Any]:
     """What report.json of a folder says, {} when there is none."""
     try:
-        found = json.loads((folder / "report.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        return read_object(folder / "report.json")
+    except InputError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _report(job: Job, hashes: dict[str, str], training: Mapping[str, Any]) -> dict[str, Any]:

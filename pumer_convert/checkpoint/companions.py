@@ -1,0 +1,32 @@
+"""The small files beside weights that belong to a checkpoint: those of its tokenizer and its processor."""
+
+from pathlib import Path
+
+TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
+"""Files of which a tokenizer has one at least."""
+COMPANIONS = (
+    *TOKENIZERS,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+"""The names under which transformers saves tokenizers and processors. Nothing else is taken along: what lies beside the
+weights may tell of something else, as the sidecar of an earlier export does."""
+
+
+def companions(folder: Path) -> tuple[Path, ...]:
+    """The files of tokenizer and processor in `folder`, by name."""
+    return tuple(folder / name for name in sorted(COMPANIONS) if (folder / name).is_file())
+
+
+def has_tokenizer(files: tuple[Path, ...]) -> bool:
+    """Whether there is a tokenizer among them."""
+    return any(file.name in TOKENIZERS for file in files)

@@ -1,0 +1,53 @@
+"""The one reader of JSON files that hold an object: a checkpoint's, an export's, a report."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from pumer_convert.errors import InputError
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """What `file` says; see `parse_object`. Raises InputError when it cannot be read, too."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}).") from None
+    return parse_object(data, str(file))
+
+
+def parse_object(data: bytes | str, where: str) -> dict[str, Any]:
+    """The JSON object in `data`: of bytes UTF-8, -16 or -32, with a byte-order mark or without.
+
+    Raises InputError, which begins with `where`, for anything else; also for a name with two different values, of
+    which one would be ignored, and for NaN and infinities, which are no JSON.
+    """
+    try:
+        value = json.loads(data, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+    except RecursionError:
+        raise InputError(f"{where} is not readable as a JSON object (nested too deeply).") from None
+    except ValueError as error:
+        raise InputError(f"{where} is not readable as a JSON object ({error}).") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{where} is not a JSON object, which begins with {{.")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise ValueError(f"'{name}' stands there twice with different values")
+    return found
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return value

@@ -29,6 +29,14 @@ def read_labels(config: Mapping[str, Any], where: object) -> list[str] | None:
     return names
 
 
+def names(config: Mapping[str, Any]) -> list[str]:
+    """The names of the logits in their order. Raises InputError when there are none; see `read_labels`."""
+    found = read_labels(config, "the checkpoint")
+    if found is None:
+        raise InputError("the checkpoint's config.json has no id2label, which names the answers of its head.")
+    return found
+
+
 def label_map(config: Mapping[str, Any], count: int, where: object) -> dict[str, str]:
     """id2label for a head of `count` logits: the names in `config`, else LABEL_0, LABEL_1, ...
 

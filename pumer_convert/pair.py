@@ -9,8 +9,7 @@ from pumer_convert.checkpoint.fingerprint import fingerprint
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
 from pumer_convert.json_file import read_object
-from pumer_convert.labels import placeholders
-from pumer_convert.tasks.base import names
+from pumer_convert.labels import names, placeholders
 from pumer_convert.weights import Checkpoint
 
 

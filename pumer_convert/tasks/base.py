@@ -10,7 +10,6 @@ from torch import Tensor
 
 from pumer_convert.data.sample import Picture, Sample
 from pumer_convert.errors import InputError
-from pumer_convert.labels import read_labels
 
 
 @dataclass(frozen=True)
@@ -120,11 +119,3 @@ class Task(ABC):
     def summary(self, scores: Tensor) -> dict[str, float]:
         """The metric over all rows, by its name, from 0 to 1."""
         return {self.metric: float(scores.double().mean()) if scores.numel() else 0.0}
-
-
-def names(config: Mapping[str, Any]) -> list[str]:
-    """The names of the logits in their order. Raises InputError when there are none; see `read_labels`."""
-    found = read_labels(config, "the checkpoint")
-    if found is None:
-        raise InputError("the checkpoint's config.json has no id2label, which names the answers of its head.")
-    return found

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pumer_convert.errors import InputError
-from pumer_convert.labels import placeholders
-from pumer_convert.tasks.base import Row, Task, names
+from pumer_convert.labels import names, placeholders
+from pumer_convert.tasks.base import Row, Task
 
 
 class ClassTask(Task):

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
-from pumer_convert.labels import placeholders
+from pumer_convert.labels import names, placeholders
 from pumer_convert.tasks.answers import accuracy, normalise, soft_score
-from pumer_convert.tasks.base import Row, names
+from pumer_convert.tasks.base import Row
 from pumer_convert.tasks.base import Task as Base
 
 

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert import plan_of
+from pumer_convert.data.picture_input import settings_of
 from pumer_convert.errors import InputError
+from pumer_convert.models.inputs import CHANNELS, PIXELS, PictureInput
 from pumer_convert.pair import Source, check_comparable, source_of
 from pumer_convert.peak import peak
-from pumer_convert.runtime.base import Runtime
+from pumer_convert.runtime.base import Runtime, packed
 from pumer_convert.runtime.onnx import OnnxRuntime
 from pumer_convert.runtime.open import open_runtime
 from pumer_convert.runtime.pipeline import read_sidecar
@@ -87,6 +89,7 @@ def bench(
     runtimes: tuple[str, ...] = ("eager",),
     batches: tuple[int, ...] = (1, 4),
     texts: tuple[int, ...] = (32,),
+    aspect: tuple[int, int] = (1, 1),
     repeats: int = 11,
     device: str = "auto",
     dtype: str = "float32",
@@ -97,7 +100,8 @@ def bench(
     turns, so that whatever else the machine does slows both. Random inputs; every text fills its length.
 
     `runtimes` of `RUNTIMES`; "onnx" and "engine" take what `export` wrote into both folders. Two passes warm up.
-    `memory` measures that as well, in processes of their own (see `peak`). The reducers' share is told of "onnx".
+    `aspect`, width to height, is that of the pictures where they keep their shape. `memory` measures that as well, in
+    processes of their own (see `peak`). The reducers' share is told of "onnx".
     Raises InputError when the two are unlike (see `check_comparable`; the type and image size of exported files) or a
     file is missing, MissingDependencyError for a device or package.
     """
@@ -119,20 +123,29 @@ def bench(
         if runtime not in RUNTIMES:
             raise InputError(f"there is no runtime '{runtime}' to bench; allowed: {', '.join(RUNTIMES)}.")
         opened = {name: _open(path, runtime, device, dtype) for name, path in paths.items()}
-        if opened["dense"].picture != opened["reduced"].picture:
+        size = _size(found["reduced"], opened["reduced"].pictures, aspect)
+        if opened["dense"].pictures.ports != opened["reduced"].pictures.ports:
             raise InputError(f"{paths['dense']} and {paths['reduced']} take images of other sizes; export both alike.")
         if runtime == "onnx" and (graph := without_reducing(reduced / RUNTIMES[runtime])) is not None:
             opened["free"] = OnnxRuntime(reduced / RUNTIMES[runtime], device, graph=graph)
         for batch in batches:
             for text in texts:
                 progress(f"{runtime}: batch {batch}, {text} text tokens")
-                macs = plan_of(found["reduced"], text).ratio / plan_of(found["dense"], text).ratio
-                inputs = _inputs(batch, text, opened["dense"].picture)
+                macs = plan_of(found["reduced"], text, size).ratio / plan_of(found["dense"], text, size).ratio
+                inputs = _inputs(batch, text, opened["dense"].pictures, size)
                 more: dict[str, Any] = {}
                 if memory:
                     more["memory"] = _memory(paths, runtime, device, dtype, inputs)
                 cells.append(_cell(opened, runtime, inputs, repeats, macs, more))
     return Bench(str(paths["dense"]), str(paths["reduced"]), device, dtype, repeats, tuple(cells))
+
+
+def _size(checkpoint: Checkpoint, pictures: PictureInput, aspect: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the pictures: the one size, or what the processor makes of large ones of that `aspect`."""
+    if pictures.size is not None:
+        return pictures.size
+    width, height = aspect
+    return settings_of(checkpoint.processor, checkpoint.family).resized(height * 1000, width * 1000)
 
 
 def _check_attention(reduced: Checkpoint, dense: Checkpoint) -> None:
@@ -157,13 +170,13 @@ def _open(path: Path, runtime: str, device: str, dtype: str, arena: bool = True)
     return OnnxRuntime(path / file, device, arena) if runtime == "onnx" else open_runtime(path / file, device=device)
 
 
-def _inputs(batch: int, text: int, picture: tuple[int, ...]) -> dict[str, NDArray[Any]]:
+def _inputs(batch: int, text: int, pictures: PictureInput, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    """Random inputs; pictures that keep their shape are of `size` (height, width)."""
     random = np.random.default_rng(0)
-    return {
-        "input_ids": random.integers(5, 50, (batch, text)),
-        "attention_mask": np.ones((batch, text), np.int64),
-        "pixel_values": random.standard_normal((batch, *picture), np.float32),
-    }
+    made = {"input_ids": random.integers(5, 50, (batch, text)), "attention_mask": np.ones((batch, text), np.int64)}
+    pair = (pictures.images,) if pictures.images > 1 else ()
+    pixels = random.standard_normal((batch, *pair, CHANNELS, *(pictures.size or size)), np.float32)
+    return made | (packed(pixels, pictures) if pictures.packed else {PIXELS: pixels})
 
 
 def _memory(

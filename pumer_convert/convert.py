@@ -13,6 +13,7 @@ from pumer_convert.checkpoint.locate import beside, resolve
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.checkpoint.resized import resized
 from pumer_convert.checkpoint.write import write_safetensors
+from pumer_convert.data.picture_input import in_words, input_of, picture_input, settings_of, squashed
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError
 from pumer_convert.files.output import output_folder
@@ -42,6 +43,18 @@ class Intent:
     plan: Plan
     out: Path
 
+    @property
+    def changes_fit(self) -> bool:
+        """Whether the dense checkpoint takes pictures in their shape and the new one does not."""
+        return picture_input(self.original).packed and not picture_input(self.checkpoint).packed
+
+    @property
+    def pictures(self) -> str:
+        """What becomes of a picture, in words."""
+        settings = settings_of(self.checkpoint.processor, self.checkpoint.family)
+        words = in_words(settings, input_of(settings, self.checkpoint.family, self.checkpoint.config))
+        return words + " (the dense checkpoint keeps their shape)" * self.changes_fit
+
 
 def load(path: Path | str, image_size: Any = None, dtype: str = "float32") -> "nn.Module":
     """The model of any readable checkpoint, dense or reduced, on the CPU in eval mode.
@@ -55,8 +68,10 @@ def load(path: Path | str, image_size: Any = None, dtype: str = "float32") -> "n
 
 
 def outline_of(checkpoint: Checkpoint, image_size: Any = None) -> Outline:
-    """The shape of a checkpoint's model."""
-    return family_module(checkpoint.family).outline(checkpoint.config, image_size)  # type: ignore[no-any-return]
+    """The shape of a checkpoint's model: for pictures as its processor makes them, square ones where they keep their
+    shape, or for another `image_size` S or [H, W]."""
+    size = image_size or picture_input(checkpoint).nominal
+    return family_module(checkpoint.family).outline(checkpoint.config, size)  # type: ignore[no-any-return]
 
 
 def plan_of(checkpoint: Checkpoint, text_length: int | None = None, image_size: Any = None) -> Plan:
@@ -96,6 +111,8 @@ def intend(
             checkpoint = resized(original, parsed.image_size)
         except InputError as error:
             raise parsed.error(_line(parsed, "image_size"), f"image_size: {error}") from None
+    if parsed.fit == "squash" or parsed.semantics == "reference":
+        checkpoint = squashed(checkpoint)
     outline = outline_of(checkpoint)
     length = text_length or min(TEXT_LENGTH, outline.max_text)
     plan = make_plan(outline, edits_of(parsed, outline), length, dense)
@@ -125,8 +142,10 @@ def apply(
     intent = intend(path, recipe, out, tokenizer=tokenizer, text_length=text_length)
     from pumer_convert.surgery import pumer_section, reduced
 
-    old_size = intent.original.config["image_size"]
-    checkpoint = reduced(intent.checkpoint, pumer_section(intent.recipe, intent.plan.edits, old_size))
+    height, width = picture_input(intent.original).nominal
+    old_size = height if height == width else [height, width]
+    fit = "squash" if intent.changes_fit else None
+    checkpoint = reduced(intent.checkpoint, pumer_section(intent.recipe, intent.plan.edits, old_size, fit))
     inputs = [Path(path), Path(recipe), *((tokenizer,) if tokenizer is not None else ())]
     with output_folder(intent.out, overwrite, inputs) as folder:
         progress(f"copying {checkpoint.parameters / 1e6:.1f}M parameters")
@@ -154,6 +173,7 @@ def _report(intent: Intent, checkpoint: Checkpoint, hashes: dict[str, str]) -> d
         "sha256": hashes,
         "recipe": intent.recipe.to_json(),
         "plan": intent.plan.to_json(),
+        "pictures": intent.pictures,
         "ignored_weights": list(checkpoint.ignored),
         "notes": list(checkpoint.notes),
     }

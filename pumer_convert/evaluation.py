@@ -224,11 +224,10 @@ def _dense_of(checkpoint: Checkpoint, against: Path | str | None) -> tuple[Check
     if source.place is None:
         return None, f"{source.why}; --against DENSE compares."
     dense = open_checkpoint(source.place)
-    if against is None and "image_size" in checkpoint.config.get("pumer", {}):
-        return (
-            None,
-            f"{source.place}, which this was made from, takes images of another size; evaluate that one by itself.",
-        )
+    pumer = checkpoint.config.get("pumer", {})
+    if against is None and ("image_size" in pumer or "fit" in pumer):
+        other = "images of another size" if "image_size" in pumer else "images in their own shape"
+        return None, f"{source.place}, which this was made from, takes {other}; evaluate that one by itself."
     check_comparable(checkpoint, dense)
     return dense, f"{source.why}." if source.why else ""
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pumer_convert.errors import InputError
 from pumer_convert.files.whole import check_whole
+from pumer_convert.models.inputs import PictureInput
 
 DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
 
@@ -23,10 +24,10 @@ SMALL = 1024
 
 @dataclass(frozen=True)
 class Graph:
-    """`dtype` is the type of the weights, `picture` the shape of an example's pixels, [3, H, W] or [2, 3, H, W]."""
+    """`dtype` is the type of the weights, `pictures` how it takes pictures, as far as a graph tells."""
 
     dtype: str
-    picture: tuple[int, ...]
+    pictures: PictureInput
     decisions: tuple[str, ...]
     session: Any
 
@@ -46,10 +47,17 @@ def open_graph(path: Path) -> Iterator[Graph]:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:
         raise InputError(f"{path}: not a readable ONNX file.") from error
-    pixels = next((i for i in model.graph.input if i.name == "pixel_values"), None)
-    if pixels is None or not model.graph.initializer:
-        raise InputError(f"{path}: it has no input pixel_values; it was not exported by pumer-convert.")
-    picture = tuple(side.dim_value for side in pixels.type.tensor_type.shape.dim)[1:]
+    if not model.graph.initializer:
+        raise InputError(f"{path}: it has no weights; it was not exported by pumer-convert.")
+    shapes = {
+        value.name: [side.dim_value or side.dim_param for side in value.type.tensor_type.shape.dim]
+        for value in model.graph.input
+        if value.name not in {tensor.name for tensor in model.graph.initializer}
+    }
+    try:
+        pictures = PictureInput.of_shapes(shapes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     largest = max(model.graph.initializer, key=lambda tensor: prod(tensor.dims))
     dtype = DTYPES.get(largest.data_type, "float32")
     # A decision has a name such as "fusion.0/prune.image" and leaves a function of ours.
@@ -59,7 +67,7 @@ def open_graph(path: Path) -> Iterator[Graph]:
         weights = path.parent
         if dtype == "bfloat16":
             _widen(model, path.parent, weights := Path(scratch))
-        yield Graph(dtype, picture, tuple(decisions), _session(model, weights, path))
+        yield Graph(dtype, pictures, tuple(decisions), _session(model, weights, path))
 
 
 def _session(model: onnx.ModelProto, weights: Path, path: Path) -> Any:

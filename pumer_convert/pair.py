@@ -7,6 +7,7 @@ from typing import Any
 
 from pumer_convert.checkpoint.fingerprint import fingerprint
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.data.picture_input import in_words, input_of, settings_of
 from pumer_convert.errors import InputError
 from pumer_convert.json_file import read_object
 from pumer_convert.labels import names, placeholders
@@ -84,6 +85,7 @@ def check_comparable(one: Checkpoint, other: Checkpoint) -> None:
         ("model", one.family, other.family),
         ("task", one.task, other.task),
         ("image size", *(_sides(c.config["image_size"]) for c in (one, other))),
+        ("way with pictures", *(_fit(c) for c in (one, other))),
         ("vocabulary size", texts[0].get("vocab_size"), texts[1].get("vocab_size")),
     ):
         if a != b:
@@ -98,6 +100,11 @@ def check_comparable(one: Checkpoint, other: Checkpoint) -> None:
     for i, (a_label, b_label) in enumerate(zip(a_labels, b_labels, strict=True)):
         if a_label != b_label:
             raise differ(f"label {i}", f"'{a_label}'", f"'{b_label}'")
+
+
+def _fit(checkpoint: Checkpoint) -> str:
+    settings = settings_of(checkpoint.processor, checkpoint.family)
+    return in_words(settings, input_of(settings, checkpoint.family, checkpoint.config))
 
 
 def _sides(size: Any) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,11 @@ from pumer_convert.nodes import Nodes, quote
 from pumer_convert.reducers import KINDS, MARGIN, REFERENCE_KINDS, WITH_MARGIN
 from pumer_convert.settings import AUGMENT_RULES, RULES, Augment, DistillSettings, Rule
 
-KEYS = ("recipe", "model", "task", "semantics", "proportional_attention", "image_size", "reduce", "distill", "export")
+KEYS = (
+    *("recipe", "model", "task", "semantics", "proportional_attention", "image_size", "fit"),
+    *("reduce", "distill", "export"),
+)
+FITS = ("squash",)
 TASKS = ("vqa", "nlvr2", "ve", "retrieval")
 SEMANTICS = ("default", "reference")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -55,10 +59,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Profile:
-    """The batch sizes and text lengths an engine is built for: each (smallest, fastest, largest)."""
+    """The batch sizes and text lengths an engine is built for, each (smallest, fastest, largest); and the patches of
+    the largest picture of a batch where pictures keep their shape, None: all that the processor can make, square ones
+    the fastest."""
 
     batch: tuple[int, int, int] = (1, 1, 8)
     text: tuple[int, int, int] = (4, 32, 40)
+    patches: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,9 @@ class Recipe:
     `semantics` "reference" is the published PuMer behaviour with its quirks, "default" the mended one.
     `proportional_attention` weighs a merged token by its size (ToMe, ICLR 2023, section 3): on unless the
     recipe says otherwise, always off under the reference semantics, which never had it. `distill` is None when the
-    recipe has no such section. `image_size` is the side of the square images that the model is to take from now on,
-    None: the checkpoint's.
+    recipe has no such section. `image_size` is the shorter side of the images that the model is to take from now on,
+    None: the checkpoint's. `fit` "squash" stretches every picture to a square, None: what the processor does; the
+    reference semantics always squash, as the published code does.
     """
 
     model: str
@@ -90,6 +98,7 @@ class Recipe:
     path: str
     distill: DistillSettings | None = None
     image_size: int | None = None
+    fit: str | None = None
 
     def error(self, line: int, message: str) -> InputError:
         """An error to raise about this recipe's `line`: "recipes/x.yaml:12: message"."""
@@ -97,7 +106,9 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The recipe in its own format with the defaults filled in: read again as YAML, it means the same."""
-        profiles = [{"batch": list(p.batch), "text": list(p.text)} for p in self.export.profiles]
+        profiles = [
+            {name: list(sides) for name, sides in asdict(p).items() if sides is not None} for p in self.export.profiles
+        ]
         return {
             "recipe": 1,
             "model": self.model,
@@ -105,6 +116,7 @@ class Recipe:
             "semantics": self.semantics,
             "proportional_attention": self.proportional_attention,
             "image_size": self.image_size,
+            "fit": self.fit,
             "reduce": [_step_to_json(step) for step in self.steps],
             "distill": None if self.distill is None else self.distill.to_json(),
             "export": {"dtype": self.export.dtype, "profiles": profiles},
@@ -164,7 +176,8 @@ class _Parser(Nodes):
         export = self.export(keys["export"]) if "export" in keys else ExportSettings()
         distill = self.distill(keys["distill"]) if "distill" in keys else None
         size = self.count(keys["image_size"], "image_size", 1) if "image_size" in keys else None
-        return Recipe(model, task, mode, proportional, steps, export, text, self.path, distill, size)
+        fit = self.choice(keys["fit"], "fit", FITS) if "fit" in keys else None
+        return Recipe(model, task, mode, proportional, steps, export, text, self.path, distill, size, fit)
 
     def proportional(self, node: Node | None, semantics: str) -> bool:
         if node is None:
@@ -275,10 +288,11 @@ class _Parser(Nodes):
         return ExportSettings(dtype, profiles)
 
     def profile(self, node: Node) -> Profile:
-        keys = self.mapping(node, "a profile of export", ("batch", "text"))
+        keys = self.mapping(node, "a profile of export", ("batch", "text", "patches"))
         batch = self.bounds(keys["batch"], "batch", 1) if "batch" in keys else Profile.batch
         text = self.bounds(keys["text"], "text", 2) if "text" in keys else Profile.text
-        return Profile(batch, text)
+        patches = self.bounds(keys["patches"], "patches", 1) if "patches" in keys else None
+        return Profile(batch, text, patches)
 
     def bounds(self, node: Node, name: str, least: int) -> tuple[int, int, int]:
         if isinstance(node, ScalarNode):

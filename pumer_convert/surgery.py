@@ -32,12 +32,15 @@ def insert(model: nn.Module, pumer: Mapping[str, Any]) -> nn.Module:
     return model
 
 
-def pumer_section(recipe: Recipe, edits: tuple[dict[str, Any], ...], old_size: Any = None) -> dict[str, Any]:
+def pumer_section(
+    recipe: Recipe, edits: tuple[dict[str, Any], ...], old_size: Any = None, fit: str | None = None
+) -> dict[str, Any]:
     """What config.json records of a recipe under "pumer"; `old_size` is the dense checkpoint's image size, of which a
-    recipe that changes it leaves a record."""
+    recipe that changes it leaves a record; `fit` is how pictures fit from now on, if that is new."""
     return {
         "version": 1,
         **({"image_size": {"from": old_size, "to": recipe.image_size}} if recipe.image_size else {}),
+        **({"fit": fit} if fit else {}),
         "semantics": recipe.semantics,
         "attention": "reference" if recipe.semantics == "reference" else "fused",
         "proportional_attention": recipe.proportional_attention,
@@ -54,7 +57,8 @@ def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = No
     """The network of a checkpoint with its weights and reducers, on the CPU, in eval mode.
 
     `image_size` S or [H, W] fits the position table to other images; `dtype` as torch spells it, float32 by default.
-    Raises InputError for missing, unexpected or misshapen weights, and for an image size the patches do not divide.
+    Raises InputError for missing, unexpected or misshapen weights, and for an image size the
+    patches do not divide.
     """
     check_complete(checkpoint)
     family = family_module(checkpoint.family)

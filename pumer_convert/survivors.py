@@ -60,12 +60,14 @@ def show(
     pixels = pipeline.pixels(pictures)
     ids, mask = pipeline.preprocessor.text([text])
     model: Any = pipeline.runtime.model
+    given = {"input_ids": ids, "attention_mask": mask, **pipeline.preprocessor.arrange([pixels])}
     with torch.inference_mode():
-        output = model(torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(pixels)[None])
-    sources = output.image.source.numpy()
-    rows, columns = grid(list(pixels.shape[-2:]), model.config["patch_size"])
-    seen = [_as_seen(part, pipeline.preprocessor.image) for part in pixels.reshape(-1, *pixels.shape[-3:])]
-    panels = [(part, survivors(part, source, rows, columns)) for part, source in zip(seen, sources, strict=True)]
+        output = model(**{name: torch.from_numpy(value) for name, value in given.items()})
+    grids = [grid(part.shape[-2:], model.config["patch_size"]) for part in pixels]
+    # Of a pair, the smaller picture's places end before those of the larger one.
+    sources = [s[: 1 + r * c] for s, (r, c) in zip(output.image.source.numpy(), grids, strict=True)]
+    seen = [_as_seen(part, pipeline.preprocessor.image) for part in pixels]
+    panels = [(part, survivors(part, s, *sides)) for part, s, sides in zip(seen, sources, grids, strict=True)]
     with output_files(out, overwrite, inputs=pictures) as target:
         sheet(panels).save(target)
     answer = pipeline.answer(output.logits[0].double().numpy())
@@ -74,20 +76,20 @@ def show(
         "notes": [note for note in (pipeline.preprocessor.cut([text]),) if note],
         "answer": answer.text,
         "score": answer.score,
-        "image_tokens": [sources.shape[1], int(output.image.mask[0].sum())],
+        "image_tokens": [len(sources[0]), int(output.image.mask[0].sum())],
         "text_tokens": [int(mask.sum()), int(output.text.mask[0].sum())],
-        "patches": rows * columns,
+        "patches": len(sources[0]) - 1,
         "pruned": [int((source[1:] < 0).sum()) for source in sources],
     }
 
 
 def sheet(panels: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> Image.Image:
-    """Pairs of pictures of one size, each pair a row."""
-    height, width = panels[0][0].shape[:2]
-    made = Image.new("RGB", (2 * width + GAP, len(panels) * (height + GAP) - GAP), "white")
+    """Pairs of pictures, the two of a pair of one size, each pair a row."""
+    heights, widths = zip(*(pair[0].shape[:2] for pair in panels), strict=True)
+    made = Image.new("RGB", (2 * max(widths) + GAP, sum(heights) + GAP * (len(panels) - 1)), "white")
     for row, pair in enumerate(panels):
         for column, part in enumerate(pair):
-            made.paste(Image.fromarray(part), (column * (width + GAP), row * (height + GAP)))
+            made.paste(Image.fromarray(part), (column * (widths[row] + GAP), sum(heights[:row]) + GAP * row))
     return made
 
 

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pumer_convert.data.picture_input import picture_input
 from pumer_convert.errors import VerificationError
 from pumer_convert.graph import Graph, open_graph
 from pumer_convert.heap import trim
+from pumer_convert.models.inputs import GRID, PATCHES, PIXELS, PictureInput
 from pumer_convert.plan import family_module
 from pumer_convert.reducers.step import Trace
 from pumer_convert.surgery import build
@@ -25,7 +29,8 @@ SLACK = {"float32": 1e-4, "float16": 3e-2, "bfloat16": 2e-1}
 
 @dataclass(frozen=True)
 class Case:
-    """A batch to try: `padded` shortens every second example by a third; `ties` makes every patch the same."""
+    """A batch to try: `padded` shortens every second example by a third; `ties` makes every patch the same. Where
+    pictures keep their shape, square, wide and tall ones take turns."""
 
     batch: int
     text: int
@@ -33,25 +38,16 @@ class Case:
     ties: bool = False
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """input_ids, attention_mask int64 [B, T]; pixel_values float32 [B, 3, H, W] or [B, 2, 3, H, W]."""
+Inputs = dict[str, NDArray[Any]]
+"""A model's inputs by name; see `PictureInput.ports`."""
 
-    input_ids: Tensor
-    attention_mask: Tensor
-    pixel_values: Tensor
 
-    def values_in(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """The three, with the pixels in `dtype`."""
-        return self.input_ids, self.attention_mask, self.pixel_values.to(dtype)
-
-    def as_numpy(self) -> dict[str, Any]:
-        """By name, for ONNX Runtime."""
-        return {
-            "input_ids": self.input_ids.numpy(),
-            "attention_mask": self.attention_mask.numpy(),
-            "pixel_values": self.pixel_values.numpy(),
-        }
+def tensors(inputs: Inputs, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Inputs for the eager model, pixels or patches in `dtype`."""
+    return {
+        name: torch.from_numpy(value).to(dtype) if value.dtype == np.float32 else torch.from_numpy(value)
+        for name, value in inputs.items()
+    }
 
 
 def default_cases(checkpoint: Checkpoint) -> tuple[Case, ...]:
@@ -67,9 +63,8 @@ def default_cases(checkpoint: Checkpoint) -> tuple[Case, ...]:
     )
 
 
-def sample(checkpoint: Checkpoint, case: Case, picture: tuple[int, ...]) -> Inputs:
-    """Random inputs of a case, the same every time; `picture` is the shape of an example's pixels, [3, H, W] or
-    [2, 3, H, W]."""
+def sample(checkpoint: Checkpoint, case: Case, pictures: PictureInput) -> Inputs:
+    """Random inputs of a case, the same every time."""
     random = np.random.default_rng([case.batch, case.text, case.padded, case.ties])
     config = checkpoint.config
     text = config.get("text", config)
@@ -81,16 +76,38 @@ def sample(checkpoint: Checkpoint, case: Case, picture: tuple[int, ...]) -> Inpu
         for row in range(1, case.batch, 2):
             cut = max(2, case.text - case.text // 3 - row // 2)
             mask[row, cut:], ids[row, cut:] = 0, pad
-    shape = (case.batch, *picture)
-    pixels = random.standard_normal(shape).astype(np.float32)
-    if case.ties:
-        pixels = np.broadcast_to(pixels.mean(axis=(-1, -2), keepdims=True), shape).copy()
-    return Inputs(torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(pixels))
+    return {"input_ids": ids, "attention_mask": mask, **_pictures(random, case, pictures)}
 
 
-def verify_onnx(path: Path, checkpoint: Checkpoint, cases: Sequence[Case] | None = None) -> dict[str, Any]:
+def _pictures(random: np.random.Generator, case: Case, pictures: PictureInput) -> Inputs:
+    if not pictures.packed:
+        shape = (case.batch, *(side for side in pictures.ports[-1].shape if isinstance(side, int)))
+        pixels = random.standard_normal(shape).astype(np.float32)
+        if case.ties:
+            pixels = np.broadcast_to(pixels.mean(axis=(-1, -2), keepdims=True), shape).copy()
+        return {PIXELS: pixels}
+    side = isqrt(pictures.usual)
+    long = (pictures.most or 2 * pictures.usual) // side
+    shapes = ((side, side), (side, long), (long, side), (max(side // 2, 1), long), (side, max(long - 1, 1)))
+    count = case.batch * pictures.images
+    grid = np.array([shapes[(i + case.batch + case.text) % len(shapes)] for i in range(count)], np.int64)
+    width = pictures.ports[-2].shape[-1]
+    assert isinstance(width, int)
+    patches = np.zeros((count, grid.prod(1).max(), width), np.float32)
+    for row, sides in zip(patches, grid, strict=True):
+        own = row[: sides.prod()]
+        own[:] = random.standard_normal((1, width) if case.ties else own.shape)
+    if pictures.images > 1:
+        patches, grid = (v.reshape(case.batch, pictures.images, *v.shape[1:]) for v in (patches, grid))
+    return {PATCHES: patches, GRID: grid}
+
+
+def verify_onnx(
+    path: Path, checkpoint: Checkpoint, cases: Sequence[Case] | None = None, image_size: Any = None
+) -> dict[str, Any]:
     """Compare the ONNX file at `path`, on ONNX Runtime's CPU, with the eager model of `checkpoint` (float32 arithmetic
-    on weights of the file's type); `default_cases` unless others are given.
+    on weights of the file's type); `default_cases` unless others are given. `image_size` is the one that was asked for
+    at export, if any.
 
     Every decision of the graph must be eager's own or as good as it; then the logits must agree when eager follows
     the same decisions. Gives {"dtype": ..., "verification": {...}}; raises VerificationError otherwise, InputError
@@ -98,11 +115,13 @@ def verify_onnx(path: Path, checkpoint: Checkpoint, cases: Sequence[Case] | None
     """
     cases = default_cases(checkpoint) if cases is None else cases
     with open_graph(path) as graph:
-        dtype, picture = graph.dtype, graph.picture
-        answers = [_Answer.of(graph, sample(checkpoint, case, picture)) for case in cases]
+        dtype, pictures = graph.dtype, graph.pictures
+        if pictures.packed:  # a graph does not know how many patches the pictures have
+            pictures = picture_input(checkpoint, image_size)
+        answers = [_Answer.of(graph, sample(checkpoint, case, pictures)) for case in cases]
     del graph
     trim()
-    model = build(checkpoint, list(picture[-2:]), dtype).float()
+    model = build(checkpoint, image_size if pictures.size is None else list(pictures.size), dtype).float()
     report = [_compare(model, case, answer, dtype, path.name) for case, answer in zip(cases, answers, strict=True)]
     return {
         "dtype": dtype,
@@ -125,7 +144,7 @@ class _Answer:
 
     @classmethod
     def of(cls, graph: Graph, inputs: Inputs) -> "_Answer":
-        logits, decisions = graph.run(inputs.as_numpy())
+        logits, decisions = graph.run(inputs)
         return cls(inputs, torch.from_numpy(logits), {k: torch.from_numpy(v) for k, v in decisions.items()})
 
 
@@ -138,10 +157,9 @@ class _Agreement:
 
 
 def _compare(model: nn.Module, case: Case, answer: _Answer, dtype: str, name: str) -> _Agreement:
-    inputs = answer.inputs.values_in(torch.float32)
     with torch.no_grad():
         trace = Trace(answer.decisions)
-        forced = model(*inputs, trace).logits
+        forced = model(**tensors(answer.inputs, torch.float32), trace=trace).logits
     slack = max((float(s.max()) for s in trace.slack.values()), default=0.0)
     if not bool(torch.isfinite(answer.logits).all()):
         raise VerificationError(f"{name}: the logits are not finite at {case}.")

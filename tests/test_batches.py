@@ -22,6 +22,7 @@ from pumer_convert.data.preprocess import load_tokenizer
 from pumer_convert.data.sample import FilePicture, Sample
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
+from pumer_convert.models.inputs import PictureInput
 from pumer_convert.tasks import open_task
 
 
@@ -147,10 +148,13 @@ def same(a: list[Batch], b: list[Batch]) -> bool:
 def test_batches_have_the_shapes_that_models_take(task: str, preprocessor: Preprocessor) -> None:
     batch = made(task, preprocessor, train=True)[0]
     lines = 9 if task == "retrieval" else 3
-    assert preprocessor.image.size is not None
-    height, width = preprocessor.image.size
-    assert batch.inputs["pixel_values"].shape == (lines, *((2,) if task == "nlvr2" else ()), 3, height, width)
-    assert batch.inputs["pixel_values"].dtype == torch.float32
+    pair = (2,) if task == "nlvr2" else ()
+    patches, grid = batch.inputs["patches"], batch.inputs["patch_grid"]
+    assert patches.shape == (lines, *pair, int(grid.prod(-1).max()), 3 * 8 * 8)
+    assert grid.shape == (lines, *pair, 2)
+    assert (patches.dtype, grid.dtype) == (torch.float32, torch.int64)
+    squashed = Preprocessor.of(CHECKPOINT, image_size=(96, 96))
+    assert made(task, squashed, train=True)[0].inputs["pixel_values"].shape == (lines, *pair, 3, 96, 96)
     ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
     assert ids.dtype == mask.dtype == torch.int64
     assert ids.shape == mask.shape
@@ -185,7 +189,7 @@ def test_augmentation_only_in_training_and_only_when_asked(preprocessor: Preproc
     plain = replace(preprocessor, augment=None)
 
     def by_id(found: list[Batch]) -> dict[str, torch.Tensor]:
-        return {i: pixels for batch in found for i, pixels in zip(batch.ids, batch.inputs["pixel_values"], strict=True)}
+        return {i: pixels for batch in found for i, pixels in zip(batch.ids, batch.inputs["patches"], strict=True)}
 
     still = by_id(made("vqa", plain))
     assert all(torch.equal(p, still[i]) for i, p in by_id(made("vqa", preprocessor)).items())
@@ -246,8 +250,8 @@ def test_text_padding_and_truncation(preprocessor: Preprocessor) -> None:
 
 def test_the_preprocessing_of_a_checkpoint(tmp_path: Path, preprocessor: Preprocessor) -> None:
     config = json.loads((CHECKPOINT / "config.json").read_text())
-    assert preprocessor.image.size == (config["image_size"], config["image_size"])
-    assert preprocessor.image.fit == "squash"
+    assert (preprocessor.image.fit, preprocessor.image.shorter) == ("shape", config["image_size"])
+    assert preprocessor.input == PictureInput(1, 8, None, fewest=19, usual=144, most=228)
     assert Preprocessor.of(CHECKPOINT, image_size=(64, 32)).image.size == (64, 32)
     folder = Path(shutil.copytree(CHECKPOINT, tmp_path / "ckpt"))
     (folder / "model.safetensors").unlink()

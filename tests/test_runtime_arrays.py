@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tiny import batch
 
 from pumer_convert.errors import InputError
+from pumer_convert.models.inputs import PictureInput
 from pumer_convert.runtime import open_runtime
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.checks import TextLimits
@@ -134,7 +135,8 @@ class Engine(Runtime):
     """What an engine's sidecar gives a runtime, without the GPU."""
 
     def __init__(self, values: dict[str, Any]) -> None:
-        self.picture, self.text, self.device = (3, 96, 96), TextLimits.of_sidecar(values), "cpu"
+        self.pictures = PictureInput.fixed(1, 8, (96, 96))
+        self.text, self.device = TextLimits.of_sidecar(values), "cpu"
 
     def _numpy(self, given: Arrays) -> NDArray[np.float32]:
         assert all(value.flags.c_contiguous and value.flags.writeable for value in given.values())

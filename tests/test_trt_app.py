@@ -51,7 +51,7 @@ def test_the_profile_is_chosen_as_in_python(program: Path, engine: Path, tmp_pat
 
     def same(rows: int, text: int) -> None:
         try:
-            profile = Sidecar.of(engine).profile(rows, text)
+            profile = Sidecar.of(engine).profile(batch=rows, text=text)
             expected = 0, f"profile {profile}, batch {rows}, text {text}\n", ""
         except InputError as error:
             expected = 2, "", f"Error: {error}\n"
@@ -161,7 +161,7 @@ def test_a_sidecar_that_does_not_fit_is_refused(program: Path, engine: Path, tmp
     told("nothing names its labels", labels=None)
     told("it names another number of labels than logits", labels={"0": "a"})
     told("the label 'x' has no number", labels={"x": "a"})
-    told("its inputs are not the three", inputs=[])
+    told("it has no input 'input_ids'", inputs=[])
     told("not the engine of its sidecar, or damaged", engine={"sha256": "0" * 64})
     told("built without its weights", stripped=True)
     change(engine, stripped=False, engine={})  # without a hash it cannot be compared

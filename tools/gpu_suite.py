@@ -27,6 +27,7 @@ from random_checkpoint import write
 import pumer_convert
 from pumer_convert.bench import bench
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.data.picture_input import picture_input
 from pumer_convert.errors import MissingDependencyError, PumerError
 from pumer_convert.export.describe import describe
 from pumer_convert.export.flavour import MODULES, has_gpu
@@ -118,15 +119,14 @@ class Suite:
         opened = open_checkpoint(checkpoint)
         options |= {} if model.suffix in (".onnx", ".engine") else {"dtype": dtype}
         runtime = open_runtime(model, **options)
-        return [runtime(**sample(opened, case, runtime.picture).as_numpy()) for case in self.cases]
+        return [runtime(**sample(opened, case, picture_input(opened))) for case in self.cases]
 
     def build(self, what: str, path: Path, flavour: str) -> dict[str, Any] | None:
         """An engine of a flavour in a checkpoint's folder; None when it cannot be built here."""
 
         def work() -> dict[str, Any]:
             start = time.perf_counter()
-            told = json.loads((path / "model.onnx.json").read_text("utf-8"))
-            sidecar = describe(open_checkpoint(path), told["image_size"])
+            sidecar = describe(open_checkpoint(path))
             made = build_engine(
                 path / "model.onnx", None, EngineSettings(flavour, self.profiles), sidecar=sidecar, overwrite=True
             )

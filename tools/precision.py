@@ -31,8 +31,8 @@ def run(onnx_file: Path, samples: Sequence[Any], preprocessor: Preprocessor) -> 
         for i in range(0, len(samples), BATCH):
             part = samples[i : i + BATCH]
             ids, mask = preprocessor.text([sample.text for sample in part])
-            pixels = np.stack([preprocessor.pixels(sample.pictures[0].open()) for sample in part])
-            logits, decisions = graph.run({"input_ids": ids, "attention_mask": mask, "pixel_values": pixels})
+            pictures = preprocessor.arrange([[preprocessor.pixels(sample.pictures[0].open())] for sample in part])
+            logits, decisions = graph.run({"input_ids": ids, "attention_mask": mask, **pictures})
             answers.append(logits.argmax(-1))
             for name, value in decisions.items():
                 decided.setdefault(name, []).append(value.ravel())

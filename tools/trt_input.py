@@ -17,22 +17,25 @@ from PIL import Image
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, PumerError
 from pumer_convert.runtime.pipeline import read_sidecar
+from pumer_convert.runtime.sidecar import Sidecar
 
 
 def write(model: Path, out: Path, pictures: Sequence[Path], text: str, pad_to: int | None = None) -> None:
-    """Write one example to `out`: input_ids, attention_mask and pixel_values, in an uncompressed .npz."""
+    """Write one example to `out`, every input of the model under its name, in an uncompressed .npz."""
     values = read_sidecar(model)
-    takes = 2 if values["task"] == "nlvr2" else 1
-    if len(pictures) != takes:
-        raise InputError(f"{len(pictures)} picture(s), but '{values['task']}' takes {takes}.")
     preprocessor = Preprocessor.of_sidecar(values, model.parent)
+    if len(pictures) != (takes := preprocessor.input.images):
+        raise InputError(f"{len(pictures)} picture(s), but '{values['task']}' takes {takes}.")
+    least = 1
+    if model.suffix == ".engine":
+        least = Sidecar.of(model).least_patches
     if pad_to is not None and not 2 <= pad_to <= preprocessor.longest:
         raise InputError(f"a text of {pad_to} tokens does not fit; this model takes 2 to {preprocessor.longest}.")
     ids, mask = replace(preprocessor, pad_to=pad_to, longest=pad_to or preprocessor.longest).text([text])
     try:
-        pixels = np.stack([preprocessor.pixels(_open(picture)) for picture in pictures])
+        arranged = preprocessor.arrange([[preprocessor.pixels(_open(picture)) for picture in pictures]], least)
         with out.open("wb") as file:  # a file, because savez would add .npz to another name
-            np.savez(file, input_ids=ids, attention_mask=mask, pixel_values=pixels[None] if takes > 1 else pixels)
+            np.savez(file, input_ids=ids, attention_mask=mask, **arranged)
     except OSError as error:
         raise InputError(f"a picture cannot be read or {out} not be written ({error}).") from None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pumer_convert.data.image import image_settings
 from pumer_convert.errors import InputError
 from pumer_convert.models.outline import grid
 from pumer_convert.plan import family_module
@@ -86,12 +87,14 @@ def check_image_size(image_size: Any, checkpoint: Checkpoint) -> None:
 
 
 def _processor(checkpoint: Checkpoint, new: int) -> dict[str, Any] | None:
-    """The processor's values, if there are any, with the sizes in them changed in proportion."""
+    """The processor's values, if there are any, with the sizes in them changed in proportion, so that the shorter side
+    of what it makes becomes `new`."""
     values = checkpoint.processor
     if values is None:
         return None
-    old = checkpoint.config["image_size"]
-    side = old if isinstance(old, int) else min(old)
+    settings = image_settings(values, family_module(checkpoint.family).IMAGE_PROCESSOR)
+    side = settings.shorter if settings.size is None else min(settings.size)
+    side = side or checkpoint.config["image_size"]
 
     def scaled(value: Any) -> Any:
         if isinstance(value, dict):

@@ -44,7 +44,8 @@ def command(
     intent = intend(checkpoint, recipe, out, tokenizer=tokenizer, text_length=text_length)
     if dry_run:
         report = {"out": str(intent.out), "recipe": intent.recipe.to_json(), "plan": intent.plan.to_json()}
-        emit(report, as_json, lambda: f"{plan_table(intent.plan)}\n\nwould write {intent.out}")
+        report["pictures"] = intent.pictures
+        emit(report, as_json, lambda: f"{plan_table(intent.plan)}\n{intent.pictures}\n\nwould write {intent.out}")
         return
     if distill:
         report = both(intent, data, recipe, tokenizer, overwrite, learning)
@@ -62,7 +63,7 @@ def command(
         progress=progress,
     )
     notes = "".join(f"\nnote: {note}" for note in report["notes"])
-    emit(report, as_json, lambda: f"{plan_table(intent.plan)}\n\nwrote {intent.out}{notes}")
+    emit(report, as_json, lambda: f"{plan_table(intent.plan)}\n{intent.pictures}\n\nwrote {intent.out}{notes}")
 
 
 def both(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pumer_convert.cli.output import emit, progress
+from pumer_convert.cli.output import emit, progress, ratio
 from pumer_convert.errors import InputError
 from pumer_convert.files.output import check_files, output_files
 
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 )
 @click.option("--batch", "batches", type=click.IntRange(1), multiple=True, help="Repeatable (default: 1 and 4).")
 @click.option("--text", "texts", type=click.IntRange(2), multiple=True, help="Text tokens; repeatable (default: 32).")
+@click.option(
+    "--aspect",
+    callback=ratio,
+    default="1:1",
+    show_default=True,
+    metavar="W:H",
+    help="Of the pictures, where they keep their shape.",
+)
 @click.option("--repeats", type=click.IntRange(3), default=11, show_default=True, help="Pairs of passes.")
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i].")
@@ -38,6 +46,7 @@ def command(
     runtimes: tuple[str, ...],
     batches: tuple[int, ...],
     texts: tuple[int, ...],
+    aspect: tuple[int, int],
     repeats: int,
     dtype: str,
     device: str,
@@ -61,6 +70,7 @@ def command(
         runtimes=runtimes or ("eager",),
         batches=batches or (1, 4),
         texts=texts or (32,),
+        aspect=aspect,
         repeats=repeats,
         dtype=dtype,
         device=device,

@@ -8,6 +8,7 @@ import click
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.cli.output import emit, image_size, plan_table
 from pumer_convert.convert import TEXT_LENGTH, outline_of, plan_of
+from pumer_convert.data.picture_input import in_words, input_of, settings_of
 
 
 @click.command("inspect")
@@ -18,7 +19,9 @@ from pumer_convert.convert import TEXT_LENGTH, outline_of, plan_of
 def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json: bool) -> None:
     """What CHECKPOINT is, its sites, and the tokens and MACs of every layer."""
     found = open_checkpoint(checkpoint)
-    outline = outline_of(found, image_size)
+    settings = settings_of(found.processor, found.family, image_size)
+    pictures = input_of(settings, found.family, found.config)
+    outline = outline_of(found, pictures.nominal)
     edits = found.config.get("pumer", {}).get("edits", [])
     plan = plan_of(found, text_length, image_size)
     report = {
@@ -28,7 +31,8 @@ def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json:
         "task": found.task,
         "parameters": found.parameters,
         "bytes": found.bytes,
-        "image_size": image_size or found.config["image_size"],
+        "image_size": list(pictures.nominal),
+        "pictures": in_words(settings, pictures),
         "max_text": outline.max_text,
         "sites": list(outline.sites),
         "reduced_at": [edit["at"] for edit in edits],
@@ -40,7 +44,8 @@ def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json:
         lines = [
             f"{found.path}: {found.origin}",
             f"model {found.family}, task {found.task}, {found.parameters / 1e6:.1f}M parameters "
-            f"({found.bytes / 1e6:.0f} MB), images of {report['image_size']}, text up to {outline.max_text} tokens",
+            f"({found.bytes / 1e6:.0f} MB), text up to {outline.max_text} tokens",
+            f"{report['pictures']}",
             f"reduced at: {', '.join(edit['at'] for edit in edits) or 'nowhere (dense)'}",
             *(f"note: {note}" for note in found.notes),
             "",

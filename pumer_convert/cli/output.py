@@ -57,19 +57,30 @@ def image_size(_: Any, __: Any, value: str | None) -> int | list[int] | None:
     return sides[0] if len(sides) == 1 else sides
 
 
+def ratio(_: Any, __: Any, value: str) -> tuple[int, int]:
+    """Option value W:H."""
+    width, _sign, height = value.partition(":")
+    if not (width.isdecimal() and height.isdecimal() and 0 < int(width) <= 100 and 0 < int(height) <= 100):
+        raise click.BadParameter(f"'{value}' is no ratio of width to height; write 3:2.")
+    return int(width), int(height)
+
+
 def profiles(_: Any, __: Any, values: tuple[str, ...]) -> tuple[Profile, ...]:
-    """Option values such as 1:1:8,4:32:40."""
+    """Option values such as 1:1:8,4:32:40 or 1:1:8,4:32:40,19:144:228."""
     found = []
     for value in values:
         try:
-            batch, text = (tuple(int(n) for n in side.split(":")) for side in value.split(","))
+            batch, text, *more = (tuple(int(n) for n in side.split(":")) for side in value.split(","))
         except ValueError:
-            batch, text = (), ()
-        if len(batch) != 3 or len(text) != 3 or not (1 <= batch[0] <= batch[1] <= batch[2]):
-            raise click.BadParameter(f"'{value}' is no profile; write batch and text rising, as in 1:1:8,4:32:40.")
+            batch, text, more = (), (), []
+        whole = len(more) < 2 and all(len(sides) == 3 for sides in (batch, text, *more))
+        if not whole or not all(1 <= sides[0] <= sides[1] <= sides[2] for sides in (batch, *more)):
+            raise click.BadParameter(
+                f"'{value}' is no profile; write batch, text and perhaps patches rising, as in 1:1:8,4:32:40."
+            )
         if not 2 <= text[0] <= text[1] <= text[2]:
             raise click.BadParameter(f"'{value}' has text lengths {text}; they rise from 2, as in 1:1:8,4:32:40.")
-        found.append(Profile(batch, text))
+        found.append(Profile(batch, text, *more))  # type: ignore[arg-type]
     return tuple(found)
 
 

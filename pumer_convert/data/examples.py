@@ -25,7 +25,7 @@ def read_examples(
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, NDArray[Any]]:
     """`count` samples of a data set, drawn at random, as an exported model takes them, by its `sidecar` and the
-    tokenizer in `folder`: input_ids, attention_mask int64 [N, T], pixel_values float32 [N, 3, H, W] or [N, 2, 3, H, W].
+    tokenizer in `folder`: input_ids, attention_mask int64 [N, T], and pictures as `Preprocessor.arrange` gives them.
 
     `progress` hears of texts that were cut. Raises InputError for data that cannot be read or are fewer.
     """
@@ -37,10 +37,5 @@ def read_examples(
     if cut := preprocessor.cut([sample.text for sample in drawn]):
         progress(f"note: {cut}")
     ids, mask = preprocessor.text([sample.text for sample in drawn])
-    pictures = [np.stack([preprocessor.pixels(picture.open()) for picture in sample.pictures]) for sample in drawn]
-    pixels = np.stack(pictures)
-    return {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "pixel_values": pixels[:, 0] if pixels.shape[1] == 1 else pixels,
-    }
+    pictures = [[preprocessor.pixels(picture.open()) for picture in sample.pictures] for sample in drawn]
+    return {"input_ids": ids, "attention_mask": mask, **preprocessor.arrange(pictures)}

@@ -22,25 +22,24 @@ __all__ = ["Batch", "Preprocessor", "batch_count", "batches", "collate"]
 class Batch:
     """Some rows, ready for the model.
 
-    `inputs`: input_ids, attention_mask int64 [L, T]; pixel_values float32 [L, 3, H, W], or [L, 2, 3, H, W] for pairs.
-    L is rows * task.lines. `target` is the task's own, `ids` and `indices` (places among the samples) one per row.
-    `teacher_pixels` are the same pictures as the teacher takes them, None where it takes them like the student.
+    `inputs`: input_ids, attention_mask int64 [L, T], and the pictures as `Preprocessor.arrange` gives them. L is
+    rows * task.lines. `target` is the task's own, `ids` and `indices` (places among the samples) one per row.
+    `teacher_pictures` are the same pictures as the teacher takes them, None where it takes them like the student.
     """
 
     inputs: dict[str, Tensor]
     target: dict[str, Tensor]
     ids: list[str]
     indices: list[int]
-    teacher_pixels: Tensor | None = None
+    teacher_pictures: dict[str, Tensor] | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch on a device."""
-        inputs, target = (
+        inputs, target, theirs = (
             {name: value.to(device, non_blocking=True) for name, value in part.items()}
-            for part in (self.inputs, self.target)
+            for part in (self.inputs, self.target, self.teacher_pictures or {})
         )
-        theirs = None if self.teacher_pixels is None else self.teacher_pixels.to(device, non_blocking=True)
-        return Batch(inputs, target, self.ids, self.indices, theirs)
+        return Batch(inputs, target, self.ids, self.indices, theirs or None)
 
 
 def batch_count(samples: int, batch_size: int, *, train: bool, world: int = 1) -> int:
@@ -109,19 +108,19 @@ def collate(
     inputs = {
         "input_ids": torch.from_numpy(ids),
         "attention_mask": torch.from_numpy(mask),
-        "pixel_values": _pictures(rows, preprocessor, key),
+        **_pictures(rows, preprocessor, key),
     }
     theirs = None if teacher is None else _pictures(rows, teacher, key)
     return Batch(inputs, task.target(rows), [row.sample.id for row in rows], [row.index for row in rows], theirs)
 
 
-def _pictures(rows: Sequence[Row], preprocessor: Preprocessor, key: tuple[int, int] | None) -> Tensor:
-    images: list[np.ndarray] = []
+def _pictures(rows: Sequence[Row], preprocessor: Preprocessor, key: tuple[int, int] | None) -> dict[str, Tensor]:
+    lines: list[list[np.ndarray]] = []
     for row in rows:
         made: dict[tuple[str, int], np.ndarray] = {}
         for line in row.lines:
-            images.append(_stack([_pixels(p, i, row, preprocessor, key, made) for i, p in enumerate(line.pictures)]))
-    return torch.from_numpy(np.stack(images))
+            lines.append([_pixels(p, i, row, preprocessor, key, made) for i, p in enumerate(line.pictures)])
+    return {name: torch.from_numpy(value) for name, value in preprocessor.arrange(lines).items()}
 
 
 def _pixels(
@@ -137,10 +136,6 @@ def _pixels(
         random = None if key is None else np.random.default_rng([*key, row.index, place])
         made[picture.name, place] = preprocessor.pixels(picture.open(), random)
     return made[picture.name, place]
-
-
-def _stack(pictures: list[np.ndarray]) -> np.ndarray:
-    return pictures[0] if len(pictures) == 1 else np.stack(pictures)
 
 
 class _Batches(Dataset[Batch | PumerError]):

@@ -12,13 +12,15 @@ from PIL import Image
 from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
-from pumer_convert.data.image import at_size, image_settings
+from pumer_convert.data.patches import pack
+from pumer_convert.data.picture_input import input_of, settings_of
 from pumer_convert.data.pixels import ImageSettings, to_pixels
 from pumer_convert.data.sample import fault_of_text
 from pumer_convert.data.tokenizer import check_tokenizer, load_tokenizer, longest_of, pad_id_of
 from pumer_convert.errors import InputError
 from pumer_convert.json_file import read_object
 from pumer_convert.models import FAMILIES
+from pumer_convert.models.inputs import GRID, PATCHES, PIXELS, PictureInput
 from pumer_convert.plan import family_module
 from pumer_convert.weights import PROCESSOR, processor_of
 
@@ -33,10 +35,11 @@ class Preprocessor:
     truncation_side says (see `cut`). `pad_id` fills shorter ones on the right, whatever padding_side says: the models
     count positions from the left. With `pad_to` every text becomes that long exactly, as an engine of one shape wants
     it. `vocabulary` is the number of ids that the model has, None where nobody tells. `augment` is used on training
-    pictures only.
+    pictures only. `image` says how a picture becomes pixels, `input` how the model takes them.
     """
 
     image: ImageSettings
+    input: PictureInput
     tokenizer: Any
     longest: int
     pad_id: int
@@ -56,23 +59,22 @@ class Preprocessor:
     ) -> "Preprocessor":
         """The preprocessing of a checkpoint folder: its config.json, its processor's file and its tokenizer.
 
-        `image_size` instead of the processor's and the config's own; `fit` see `at_size`. Raises InputError when a
-        file is missing or says something impossible, or the tokenizer is another model's; MissingDependencyError
-        without transformers.
+        `image_size` and `fit` see `settings_of`. Raises InputError when a file is missing or says something
+        impossible, or the tokenizer is another model's; MissingDependencyError without transformers.
         """
         folder = resolve(checkpoint)
         config, values = _settings(folder)
-        family = family_module(config["model_type"])
-        image = image_settings(values, family.IMAGE_PROCESSOR)
-        size = image_size or image.size or config["image_size"]
-        tokenizer, outline = load_tokenizer(folder, config["model_type"]), family.outline(config)
+        image = settings_of(values, config["model_type"], image_size, fit)
+        tokenizer = load_tokenizer(folder, config["model_type"])
+        outline = family_module(config["model_type"]).outline(config)
         longest = longest_of(tokenizer, folder, outline.max_text)
         if pad_to is not None and not 2 <= pad_to <= longest:
             raise InputError(f"{folder}: a text of {pad_to} tokens does not fit; this model takes 2 to {longest}.")
         pad = pad_id_of(tokenizer, config.get("text", config).get("pad_token_id"))
         check_tokenizer(tokenizer, folder, outline.vocabulary, pad)
         return cls(
-            image=at_size(image, _sides(size), fit),
+            image=image,
+            input=input_of(image, config["model_type"], config),
             tokenizer=tokenizer,
             longest=pad_to or longest,
             pad_id=pad,
@@ -88,12 +90,15 @@ class Preprocessor:
         if not values["preprocessing"]:
             raise InputError(f"{folder}: the sidecar tells no preprocessing; export a checkpoint with {PROCESSOR}.")
         tokenizer = load_tokenizer(folder, values["model"])
-        image = image_settings(values["preprocessing"], family_module(values["model"]).IMAGE_PROCESSOR)
+        # Version 0.1 knew one size alone, and wrote no more of pictures.
+        asked = values["pictures"]["asked"] if "pictures" in values else values["image_size"]
+        image = settings_of(values["preprocessing"], values["model"], asked)
         text = values["text"]
         pad, vocabulary = pad_id_of(tokenizer, text["pad_token_id"]), text.get("vocab_size")
         check_tokenizer(tokenizer, folder, vocabulary, pad)
         return cls(
-            image=at_size(image, _sides(values["image_size"])),
+            image=image,
+            input=_input_of_sidecar(values),
             tokenizer=tokenizer,
             longest=longest_of(tokenizer, folder, int(text["longest"])),
             pad_id=pad,
@@ -142,6 +147,28 @@ class Preprocessor:
             image = self.augment(image.convert("RGB"), random)
         return to_pixels(image, self.image)
 
+    def arrange(self, examples: Sequence[Sequence[NDArray[np.float32]]], least: int = 1) -> dict[str, NDArray[Any]]:
+        """The pixels of each example's pictures as the model takes them, by name (see `PictureInput.ports`); packed
+        patches are `least` or more."""
+        pictures = [picture for example in examples for picture in example]
+        arrays: dict[str, NDArray[Any]] = {}
+        if self.input.packed:
+            arrays[PATCHES], arrays[GRID] = pack(pictures, self.input.patch, least)
+        else:
+            arrays[PIXELS] = np.stack(pictures)
+        if len(examples) == len(pictures):
+            return arrays
+        return {name: value.reshape(len(examples), -1, *value.shape[1:]) for name, value in arrays.items()}
+
+
+def _input_of_sidecar(values: Mapping[str, Any]) -> PictureInput:
+    if (told := values.get("pictures")) is None:
+        height, width = values["image_size"]
+        return PictureInput.fixed(2 if values["task"] == "nlvr2" else 1, 1, (int(height), int(width)))
+    size = told["size"]
+    numbers = {name: told[name] for name in ("images", "patch", "fewest", "usual", "most")}
+    return PictureInput(size=None if size is None else (int(size[0]), int(size[1])), **numbers)
+
 
 def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
     # An engine's folder may hold no weights, by which a checkpoint is opened.
@@ -154,9 +181,3 @@ def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
             return family_module(family).checked(config, folder), values
     checkpoint = open_checkpoint(folder)
     return checkpoint.config, checkpoint.processor or {}
-
-
-def _sides(size: Any) -> tuple[int, int]:
-    """(height, width) of an image size S or [H, W]."""
-    height, width = (size, size) if isinstance(size, int) else size
-    return int(height), int(width)

@@ -16,21 +16,24 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import torch
 import torch._dynamo
-from onnxscript import optimizer, rewriter
+from onnxscript import opset20, optimizer, rewriter
 from onnxscript.rewriter.rules import common as rules
 from torch import Tensor, nn
 
 from pumer_convert.checkpoint.locate import own_folder
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.data.picture_input import picture_input
 from pumer_convert.errors import InputError
 from pumer_convert.export.describe import PARTS, promise
 from pumer_convert.export.tensorrt import ORIGIN
 from pumer_convert.files.output import check_files, output_files
 from pumer_convert.files.owned import digest, listed, same, write_list
+from pumer_convert.models.inputs import PictureInput
 from pumer_convert.reducers.base import BaseReducer
 from pumer_convert.reducers.step import Trace
+from pumer_convert.reducers.traced import RENEW
 from pumer_convert.surgery import build
-from pumer_convert.verify import Case, sample, verify_onnx
+from pumer_convert.verify import Case, sample, tensors, verify_onnx
 from pumer_convert.weights import Checkpoint
 
 DOMAIN = "pumer"
@@ -57,16 +60,23 @@ with the square of the graph."""
 
 
 class Graph(nn.Module):
-    """The model as its exported form: float32 pixels in, float32 logits out, then every decision of the reducers."""
+    """The model as its exported form: float32 pictures in, float32 logits out, then every decision of the reducers.
 
-    def __init__(self, model: nn.Module) -> None:
+    `names` are those of the inputs that hold pictures.
+    """
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.names = model, names
         self.dtype = next(model.parameters()).dtype
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, *pictures: Tensor) -> tuple[Tensor, ...]:
         trace = Trace()
-        output = self.model(input_ids, attention_mask, pixel_values.to(self.dtype), trace)
+        given = {
+            name: value.to(self.dtype) if value.is_floating_point() else value
+            for name, value in zip(self.names, pictures, strict=True)
+        }
+        output = self.model(input_ids, attention_mask, **given, trace=trace)
         return (output.logits.float(), *trace.taken.values())
 
 
@@ -85,16 +95,18 @@ def export_onnx(
     """Export the checkpoint at `path` to `out` (default: model.onnx in its folder), verify it, and write its sidecar
     `out`.json, from which `Pipeline` takes labels and preprocessing.
 
-    Inputs input_ids, attention_mask int64 [batch, text] and pixel_values float32 [batch, 3, H, W] ([batch, 2, 3, H, W]
-    for image pairs); output logits float32 [batch, labels]. The weights and the arithmetic are of type `dtype`;
-    scores, norms, counts and sizes are float32 or int64. `companions` are files to copy beside it. Gives the report.
-    Raises InputError for what cannot be exported, VerificationError when the result is not equal to eager; either
-    leaves no file.
+    Inputs as `PictureInput.ports` says: input_ids, attention_mask int64 [batch, text], and pixel_values float32
+    [batch, 3, H, W] ([batch, 2, 3, H, W] for image pairs), or where pictures keep their shape patches float32
+    [batch, patches, 3 * P * P] and patch_grid int64 [batch, 2]; output logits float32 [batch, labels]. The weights and
+    the arithmetic are of type `dtype`; scores, norms, counts and sizes are float32 or int64. `companions` are files to
+    copy beside it. Gives the report. Raises InputError for what cannot be exported, VerificationError when the result
+    is not equal to eager; either leaves no file.
     """
     if opset < OPSET:
         raise InputError(f"opset {opset} is too old; the reducers need {OPSET} or newer.")
     checkpoint = open_checkpoint(Path(path))
     out = Path(out) if out is not None else own_folder(checkpoint.path) / "model.onnx"
+    pictures = picture_input(checkpoint, image_size)
     copied = [file for file in companions if not same(file, out.with_name(file.name))]
     check_files(out, overwrite, parts=PARTS, beside=[file.name for file in copied], inputs=checkpoint.files)
     ours = listed(out.with_name(f"{out.name}.json")) or {}
@@ -102,14 +114,13 @@ def export_onnx(
     with output_files(out, overwrite, parts=PARTS, inputs=checkpoint.files) as target:
         progress(f"building {checkpoint.family} in {dtype}")
         model = build(checkpoint, image_size, dtype)
-        side = list(model.image_size)  # type: ignore[arg-type]
         progress("exporting")
-        write_graph(model, checkpoint, opset, target)
+        write_graph(model, checkpoint, pictures, opset, target)
         # Verification builds it anew, so that it never stands in memory beside the graph.
         del model
         gc.collect()  # the exporter leaves cycles
         progress("verifying against eager")
-        report = verify_onnx(target, checkpoint, cases)
+        report = verify_onnx(target, checkpoint, cases, image_size)
         for file in copied:
             shutil.copyfile(file, target.with_name(file.name))
         hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir())}
@@ -119,28 +130,29 @@ def export_onnx(
             "verification": report["verification"],
         }
         write_list(target.with_name(out.name + ".json"), sidecar, {**stays, **hashes})
-    return {"onnx": str(out), "opset": opset, "image_size": side, **report}
+    return {"onnx": str(out), "opset": opset, "image_size": sidecar["image_size"], **report}
 
 
-def trace_to_onnx(model: nn.Module, checkpoint: Checkpoint, opset: int) -> torch.onnx.ONNXProgram:
+def trace_to_onnx(
+    model: nn.Module, checkpoint: Checkpoint, pictures: PictureInput, opset: int
+) -> torch.onnx.ONNXProgram:
     """The ONNX program of `model`, not optimised, its functions without bodies, the decisions its last outputs."""
-    images = int(model.images)  # type: ignore[arg-type]
-    picture = (*((images,) if images > 1 else ()), 3, *model.image_size)  # type: ignore[misc]
-    inputs = sample(checkpoint, Case(batch=2, text=9), picture)
+    inputs = sample(checkpoint, Case(batch=2, text=9), pictures)
     with torch.no_grad():
-        names = list(model(*inputs.values_in(next(model.parameters()).dtype)).trace.taken)
-    batch, text = {0: "batch"}, {0: "batch", 1: "text"}
+        names = list(model(**tensors(inputs, next(model.parameters()).dtype)).trace.taken)
+    sides = [{i: side for i, side in enumerate(port.shape) if isinstance(side, str)} for port in pictures.ports]
     with _quiet():
         program = torch.onnx.export(
-            Graph(model).eval(),
-            (inputs.input_ids, inputs.attention_mask, inputs.pixel_values),
+            Graph(model, pictures.names).eval(),
+            tuple(tensors(inputs, torch.float32).values()),
             dynamo=True,
             opset_version=opset,
-            input_names=["input_ids", "attention_mask", "pixel_values"],
+            input_names=list(inputs),
             output_names=["logits", *names],
-            dynamic_shapes={"input_ids": text, "attention_mask": text, "pixel_values": batch},
+            dynamic_shapes=(*sides[:2], tuple(sides[2:])),
             optimize=False,
             verbose=False,
+            custom_translation_table={RENEW: _renewed},
         )
     assert program is not None
     program.model.graph.name = checkpoint.family
@@ -148,13 +160,18 @@ def trace_to_onnx(model: nn.Module, checkpoint: Checkpoint, opset: int) -> torch
     return program
 
 
-def write_graph(model: nn.Module, checkpoint: Checkpoint, opset: int, target: Path) -> None:
+def _renewed(*values: Any) -> tuple[Any, ...]:
+    """`renew` in a graph: nothing."""
+    return tuple(opset20.Identity(value) for value in values)
+
+
+def write_graph(model: nn.Module, checkpoint: Checkpoint, pictures: PictureInput, opset: int, target: Path) -> None:
     """Trace, optimise and write; weights too large for one protobuf go beside the file. Freezes the model, for what
     has a gradient takes longer to trace."""
     model.requires_grad_(False)
     # The cache of shapes is slower than working them out anew where they are symbols: a fifth of the tracing.
     with torch._dynamo.config.patch(fake_tensor_cache_enabled=False):
-        program = trace_to_onnx(model, checkpoint, opset)
+        program = trace_to_onnx(model, checkpoint, pictures, opset)
     weights = list(program.model.graph.initializers.values())
     with _quiet():
         _optimize(program.model)

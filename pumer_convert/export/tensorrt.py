@@ -72,7 +72,8 @@ def build_engine(
     out = Path(out or onnx_path.with_suffix(".engine"))
     inputs, outputs = _signature(onnx_path)
     check_whole(onnx_path)
-    profiles = [_profile(inputs, profile) for profile in settings.profiles or (Profile(),)]
+    pictures = (sidecar or {}).get("pictures", {})
+    profiles = [_profile(inputs, profile, pictures) for profile in settings.profiles or (Profile(),)]
     flavour, trt = choose_flavour(settings.flavour, asdict(settings))
     with output_files(out, overwrite, parts=PARTS, inputs=[onnx_path]) as target:
         cache = out.with_name(out.name + ".timing") if flavour == "tensorrt" else None
@@ -263,15 +264,28 @@ def _broken_weights(path: Path, tensors: Any) -> str | None:
     return None
 
 
-def _profile(inputs: list[dict[str, Any]], profile: Profile) -> Shapes:
+def _profile(inputs: list[dict[str, Any]], profile: Profile, pictures: Mapping[str, Any]) -> Shapes:
+    """The shapes of a profile; `pictures` tells how many patches they have (see `PictureInput`)."""
     sides = {"batch": profile.batch, "text": profile.text}
+    if any("patches" in entry["shape"] for entry in inputs):
+        fewest, usual, most = (pictures.get(name) for name in ("fewest", "usual", "most"))
+        if profile.patches is None and most is None:
+            raise InputError(
+                "nothing says how many patches a picture has at most; give a profile that does, as in "
+                "1:1:8,4:32:40,19:144:228 (batch, text, patches)."
+            )
+        sides["patches"] = profile.patches or (int(fewest or 1), int(usual or 1), int(most or 1))
+    elif profile.patches is not None:
+        raise InputError("a profile's patches are for pictures that keep their shape; these have one size.")
     for side, sizes in sides.items():
         if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
             raise InputError(f"profile: {side} must be [smallest, fastest, largest], rising from 1, not {list(sizes)}.")
     for entry in inputs:
         unknown = [side for side in entry["shape"] if isinstance(side, str) and side not in sides]
         if unknown:
-            raise InputError(f"input '{entry['name']}' has a dynamic side '{unknown[0]}'; only batch and text may be.")
+            raise InputError(
+                f"input '{entry['name']}' has a dynamic side '{unknown[0]}'; only {', '.join(sides)} may be."
+            )
     return {e["name"]: [[sides[s][i] if s in sides else s for s in e["shape"]] for i in range(3)] for e in inputs}
 
 

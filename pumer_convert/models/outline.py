@@ -77,6 +77,7 @@ class Family(Protocol):
     IMAGE_PROCESSOR: str                                   the class of a processor's file that names none
     processor(config) -> dict[str, Any]                    the processor of a checkpoint that has none
     POSITIONS: str                                         the name of the image's position table
+    KEEPS_SHAPE: bool                                      whether pictures of several shapes can be in one batch
     fit_positions(name, tensor, config, image_size)        that table for another image size, other tensors as they are
     """
 

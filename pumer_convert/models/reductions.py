@@ -31,8 +31,10 @@ def check_reductions(config: Mapping[str, Any], outline: Outline, where: object)
             value is one or (value == one and type(value) is type(one)) for one in _VALUES[key]
         ):
             raise _wrong(where, f"pumer.{key}", f"{value!r}, not one of {', '.join(map(str, _VALUES[key]))}")
-        if key not in (*_VALUES, "edits", "image_size"):
+        if key not in (*_VALUES, "edits", "image_size", "fit"):
             raise _wrong(where, f"pumer.{key}", "not known")
+    if pumer.get("fit", "squash") != "squash":
+        raise _wrong(where, "pumer.fit", f"{pumer['fit']!r}, not 'squash'")
     if "image_size" in pumer and not _is_change(pumer["image_size"]):
         raise _wrong(where, "pumer.image_size", f"{pumer['image_size']!r}, not sizes from and to")
     kinds = REFERENCE_KINDS if pumer.get("semantics") == "reference" else KINDS

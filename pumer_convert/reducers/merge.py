@@ -15,6 +15,7 @@ from pumer_convert.reducers.base import (
     ranks,
     wanted,
 )
+from pumer_convert.reducers.traced import renewed
 from pumer_convert.tokens import Tokens, gather
 
 NEVER = -2.0
@@ -186,7 +187,7 @@ class Reducer(BaseReducer):
             shapes=((b, k, c), (b, k), (b, k), (b, (n + 1) // 2)),
             version=1,
         )
-        return Reduction(Tokens(out[0], out[2], out[1]), out[3])
+        return Reduction(renewed(Tokens(out[0], out[2], out[1])), out[3])
 
 
 def check_keys(tokens: Tokens) -> Tensor:

@@ -10,6 +10,7 @@ from pumer_convert.amount import Amount
 from pumer_convert.reducers import MARGIN
 from pumer_convert.reducers.base import CONSTANTS, BaseReducer, Guide, Reduction, Size, in_order
 from pumer_convert.reducers.merge import COUNTS, EPSILON, MIX, NEVER, UNIT, check_keys
+from pumer_convert.reducers.traced import renewed
 from pumer_convert.tokens import Tokens, gather
 
 FINE = 2**23
@@ -182,7 +183,7 @@ class Reducer(BaseReducer):
             shapes=((b, k, c), (b, k), (b, k), (b, n)),
             version=1,
         )
-        return Reduction(Tokens(out[0], out[2], out[1]), out[3])
+        return Reduction(renewed(Tokens(out[0], out[2], out[1])), out[3])
 
 
 def energies(unit: Tensor, mask: Tensor, margin: float) -> Tensor:

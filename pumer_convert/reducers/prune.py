@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pumer_convert.reducers.base import AMOUNT, CONSTANTS, BaseReducer, Guide, Reduction, in_order, wanted
+from pumer_convert.reducers.traced import renewed
 from pumer_convert.tokens import Tokens, gather
 
 PROTECTED = 1e30
@@ -104,7 +105,7 @@ class Reducer(BaseReducer):
             shapes=((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k), (b, k)),
             version=1,
         )
-        return Reduction(Tokens(out[0], out[3], out[2], None, out[1]), out[4])
+        return Reduction(renewed(Tokens(out[0], out[3], out[2], None, out[1])), out[4])
 
 
 def take(tokens: Tokens, index: Tensor, filled: Tensor, mask: Tensor) -> Tokens:

@@ -4,13 +4,14 @@ Beyond a table, ONNX Runtime counts a negative id from its end and a GPU reads w
 come, and be wrong. So the values are looked at as well as the shapes, before a runtime sees them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pumer_convert.errors import InputError
+from pumer_convert.models.inputs import PATCHES, TEXT, PictureInput, Port
 
 Array = Any
 """A numpy array or a torch tensor."""
@@ -85,15 +86,36 @@ def check_text(ids: Array, mask: Array, limits: TextLimits) -> None:
         )
 
 
-def check_pixels(pixels: Array, shape: tuple[int, ...]) -> None:
-    """Raises InputError for pixels of another shape than `shape`, and for a NaN or an infinity among them."""
-    if tuple(pixels.shape) != shape:
-        raise InputError(f"pixel_values has to be {list(shape)} here, not {list(pixels.shape)}.")
+def check_names(given: Mapping[str, Array], ports: Sequence[Port]) -> None:
+    """Raises InputError unless the inputs are those of the ports."""
+    names = [port.name for port in ports]
+    wrong = [f"{name} is missing" for name in names if name not in given]
+    wrong += [f"there is no {name}" for name in given if name not in names]
+    if wrong:
+        raise InputError(f"the model takes {', '.join(names)}; {wrong[0]}.")
+
+
+def check_pictures(given: Mapping[str, Array], pictures: PictureInput) -> None:
+    """Raises InputError for pixels or patches of a wrong shape, and for a NaN or an infinity among them."""
+    sides: dict[int | str, int] = {"batch": len(given[TEXT[0]])}
+    if pictures.packed:
+        sides["patches"] = given[PATCHES].shape[-2] if len(given[PATCHES].shape) > 1 else 0
+    for name, wanted in ((port.name, [sides.get(side, side) for side in port.shape]) for port in pictures.ports):
+        if name in pictures.names and list(given[name].shape) != wanted:
+            raise InputError(f"{name} has to be {wanted} here, not {list(given[name].shape)}.")
+    values = given[pictures.names[0]]
     with np.errstate(invalid="ignore", over="ignore"):
-        total = float(pixels.sum())
+        total = float(values.sum())
     # The sum is the fastest to tell; only huge numbers make it overflow on their own.
-    if not np.isfinite(total) and not bool(np.isfinite(pixels).all() if _is_numpy(pixels) else pixels.isfinite().all()):
-        raise InputError("pixel_values hold a NaN or an infinity.")
+    if not np.isfinite(total) and not bool(np.isfinite(values).all() if _is_numpy(values) else values.isfinite().all()):
+        raise InputError(f"{pictures.names[0]} hold a NaN or an infinity.")
+
+
+def check_grid(grid: Array, patches: int) -> None:
+    """Raises InputError for rows and columns [..., 2] that are none, or more than the `patches` handed over."""
+    least, most = _numbers(grid.min(), (grid[..., 0] * grid[..., 1]).max())
+    if least < 1 or most > patches:
+        raise InputError(f"patch_grid tells rows and columns, from 1 on and of at most {patches} patches here.")
 
 
 def _is_numpy(value: Array) -> bool:

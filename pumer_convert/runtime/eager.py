@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert import outline_of
+from pumer_convert.data.picture_input import picture_input
 from pumer_convert.device import open_device
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.checks import TextLimits
@@ -27,8 +28,7 @@ class TorchRuntime(Runtime):
         outline = outline_of(checkpoint)
         self.text = TextLimits(outline.vocabulary, outline.max_text)
         model = build(checkpoint, image_size, dtype).to(self.device)
-        images = int(model.images)  # type: ignore[arg-type]
-        self.picture = (*((images,) if images > 1 else ()), 3, *model.image_size)  # type: ignore[misc]
+        self.pictures = picture_input(checkpoint, image_size)
         self.dtype = next(model.parameters()).dtype
         self.model = torch.compile(model, dynamic=False) if compiled else model
 
@@ -40,7 +40,10 @@ class TorchRuntime(Runtime):
 
     @torch.inference_mode()
     def _torch(self, given: dict[str, Tensor]) -> Tensor:
-        home = given["pixel_values"].device
-        ids, mask, pixels = (value.to(self.device) for value in given.values())
-        logits: Tensor = self.model(ids, mask, pixels.to(self.dtype)).logits
+        home = given["input_ids"].device
+        placed = {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            for name, value in given.items()
+        }
+        logits: Tensor = self.model(**placed).logits
         return logits.float().to(home)

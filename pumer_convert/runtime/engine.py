@@ -13,6 +13,7 @@ from torch import Tensor
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.export.flavour import has_gpu, import_flavour, logger_of
 from pumer_convert.files.owned import digest
+from pumer_convert.models.inputs import PATCHES
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.checks import TextLimits
 from pumer_convert.runtime.sidecar import Sidecar
@@ -48,7 +49,7 @@ class EngineRuntime(Runtime):
                 self._refit(path.parent / self.sidecar.values["onnx"]["file"], logger)
             self.context = self.engine.create_execution_context()
             self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        self.picture = self.sidecar.picture
+        self.pictures = self.sidecar.pictures
         self.text = TextLimits.of_sidecar(self.sidecar.values)
         self.lock = threading.Lock()
         self.graphs: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, dict[str, Tensor], Tensor]] | None = (
@@ -79,9 +80,13 @@ class EngineRuntime(Runtime):
         return found
 
     def _torch(self, given: dict[str, Tensor]) -> Tensor:
-        home = given["pixel_values"].device
-        batch, text = given["input_ids"].shape
-        profile = self.sidecar.profile(batch, text)
+        home = given["input_ids"].device
+        sides = dict(zip(("batch", "text"), given["input_ids"].shape, strict=True))
+        if self.pictures.packed:
+            lacking = max(self.sidecar.least_patches - given[PATCHES].shape[-2], 0)
+            given = given | {PATCHES: torch.nn.functional.pad(given[PATCHES], (0, 0, 0, lacking))}
+            sides["patches"] = given[PATCHES].shape[-2]
+        profile = self.sidecar.profile(**sides)
         with self.lock, torch.cuda.device(self.device):
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
@@ -111,7 +116,7 @@ class EngineRuntime(Runtime):
 
     def _replay(self, given: dict[str, Tensor], profile: int) -> Tensor:
         assert self.graphs is not None
-        key = tuple(given["input_ids"].shape)
+        key = tuple(side for value in given.values() for side in value.shape)
         if key not in self.graphs:
             kept = {name: value.clone() for name, value in given.items()}
             self._enqueue(kept, profile)  # kernels are loaded or compiled at the first call, which cannot be recorded

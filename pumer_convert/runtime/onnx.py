@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.files.whole import whole
-from pumer_convert.runtime.base import INPUTS, Runtime
+from pumer_convert.models.inputs import PictureInput
+from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.checks import TextLimits
 from pumer_convert.runtime.pipeline import read_sidecar
 
@@ -62,11 +63,13 @@ class OnnxRuntime(Runtime):
             ) from None
         if PROVIDERS[name] not in self.session.get_providers():
             raise MissingDependencyError(f"ONNX Runtime could not start its provider '{name}' here; try device cpu.")
-        inputs = {entry.name: entry for entry in self.session.get_inputs()}
         outputs = self.session.get_outputs()
-        if set(inputs) != set(INPUTS) or [entry.name for entry in outputs] != ["logits"]:
-            raise InputError(f"{path}: its inputs are {sorted(inputs)}; it was not exported by pumer-convert.")
-        self.picture = tuple(inputs["pixel_values"].shape[1:])
+        try:
+            self.pictures = PictureInput.of_shapes({entry.name: entry.shape for entry in self.session.get_inputs()})
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        if [entry.name for entry in outputs] != ["logits"]:
+            raise InputError(f"{path}: it gives no logits; it was not exported by pumer-convert.")
         sidecar = path.with_name(path.name + ".json")
         self.text = TextLimits.of_sidecar(read_sidecar(path)) if sidecar.is_file() else _limits(path)
         self.labels = int(outputs[0].shape[1])
@@ -81,13 +84,14 @@ class OnnxRuntime(Runtime):
     def _torch(self, given: "dict[str, torch.Tensor]") -> "torch.Tensor":
         import torch
 
-        home = given["pixel_values"].device
+        home = given["input_ids"].device
         place = torch.device(self.device, self.index) if self.device == "cuda" else torch.device("cpu")
         given = {name: value.to(place).contiguous() for name, value in given.items()}
         logits = torch.empty(len(given["input_ids"]), self.labels, device=place)
         binding = self.session.io_binding()
         for name, value in given.items():
-            binding.bind_input(name, self.device, self.index, INPUTS[name], tuple(value.shape), value.data_ptr())
+            dtype = str(value.dtype).removeprefix("torch.")
+            binding.bind_input(name, self.device, self.index, dtype, tuple(value.shape), value.data_ptr())
         binding.bind_output("logits", self.device, self.index, np.float32, tuple(logits.shape), logits.data_ptr())
         if place.type == "cuda":
             torch.cuda.current_stream(place).synchronize()  # the session runs in a stream of its own

@@ -50,10 +50,10 @@ class Pipeline:
         if exported:
             self.preprocessor = Preprocessor.of_sidecar(values, path.parent)
         else:
-            self.preprocessor = Preprocessor.of(path, image_size=self.runtime.picture[-2:])  # type: ignore[arg-type]
+            self.preprocessor = Preprocessor.of(path, image_size=options.get("image_size"))
         self.task: str = values["task"]
         self.labels = labels_of(values, path)
-        self.pictures = self.runtime.picture[0] if len(self.runtime.picture) == 4 else 1
+        self.pictures = self.runtime.pictures.images
 
     def __call__(self, pictures: Pictures, text: str) -> Answer:
         """The answer about one picture, or a pair of them where the task takes two; files or PIL images."""
@@ -64,17 +64,16 @@ class Pipeline:
         if not items:
             raise InputError("there is no question to answer.")
         ids, mask = self.preprocessor.text([text for _, text in items])
-        pixels = np.stack([self.pixels(pictures) for pictures, _ in items])
-        logits = self.runtime(input_ids=ids, attention_mask=mask, pixel_values=pixels)
+        arranged = self.preprocessor.arrange([self.pixels(pictures) for pictures, _ in items])
+        logits = self.runtime(input_ids=ids, attention_mask=mask, **arranged)
         return [self.answer(row) for row in logits.astype(np.float64)]
 
-    def pixels(self, pictures: Pictures) -> NDArray[np.float32]:
-        """What the model sees of one example: float32 [3, H, W], or [2, 3, H, W] for a pair."""
+    def pixels(self, pictures: Pictures) -> list[NDArray[np.float32]]:
+        """What the model sees of one example: each picture's float32 [3, H, W]."""
         given = [pictures] if isinstance(pictures, Path | str | Image.Image) else list(pictures)
         if len(given) != self.pictures:
             raise InputError(f"{len(given)} picture(s) for a question, but '{self.task}' takes {self.pictures}.")
-        pixels = [self.preprocessor.pixels(_open(picture)) for picture in given]
-        return np.stack(pixels) if self.pictures > 1 else pixels[0]
+        return [self.preprocessor.pixels(_open(picture)) for picture in given]
 
     def answer(self, logits: NDArray[np.float64]) -> Answer:
         """What the logits [labels] of one example say. Raises VerificationError when they are not finite."""

@@ -8,6 +8,7 @@ from typing import Any
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.export.flavour import MODULES
 from pumer_convert.json_file import read_object
+from pumer_convert.models.inputs import PictureInput
 
 LEAST_RTX = (8, 0)
 """The oldest GPU that a TensorRT-RTX engine without a chosen target runs on."""
@@ -33,7 +34,7 @@ class Sidecar:
             found = cls(engine, values)
             if values["format"] != 1:
                 raise InputError(f"{file}: written by a newer pumer-convert (format {values['format']}); update.")
-            _ = (found.flavour, found.picture, found.labels, found.profiles, values["engine"]["sha256"])
+            _ = (found.flavour, found.pictures, found.labels, found.profiles, values["engine"]["sha256"])
         except (ValueError, KeyError, TypeError, IndexError, OSError):
             raise InputError(f"{file}: not a sidecar that pumer-convert wrote; export the engine once more.") from None
         return found
@@ -44,9 +45,9 @@ class Sidecar:
         return MODULES[self.values["flavour"]][0] and str(self.values["flavour"])
 
     @property
-    def picture(self) -> tuple[int, ...]:
-        """Shape of one example's pixels."""
-        return tuple(self._input("pixel_values")["shape"][1:])
+    def pictures(self) -> PictureInput:
+        """How it takes pictures."""
+        return PictureInput.of_shapes({entry["name"]: entry["shape"] for entry in self.values["inputs"]})
 
     @property
     def labels(self) -> int:
@@ -54,22 +55,42 @@ class Sidecar:
         return int(self.values["outputs"][0]["shape"][1])
 
     @property
-    def profiles(self) -> list[tuple[tuple[int, int, int], tuple[int, int, int]]]:
-        """Of each profile (smallest, fastest, largest) batch and text."""
-        shapes = [profile["input_ids"] for profile in self.values["profiles"]]
-        return [((a[0], b[0], c[0]), (a[1], b[1], c[1])) for a, b, c in shapes]
+    def profiles(self) -> list[dict[str, tuple[int, int, int]]]:
+        """Of each profile (smallest, fastest, largest) of every dynamic side: batch, text and perhaps patches."""
+        dynamic = {
+            side: (entry["name"], place)
+            for entry in reversed(self.values["inputs"])  # the first that has it tells of a side
+            for place, side in enumerate(entry["shape"])
+            if isinstance(side, str)
+        }
 
-    def profile(self, batch: int, text: int) -> int:
-        """The profile for a shape: of those that hold it, the one made for the nearest. Raises InputError for none."""
+        def side(shapes: dict[str, list[list[int]]], name: str, place: int) -> tuple[int, int, int]:
+            least, best, most = (shape[place] for shape in shapes[name])
+            return least, best, most
+
+        return [{key: side(shapes, *where) for key, where in dynamic.items()} for shapes in self.values["profiles"]]
+
+    def profile(self, **sides: int) -> int:
+        """The profile for batch, text and perhaps patches: of those that hold them, the one made for the nearest.
+        Raises InputError for none."""
         holding = [
-            (abs(batch - sizes[1]) / sizes[1] + abs(text - lengths[1]) / lengths[1], index)
-            for index, (sizes, lengths) in enumerate(self.profiles)
-            if sizes[0] <= batch <= sizes[2] and lengths[0] <= text <= lengths[2]
+            (sum(abs(sides[side] - best) / best for side, (_, best, _) in profile.items()), index)
+            for index, profile in enumerate(self.profiles)
+            if all(least <= sides[side] <= most for side, (least, _, most) in profile.items())
         ]
         if not holding:
-            ranges = " or ".join(f"batch {b[0]} to {b[2]} with text {t[0]} to {t[2]}" for b, t in self.profiles)
-            raise InputError(f"{self.engine}: batch {batch} with text {text} is outside of it; it takes {ranges}.")
+            ranges = " or ".join(
+                " with ".join(f"{side} {least} to {most}" for side, (least, _, most) in sorted(profile.items()))
+                for profile in self.profiles
+            )
+            asked = " with ".join(f"{side} {size}" for side, size in sorted(sides.items()))
+            raise InputError(f"{self.engine}: {asked} is outside of it; it takes {ranges}.")
         return min(holding)[1]
+
+    @property
+    def least_patches(self) -> int:
+        """Up to this many patches smaller pictures are filled up with zeros, 1 where pictures have one size."""
+        return min(profile.get("patches", (1,))[0] for profile in self.profiles)
 
     def check_engine(self) -> None:
         """Raises InputError when the engine is not the file that the sidecar was written for."""
@@ -104,6 +125,3 @@ class Sidecar:
             raise MissingDependencyError(
                 f"{self.engine}: built for compute capability {built}, and this GPU is {here}; build it for this one."
             )
-
-    def _input(self, name: str) -> dict[str, Any]:
-        return next(dict(entry) for entry in self.values["inputs"] if entry["name"] == name)

@@ -140,13 +140,14 @@ def score_matrix(
     result = torch.empty(len(gallery.captions), len(gallery.pictures))
     texts = [preprocessor.text(gallery.captions[i : i + block]) for i in range(0, len(gallery.captions), block)]
     for column, picture in enumerate(gallery.pictures):
-        pixels = torch.from_numpy(preprocessor.pixels(picture.open())).to(device)
+        arranged = preprocessor.arrange([[preprocessor.pixels(picture.open())]])
+        seen = {name: torch.from_numpy(value).to(device) for name, value in arranged.items()}
         for number, (ids, mask) in enumerate(texts):
             logits = score(
                 {
                     "input_ids": torch.from_numpy(ids).to(device),
                     "attention_mask": torch.from_numpy(mask).to(device),
-                    "pixel_values": pixels.expand(len(ids), *pixels.shape),
+                    **{name: value.expand(len(ids), *value.shape[1:]) for name, value in seen.items()},
                 }
             )
             result[number * block : number * block + len(ids), column] = logits.detach().float().reshape(-1).cpu()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pumer_convert.checkpoint.companions import TOKENIZERS
 from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
+from pumer_convert.data.picture_input import input_of, picture_input, settings_of
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
 from pumer_convert.data.tokenizer import load_tokenizer
@@ -92,9 +93,9 @@ def make_job(
     if settings.teaches:
         dense = open_checkpoint(teacher if teacher is not None else recorded_source(student, progress))
         check_teacher(dense, own, settings)
-        height, width = _sides(dense.config["image_size"])
-        if [height, width] != _sides(own.config["image_size"]):
-            theirs = Preprocessor.of(student, image_size=(height, width), augment=augment)
+        image = settings_of(dense.processor, dense.family)
+        if image != preprocessor.image:
+            theirs = replace(preprocessor, image=image, input=input_of(image, dense.family, dense.config))
     rates = rates_of(settings, own.family, own.task)
     return Job(own, dense, train, validation, out, settings, rates, task, preprocessor, theirs)
 
@@ -131,18 +132,14 @@ def check_teacher(teacher: Checkpoint, student: Checkpoint, settings: DistillSet
         raise InputError(f"{here}; its tokenizer has another vocabulary.")
     if settings.hidden and teacher.config.get("pumer", {}).get("edits"):
         raise InputError(f"{here} its hidden states; they are reduced themselves. Take a dense teacher, or hidden: 0.")
-    if settings.hidden and _sides(theirs["image_size"]) != _sides(ours["image_size"]):
-        raise InputError(f"{here} its hidden states; it takes images of another size. Say hidden: 0.")
+    if settings.hidden and picture_input(teacher) != picture_input(student):
+        raise InputError(f"{here} its hidden states; it takes images of another size or shape. Say hidden: 0.")
     if settings.hidden and theirs["hidden_size"] != ours["hidden_size"]:
         raise InputError(f"{here} its hidden states; they are {theirs['hidden_size']} wide, not {ours['hidden_size']}.")
 
 
 def _text(config: dict[str, Any]) -> dict[str, Any]:
     return dict(config.get("text", config))
-
-
-def _sides(size: Any) -> list[int]:
-    return [size, size] if isinstance(size, int) else list(size)
 
 
 def _differing(theirs: dict[str, Any], ours: dict[str, Any]) -> str:

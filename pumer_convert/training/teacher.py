@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pumer_convert.data.loader import Batch
+from pumer_convert.models.inputs import TEXT
 from pumer_convert.surgery import build
 from pumer_convert.training.cache import LogitCache
 from pumer_convert.training.loss import Taught
@@ -42,8 +43,8 @@ class Teacher:
     def __call__(self, batch: Batch) -> Taught:
         """What it says to a batch that is on its device."""
         given = dict(batch.inputs)
-        if batch.teacher_pixels is not None:
-            given["pixel_values"] = batch.teacher_pixels
+        if batch.teacher_pictures is not None:
+            given = {name: given[name] for name in TEXT} | batch.teacher_pictures
         if self.cache is None:
             with self.arithmetic():
                 output = self.model(**given)

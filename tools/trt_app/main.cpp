@@ -11,6 +11,7 @@
 #include <exception>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -23,7 +24,8 @@ using app::wrong;
 char const* const kUsage = R"(usage: trt_app [options] ENGINE INPUT.npz
 
 Runs ENGINE, which its sidecar ENGINE.json tells about, on the arrays in INPUT.npz (numpy.savez): input_ids and
-attention_mask, int64 [batch, text], and pixel_values, float32 [batch, ...]. tools/trt_input.py writes such a file.
+attention_mask, int64 [batch, text], and the pictures: pixel_values, float32 [batch, ...], or patches, float32
+[batch, patches, ...] and patch_grid, int64 [batch, 2]. tools/trt_input.py writes such a file.
 
   --top N            how many answers to print (3)
   --check            stop before the GPU: say which profile would run
@@ -82,25 +84,34 @@ Array const& pick(Arrays const& arrays, std::string const& name, std::string con
     return found->second;
 }
 
-// The three inputs, checked against each other and against the sidecar.
-Arrays read_inputs(std::string const& file, Sidecar const& sidecar) {
+// The inputs, checked against each other and against the sidecar; and the sizes of their dynamic sides.
+std::pair<Arrays, app::Sizes> read_inputs(std::string const& file, Sidecar const& sidecar) {
     Arrays arrays = app::read_npz(file);
-    Array const& ids = pick(arrays, "input_ids", "int64", file);
-    Array const& mask = pick(arrays, "attention_mask", "int64", file);
-    Array const& pixels = pick(arrays, "pixel_values", "float32", file);
-    if (arrays.size() != 3) throw wrong(file + ": it has other arrays beside the three inputs.");
+    for (app::Input const& input : sidecar.inputs) pick(arrays, input.name, input.dtype, file);
+    if (arrays.size() != sidecar.inputs.size()) throw wrong(file + ": it has other arrays beside the inputs.");
+    Array const &ids = arrays.at("input_ids"), &mask = arrays.at("attention_mask");
     if (ids.shape.size() != 2 || mask.shape != ids.shape) {
         throw wrong(
             file + ": input_ids and attention_mask are both [batch, text], not " + app::shown(ids.shape) + " and "
             + app::shown(mask.shape) + ".");
     }
-    std::vector<std::int64_t> expected{ids.shape[0]};
-    expected.insert(expected.end(), sidecar.picture.begin(), sidecar.picture.end());
-    if (pixels.shape != expected) {
-        throw wrong(
-            file + ": pixel_values has to be " + app::shown(expected) + " here, not " + app::shown(pixels.shape) + ".");
+    app::Sizes sizes{{"batch", ids.shape[0]}, {"text", ids.shape[1]}};
+    for (app::Input const& input : sidecar.inputs) {
+        std::vector<std::int64_t> const& shape = arrays.at(input.name).shape;
+        std::vector<std::int64_t> expected;
+        for (std::size_t i = 0; i < input.shape.size(); ++i) {
+            app::Side const& side = input.shape[i];
+            // The first input with a dynamic side says how long it is.
+            if (!side.name.empty()) sizes.emplace(side.name, i < shape.size() ? shape[i] : 0);
+            expected.push_back(side.name.empty() ? side.size : sizes.at(side.name));
+        }
+        if (shape != expected) {
+            throw wrong(
+                file + ": " + input.name + " has to be " + app::shown(expected) + " here, not " + app::shown(shape)
+                + ".");
+        }
     }
-    return arrays;
+    return {std::move(arrays), sizes};
 }
 
 std::vector<float> read_logits(std::string const& file, std::int64_t batch, std::int64_t labels) {
@@ -117,18 +128,19 @@ std::vector<float> read_logits(std::string const& file, std::int64_t batch, std:
 // All that needs no GPU comes first, so that a wrong file is told of everywhere.
 void run(Options const& options) {
     Sidecar const sidecar = Sidecar::of(options.engine);
-    Arrays const inputs = read_inputs(options.input, sidecar);
-    std::vector<std::int64_t> const& shape = inputs.at("input_ids").shape;
-    int const profile = sidecar.profile(shape[0], shape[1]);
+    auto const [inputs, sizes] = read_inputs(options.input, sidecar);
+    int const profile = sidecar.profile(sizes);
     std::vector<char> const bytes = app::read_bytes(sidecar.engine);
     sidecar.check_engine(bytes);
     if (options.check) {
-        std::cout << "profile " << profile << ", batch " << shape[0] << ", text " << shape[1] << "\n";
+        std::cout << "profile " << profile;
+        for (auto const& [name, size] : sizes) std::cout << ", " << name << " " << size;
+        std::cout << "\n";
         return;
     }
     auto const labels = static_cast<std::int64_t>(sidecar.labels.size());
     std::vector<float> const logits = options.logits.empty() ? app::run(sidecar, bytes, inputs, profile)
-                                                             : read_logits(options.logits, shape[0], labels);
+                                                             : read_logits(options.logits, sizes.at("batch"), labels);
     app::print(std::cout, logits, sidecar.labels, sidecar.task, options.top);
 }
 

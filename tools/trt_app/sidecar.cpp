@@ -41,30 +41,41 @@ std::vector<std::string> labels_of(Json const& values, std::string const& task) 
     return found;
 }
 
-Profile profile_of(Json const& shapes) {
-    Profile found{};
-    for (std::size_t i = 0; i < 3; ++i) {
-        found.batch[i] = shapes.at(i).at(0).as_integer();
-        found.text[i] = shapes.at(i).at(1).as_integer();
-    }
-    for (auto const& side : {found.batch, found.text}) {
-        require(1 <= side[0] && side[0] <= side[1] && side[1] <= side[2], "a profile does not rise from 1");
+Profile profile_of(Json const& shapes, std::vector<Input> const& inputs) {
+    Profile found;
+    for (Input const& input : inputs) {
+        for (std::size_t place = 0; place < input.shape.size(); ++place) {
+            std::string const& name = input.shape[place].name;
+            if (name.empty() || found.count(name) == 1) continue;
+            auto& side = found[name];
+            for (std::size_t i = 0; i < 3; ++i) side[i] = shapes.at(input.name).at(i).at(place).as_integer();
+            require(1 <= side[0] && side[0] <= side[1] && side[1] <= side[2], "a profile does not rise from 1");
+        }
     }
     return found;
 }
 
-void read_inputs(Json const& inputs, Sidecar& sidecar) {
-    std::map<std::string, Json const*> named;
-    for (Json const& input : inputs.as_array()) named[input.at("name").as_string()] = &input;
-    require(named.size() == 3, "its inputs are not the three that are known");
-    for (auto const& [name, dtype] : std::map<std::string, std::string>{
-             {"input_ids", "int64"}, {"attention_mask", "int64"}, {"pixel_values", "float32"}}) {
-        require(named.count(name) == 1, "it has no input '" + name + "'");
-        require(named[name]->at("dtype").as_string() == dtype, name + " is not " + dtype);
+std::vector<Input> inputs_of(Json const& values) {
+    std::vector<Input> found;
+    for (Json const& value : values.as_array()) {
+        Input input{value.at("name").as_string(), value.at("dtype").as_string(), {}};
+        require(input.dtype == "int64" || input.dtype == "float32", input.name + " has a strange type");
+        for (Json const& side : value.at("shape").as_array()) {
+            bool const named = side.kind == Json::Kind::string;
+            input.shape.push_back({named ? side.as_string() : "", named ? 0 : side.as_integer()});
+        }
+        found.push_back(input);
     }
-    std::vector<Json> const& shape = named["pixel_values"]->at("shape").as_array();
-    for (std::size_t i = 1; i < shape.size(); ++i) sidecar.picture.push_back(shape[i].as_integer());
-    require(sidecar.picture.size() == 3 || sidecar.picture.size() == 4, "pixel_values has a strange shape");
+    for (char const* name : {"input_ids", "attention_mask"}) {
+        auto const text = std::find_if(found.begin(), found.end(), [&](Input const& i) { return i.name == name; });
+        require(text != found.end(), std::string("it has no input '") + name + "'");
+        require(text->dtype == "int64", std::string(name) + " is not int64");
+        require(
+            text->shape.size() == 2 && text->shape[0].name == "batch" && text->shape[1].name == "text",
+            std::string(name) + " has a strange shape");
+    }
+    require(found.size() > 2, "it takes no picture");
+    return found;
 }
 
 Sidecar read(Json const& values, std::filesystem::path const& engine) {
@@ -84,7 +95,7 @@ Sidecar read(Json const& values, std::filesystem::path const& engine) {
     if (!found.any_capability) {
         for (Json const& target : targets.as_array()) found.capabilities.push_back(target.as_string());
     }
-    read_inputs(values.at("inputs"), found);
+    found.inputs = inputs_of(values.at("inputs"));
     Json const& logits = values.at("outputs").at(0);
     require(logits.at("name").as_string() == "logits", "its first output is not 'logits'");
     require(logits.at("dtype").as_string() == "float32", "its logits are not float32");
@@ -95,7 +106,7 @@ Sidecar read(Json const& values, std::filesystem::path const& engine) {
     }
     require(static_cast<std::int64_t>(found.labels.size()) == count, "it names another number of labels than logits");
     for (Json const& profile : values.at("profiles").as_array()) {
-        found.profiles.push_back(profile_of(profile.at("input_ids")));
+        found.profiles.push_back(profile_of(profile, found.inputs));
     }
     require(!found.profiles.empty(), "it has no profile");
     return found;
@@ -131,26 +142,29 @@ Sidecar Sidecar::of(std::filesystem::path const& engine) {
     }
 }
 
-int Sidecar::profile(std::int64_t batch, std::int64_t text) const {
-    auto far = [](std::int64_t here, std::int64_t best) {
-        return static_cast<double>(std::llabs(here - best)) / static_cast<double>(best);
-    };
+int Sidecar::profile(Sizes const& sizes) const {
     int nearest = -1;
     double least = 0;
-    std::string ranges;
+    std::string ranges, asked;
     for (std::size_t i = 0; i < profiles.size(); ++i) {
-        auto const& [b, t] = profiles[i];
-        if (b[0] <= batch && batch <= b[2] && t[0] <= text && text <= t[2]) {
-            double const distance = far(batch, b[1]) + far(text, t[1]);
-            if (nearest < 0 || distance < least) nearest = static_cast<int>(i), least = distance;
+        double distance = 0;
+        bool holds = true;
+        std::string range;
+        for (auto const& [name, side] : profiles[i]) {
+            std::int64_t const here = sizes.at(name);
+            holds = holds && side[0] <= here && here <= side[2];
+            distance += static_cast<double>(std::llabs(here - side[1])) / static_cast<double>(side[1]);
+            range += (range.empty() ? "" : " with ") + name + " " + std::to_string(side[0]) + " to "
+                     + std::to_string(side[2]);
         }
-        ranges += (i == 0 ? "" : " or ") + ("batch " + std::to_string(b[0])) + " to " + std::to_string(b[2])
-                  + " with text " + std::to_string(t[0]) + " to " + std::to_string(t[2]);
+        if (holds && (nearest < 0 || distance < least)) nearest = static_cast<int>(i), least = distance;
+        ranges += (i == 0 ? "" : " or ") + range;
     }
     if (nearest < 0) {
-        throw wrong(
-            engine.string() + ": batch " + std::to_string(batch) + " with text " + std::to_string(text)
-            + " is outside of it; it takes " + ranges + ".");
+        for (auto const& [name, size] : sizes) {
+            asked += (asked.empty() ? "" : " with ") + name + " " + std::to_string(size);
+        }
+        throw wrong(engine.string() + ": " + asked + " is outside of it; it takes " + ranges + ".");
     }
     return nearest;
 }

@@ -15,12 +15,14 @@ DELAY = 1000
 
 @dataclass(frozen=True)
 class Tensor:
-    """Name, Triton's type without "TYPE_", and the sides of one example."""
+    """Name, Triton's type without "TYPE_", and the sides of one example, -1 for a dynamic one; `warm` are those of a
+    warm-up's."""
 
     name: str
     kind: str
     dims: Sequence[int]
     labels: bool = False
+    warm: Sequence[int] = ()
 
 
 def model_config(
@@ -61,11 +63,10 @@ def _tensor(kind: str, tensor: Tensor) -> str:
 def _warmup(inputs: Sequence[Tensor], filled: dict[str, str]) -> str:
     entries = []
     for tensor in inputs:
-        dims = [WARM_TEXT if side < 0 else side for side in tensor.dims]
         data = (
             "zero_data: true" if filled[tensor.name] == "zero" else f"input_data_file: {_quoted(filled[tensor.name])}"
         )
-        value = f"{{ data_type: TYPE_{tensor.kind}, {_dims(dims)}, {data} }}"
+        value = f"{{ data_type: TYPE_{tensor.kind}, {_dims(tensor.warm)}, {data} }}"
         entries.append(f"  inputs {{ key: {_quoted(tensor.name)}, value: {value} }}")
     return "\n".join(['model_warmup [ { name: "first", batch_size: 1', *entries, "} ]"])
 

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
+from patches import pack
 from PIL import Image
 from pixels import ImageSettings, to_pixels
 from scores import to_scores
 from tokenizers import Tokenizer
 
-Row = tuple[list[int], NDArray[np.float32]]
-"""The tokens and the pixels of one question."""
+Row = tuple[list[int], list[NDArray[np.float32]]]
+"""The tokens of one question, and the pixels of its pictures."""
 
 
 class TritonPythonModel:
@@ -30,6 +31,9 @@ class TritonPythonModel:
         told = json.loads((here / "front.json").read_text("utf-8"))
         self.model, self.task, self.labels = told["model"], told["task"], told["labels"]
         self.image = ImageSettings(**told["image"])
+        self.patch, self.least_patches, self.most_patches = (
+            told[name] for name in ("patch", "least_patches", "most_patches")
+        )
         self.least, self.longest = told["least_text"], told["longest_text"]
         self.pad, self.most, self.padding_matters = told["pad_token_id"], told["most_batch"], told["padding_matters"]
         self.vocabulary = told["vocab_size"]
@@ -66,13 +70,22 @@ class TritonPythonModel:
             if length > self.longest or (self.padding_matters and length < self.least):
                 return f"TEXT has {length} tokens, and the model here takes {self.least} to {self.longest}"
         try:
-            return [(found, self._pixels(pictures)) for found, pictures in zip(tokens, images, strict=True)]
+            rows = [(found, self._pixels(pictures)) for found, pictures in zip(tokens, images, strict=True)]
         except Exception as error:  # decoders raise whatever they like at broken bytes
             return f"IMAGE cannot be read ({type(error).__name__})"
+        for picture in (picture for _, pictures in rows for picture in pictures):
+            count = self._patches(picture)
+            if self.most_patches is not None and count > self.most_patches:
+                return f"IMAGE has {count} patches, and the model here takes {self.most_patches} at most"
+        return rows
 
-    def _pixels(self, pictures: NDArray[Any]) -> NDArray[np.float32]:
-        found = [to_pixels(Image.open(io.BytesIO(picture)), self.image) for picture in pictures]
-        return np.stack(found) if len(found) > 1 else found[0]
+    def _pixels(self, pictures: NDArray[Any]) -> list[NDArray[np.float32]]:
+        return [to_pixels(Image.open(io.BytesIO(picture)), self.image) for picture in pictures]
+
+    def _patches(self, picture: NDArray[np.float32]) -> int:
+        """How many whole patches a picture has; 0 for a model that takes pixels."""
+        height, width = picture.shape[-2:]
+        return 0 if self.patch is None else (height // self.patch) * (width // self.patch)
 
     def _ask(self, rows: list[Row]) -> list[NDArray[np.float32]]:
         """The model's logits for every row. A batch is padded to its longest text, or, where padding would change the
@@ -91,7 +104,7 @@ class TritonPythonModel:
         mask = np.zeros_like(ids)
         for i, (tokens, _) in enumerate(rows):
             ids[i, : len(tokens)], mask[i, : len(tokens)] = tokens, 1
-        arrays = {"input_ids": ids, "attention_mask": mask, "pixel_values": np.stack([pixels for _, pixels in rows])}
+        arrays = {"input_ids": ids, "attention_mask": mask, **self._pictures([pictures for _, pictures in rows])}
         response = pb_utils.InferenceRequest(
             model_name=self.model,
             requested_output_names=["logits"],
@@ -105,6 +118,17 @@ class TritonPythonModel:
         if not np.isfinite(logits).all():
             raise RuntimeError("the model's logits are not finite numbers")
         return logits
+
+    def _pictures(self, rows: list[list[NDArray[np.float32]]]) -> dict[str, NDArray[Any]]:
+        """The pictures of all rows as the model takes them."""
+        if self.patch is None:
+            arrays = {"pixel_values": np.stack([np.stack(pictures) for pictures in rows])}
+        else:
+            patches, grid = pack([p for pictures in rows for p in pictures], self.patch, self.least_patches)
+            named = {"patches": patches, "patch_grid": grid}
+            arrays = {name: value.reshape(len(rows), -1, *value.shape[1:]) for name, value in named.items()}
+        # A pair is a dimension of its own, one picture is not.
+        return {name: value if len(rows[0]) > 1 else value[:, 0] for name, value in arrays.items()}
 
     def _response(self, rows: list[NDArray[np.float32]]) -> Any:
         logits = np.stack(rows)

@@ -15,12 +15,14 @@ from pumer_convert.export.triton.config import BACKENDS, DELAY, WARM_TEXT, Tenso
 from pumer_convert.files.output import output_folder
 from pumer_convert.files.owned import write_report
 from pumer_convert.files.whole import whole
+from pumer_convert.models.inputs import PictureInput
 from pumer_convert.runtime.pipeline import labels_of, read_sidecar
 from pumer_convert.runtime.sidecar import Sidecar
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1]
 FRONT, MODEL = "pumer", "pumer_model"
+KINDS = {"int64": "INT64", "float32": "FP32"}
 MOST = 32
 """The largest batch of an ONNX file, which has no limit of its own."""
 
@@ -49,7 +51,7 @@ def export_triton(
     labels = labels_of(values, exported)
     with output_folder(out, overwrite, [exported]) as folder:
         with whole(exported):
-            _model(folder / MODEL, exported, values, backend, limits, labels)
+            _model(folder / MODEL, exported, preprocessor.input, backend, limits, labels)
         _front(folder / FRONT, values, preprocessor, limits, labels)
         (folder / "README.md").write_text(_guide(exported, values, backend, limits["most_batch"]), "utf-8")
         report = write_report(
@@ -65,11 +67,13 @@ def export_triton(
     return {"triton": str(out), **report}
 
 
-def _limits(exported: Path, preprocessor: Preprocessor) -> dict[str, int]:
-    """The texts that all of an engine's profiles take, and its largest batch; an ONNX file takes any batch and text.
+def _limits(exported: Path, preprocessor: Preprocessor) -> dict[str, Any]:
+    """The texts and patches that all of an engine's profiles take, and its largest batch; an ONNX file takes any batch
+    and text.
 
     Triton makes a batch of any size, so the profiles have to take each of them with the same texts.
     """
+    patches = {"least_patches": 1, "most_patches": preprocessor.input.most} if preprocessor.input.packed else {}
     longest, profiles = preprocessor.longest, 0
     least, most = 1, MOST
     if exported.suffix == ".engine":
@@ -82,21 +86,27 @@ def _limits(exported: Path, preprocessor: Preprocessor) -> dict[str, int]:
         if sidecar.values.get("stripped"):
             raise InputError(f"{exported}: Triton cannot load an engine without weights; build it with them.")
         profiles = len(sidecar.profiles)
-        least = max(text[0] for _, text in sidecar.profiles)
-        longest = min(longest, *(text[2] for _, text in sidecar.profiles))
-        most = max(batch[2] for batch, _ in sidecar.profiles)
-        taken = {n for batch, _ in sidecar.profiles for n in range(batch[0], batch[2] + 1)}
+        least = max(profile["text"][0] for profile in sidecar.profiles)
+        longest = min(longest, *(profile["text"][2] for profile in sidecar.profiles))
+        most = max(profile["batch"][2] for profile in sidecar.profiles)
+        taken = {n for p in sidecar.profiles for n in range(p["batch"][0], p["batch"][2] + 1)}
+        if preprocessor.input.packed:
+            # The front fills up smaller pictures with zeros.
+            patches = {
+                "least_patches": max(profile["patches"][0] for profile in sidecar.profiles),
+                "most_patches": min(profile["patches"][2] for profile in sidecar.profiles),
+            }
         if least > longest or (missing := [n for n in range(1, most + 1) if n not in taken]):
             what = "have no length of text in common" if least > longest else f"take no batch of {missing[0]}"
             raise InputError(
                 f"{exported}: its profiles {what}, and Triton makes batches of every size from 1 to {most} of any "
                 "texts; build it with profiles for that."
             )
-    return {"least_text": least, "longest_text": longest, "most_batch": most, "profiles": profiles}
+    return {"least_text": least, "longest_text": longest, "most_batch": most, "profiles": profiles, **patches}
 
 
 def _model(
-    folder: Path, exported: Path, values: dict[str, Any], backend: str, limits: dict[str, int], labels: list[str]
+    folder: Path, exported: Path, pictures: PictureInput, backend: str, limits: dict[str, Any], labels: list[str]
 ) -> None:
     version = folder / "1"
     version.mkdir(parents=True)
@@ -108,14 +118,18 @@ def _model(
     _write_labels(folder, labels)
     (folder / "warmup").mkdir()
     (folder / "warmup" / "ones").write_bytes(np.ones(WARM_TEXT, np.int64).tobytes())
-    pair = [2] if values["task"] == "nlvr2" else []
+    dynamic = {"text": WARM_TEXT, "patches": max(pictures.usual, limits.get("least_patches", 1))}
     inputs = [
-        Tensor("input_ids", "INT64", [-1]),
-        Tensor("attention_mask", "INT64", [-1]),
-        Tensor("pixel_values", "FP32", [*pair, 3, *values["image_size"]]),
+        Tensor(
+            port.name,
+            KINDS[port.dtype],
+            [-1 if isinstance(side, str) else side for side in port.shape[1:]],
+            warm=[dynamic[side] if isinstance(side, str) else side for side in port.shape[1:]],
+        )
+        for port in pictures.ports
     ]
     outputs = [Tensor("logits", "FP32", [len(labels)], labels=True)]
-    warmup = {"input_ids": "zero", "attention_mask": "ones", "pixel_values": "zero"}
+    warmup = {tensor.name: "ones" if tensor.name == "attention_mask" else "zero" for tensor in inputs}
     fits = limits["least_text"] <= WARM_TEXT <= limits["longest_text"]
     text = model_config(
         MODEL,
@@ -130,12 +144,12 @@ def _model(
 
 
 def _front(
-    folder: Path, values: dict[str, Any], preprocessor: Preprocessor, limits: dict[str, int], labels: list[str]
+    folder: Path, values: dict[str, Any], preprocessor: Preprocessor, limits: dict[str, Any], labels: list[str]
 ) -> None:
     version = folder / "1"
     version.mkdir(parents=True)
     shutil.copy(HERE / "front.py", version / "model.py")
-    for file in (PACKAGE / "data" / "pixels.py", PACKAGE / "runtime" / "scores.py"):
+    for file in (PACKAGE / "data" / "pixels.py", PACKAGE / "data" / "patches.py", PACKAGE / "runtime" / "scores.py"):
         shutil.copy(file, version)
     if (backend := getattr(preprocessor.tokenizer, "backend_tokenizer", None)) is None:
         raise InputError("Triton's front needs a tokenizer that the package tokenizers runs, and this one is not.")
@@ -145,6 +159,9 @@ def _front(
         "task": values["task"],
         "labels": labels,
         "image": asdict(preprocessor.image),
+        "patch": preprocessor.input.patch if preprocessor.input.packed else None,
+        "least_patches": limits.get("least_patches"),
+        "most_patches": limits.get("most_patches"),
         "pad_token_id": preprocessor.pad_id,
         **{name: limits[name] for name in ("least_text", "longest_text", "most_batch")},
         "truncated_to": preprocessor.longest,
@@ -154,8 +171,7 @@ def _front(
     }
     _write_labels(folder, labels)
     (version / "front.json").write_text(json.dumps(told, indent=2) + "\n", "utf-8")
-    pictures = 2 if values["task"] == "nlvr2" else 1
-    inputs = [Tensor("IMAGE", "STRING", [pictures]), Tensor("TEXT", "STRING", [1])]
+    inputs = [Tensor("IMAGE", "STRING", [preprocessor.input.images]), Tensor("TEXT", "STRING", [1])]
     logits = Tensor("LOGITS", "FP32", [len(labels)], labels=True)
     outputs = [Tensor("ANSWER", "STRING", [1]), Tensor("SCORE", "FP32", [1]), logits]
     text = model_config(FRONT, "python", inputs, outputs, most_batch=limits["most_batch"], instances=2, cpu=True)

@@ -10,8 +10,6 @@ import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
 
-INPUTS = ("input_ids", "attention_mask", "pixel_values")
-
 
 class TritonPythonModel:
     """Runs the requests that the batcher gathered in one pass, on the instance's own device."""
@@ -23,17 +21,18 @@ class TritonPythonModel:
         providers = [cuda] if args["model_instance_kind"] == "GPU" else ["CPUExecutionProvider"]
         onnxruntime.set_default_logger_severity(3)
         self.session = onnxruntime.InferenceSession(str(file), providers=providers)
+        self.inputs = [entry.name for entry in self.session.get_inputs()]
         if providers[0] == cuda and cuda[0] not in self.session.get_providers():
             raise RuntimeError("ONNX Runtime cannot use the GPU: install onnxruntime-gpu, or write kind: KIND_CPU")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response for every request; Triton gathers only requests of one shape."""
         given = [
-            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in INPUTS}
+            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs}
             for request in requests
         ]
         try:
-            together = {name: np.concatenate([one[name] for one in given]) for name in INPUTS}
+            together = {name: np.concatenate([one[name] for one in given]) for name in self.inputs}
             logits = self.session.run(["logits"], together)[0]
         except Exception as error:
             if len(requests) > 1:  # one by one, so that a wrong request takes no other along

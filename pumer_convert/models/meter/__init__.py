@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_PROCESSOR",
+    "KEEPS_SHAPE",
     "POSITIONS",
     "build",
     "checked",
@@ -31,6 +32,7 @@ __all__ = [
 
 IMAGE_PROCESSOR = "CLIPImageProcessor"
 """The class of transformers that a processor's file means when it names none."""
+KEEPS_SHAPE = False
 POSITIONS = "vit_model.visual.positional_embedding"
 """The table of the image's positions, [1 + rows * columns, C]."""
 

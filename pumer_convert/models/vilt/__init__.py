@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_PROCESSOR",
+    "KEEPS_SHAPE",
     "POSITIONS",
     "build",
     "checked",
@@ -30,6 +31,8 @@ __all__ = [
 
 IMAGE_PROCESSOR = "ViltImageProcessor"
 """The class of transformers that a processor's file means when it names none."""
+KEEPS_SHAPE = True
+"""Whether pictures of several shapes can be in one batch."""
 POSITIONS = "vilt.embeddings.position_embeddings"
 """The table of the image's positions, [1, 1 + rows * columns, C]."""
 

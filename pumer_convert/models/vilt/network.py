@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pumer_convert.errors import InputError
@@ -40,14 +41,27 @@ class PatchEmbeddings(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         return self.projection(pixels).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
 
+    def of_patches(self, patches: Tensor) -> Tensor:
+        """The same of patches [B, N, 3 * P * P] that are cut out already."""
+        return F.linear(patches, self.projection.weight.flatten(1), self.projection.bias)
+
+    def cut(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels [B, 3, H, W] as patches, row by row, and the rows and columns that each picture has, [B, 2]."""
+        side = self.projection.kernel_size[0]
+        grid = torch.tensor([length // side for length in pixels.shape[-2:]], device=pixels.device)
+        return F.unfold(pixels, side, stride=side).transpose(1, 2), grid.expand(pixels.shape[0], 2)
+
 
 class Embeddings(nn.Module):
-    def __init__(self, settings: ViltSettings, patches: int) -> None:
+    """`grid`: rows and columns of the table of positions."""
+
+    def __init__(self, settings: ViltSettings, grid: tuple[int, int]) -> None:
         super().__init__()
         c = settings.hidden_size
+        self.grid = grid
         self.text_embeddings = TextEmbeddings(settings)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c))
-        self.position_embeddings = nn.Parameter(torch.zeros(1, patches + 1, c))
+        self.position_embeddings = nn.Parameter(torch.zeros(1, grid[0] * grid[1] + 1, c))
         self.patch_embeddings = PatchEmbeddings(settings)
         self.token_type_embeddings = nn.Embedding(settings.modality_type_vocab_size, c)
         self.dropout = nn.Dropout(settings.hidden_dropout_prob)
@@ -57,9 +71,43 @@ class Embeddings(nn.Module):
 
     def image(self, pixels: Tensor, kind: Tensor) -> Tensor:
         """`pixels` [B, 3, H, W]; `kind` [B, 1, C]: the embedding of the image's place (1 or 2)."""
-        patches = self.patch_embeddings(pixels)
-        x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1)
-        return self.dropout(x + self.position_embeddings) + kind  # type: ignore[no-any-return]
+        return self._placed(self.patch_embeddings(pixels), self.position_embeddings[:, 1:]) + kind
+
+    def packed(self, patches: Tensor, grid: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
+        """States [B, 1 + N, C] of patches [B, N, 3 * P * P] of pictures with `grid` [B, 2] rows and columns, each row
+        by row from place 0 on; and where there is a token at all, bool [B, 1 + N]."""
+        table = self.position_embeddings[0, 1:]
+        places, there = table_places(grid, patches.shape[1], self.grid, table.dtype)
+        positions = (places @ table.to(places.dtype)).to(table.dtype)
+        x = self._placed(self.patch_embeddings.of_patches(patches), positions)
+        return x + kind, torch.cat([torch.ones_like(there[:, :1]), there], 1)
+
+    def _placed(self, patches: Tensor, positions: Tensor) -> Tensor:
+        """CLS and the patches [B, N, C], each with its position, after dropout."""
+        first = self.cls_token + self.position_embeddings[:, :1]
+        x = torch.cat([first.expand(patches.shape[0], -1, -1), patches + positions], 1)
+        return self.dropout(x)  # type: ignore[no-any-return]
+
+
+def table_places(
+    grid: Tensor, count: int, table: tuple[int, int], dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Where patches stand in a table of positions: weights [B, `count`, rows * columns of `table`] that interpolate it
+    for pictures of `grid` [B, 2] rows and columns, bilinear with aligned corners, as transformers' `visual_embed` does
+    picture by picture; and which of the places hold a patch, bool [B, count]. Weights are float32 or more precise."""
+    exact = torch.promote_types(dtype, torch.float32)
+    place = torch.arange(count, device=grid.device)[None]
+    there = place < grid[:, :1] * grid[:, 1:]
+    sides = grid.clamp(min=1).to(exact)
+    # (n + 0.5) / columns is never near a whole number, so rounding cannot change its floor.
+    row = ((place + 0.5).to(exact) / sides[:, 1:]).floor()
+    column = place.to(exact) - row * sides[:, 1:]
+    weights = []
+    for at, side, length in ((row, sides[:, :1], table[0]), (column, sides[:, 1:], table[1])):
+        at = at * ((length - 1) / (side - 1).clamp(min=1))
+        nodes = torch.arange(length, device=grid.device, dtype=exact)
+        weights.append((1 - (at[..., None] - nodes).abs()).clamp(min=0))
+    return (weights[0][..., :, None] * weights[1][..., None, :]).flatten(2), there
 
 
 class SelfAttention(nn.Module):
@@ -141,10 +189,10 @@ class Encoder(nn.Module):
 
 
 class Body(nn.Module):
-    def __init__(self, settings: ViltSettings, patches: int, published: bool) -> None:
+    def __init__(self, settings: ViltSettings, grid: tuple[int, int], published: bool) -> None:
         super().__init__()
         c = settings.hidden_size
-        self.embeddings = Embeddings(settings, patches)
+        self.embeddings = Embeddings(settings, grid)
         self.encoder = Encoder(settings, published)
         self.layernorm = nn.LayerNorm(c, eps=settings.layer_norm_eps)
         self.pooler = Dense(c, c)
@@ -154,7 +202,9 @@ class Vilt(nn.Module):
     """ViLT with its head: question answering (and entailment), image pairs, or retrieval.
 
     Called as model(input_ids [B, T], attention_mask [B, T], pixel_values [B, 3, H, W], or [B, 2, 3, H, W] for image
-    pairs) -> Output. H, W are fixed when it is built; text is padded on the right.
+    pairs) -> Output, with text padded on the right. Pictures of other shapes than the table of positions is made for
+    get interpolated positions. Pictures of several shapes in one batch go in as patches [B, N, 3 * P * P] and
+    patch_grid int64 [B, 2] (for pairs [B, 2, N, 3 * P * P] and [B, 2, 2]) instead; see `PictureInput`.
     """
 
     def __init__(self, config: dict[str, Any], image_size: Any = None) -> None:
@@ -168,7 +218,7 @@ class Vilt(nn.Module):
         pumer = config.get("pumer", {})
         self.published = pumer.get("attention") == "reference"
         self.proportional = bool(pumer.get("proportional_attention", False))
-        self.vilt = Body(settings, rows * columns, self.published)
+        self.vilt = Body(settings, (rows, columns), self.published)
         self.images = settings.images
         if settings.architecture == RETRIEVAL:
             self.rank_output = nn.Linear(settings.hidden_size, 1)
@@ -187,16 +237,36 @@ class Vilt(nn.Module):
             return None
         return self.reducers[key]  # type: ignore[return-value]
 
+    def image_tokens(
+        self, pixels: Tensor | None, patches: Tensor | None, grid: Tensor | None, kind: Tensor, mask: torch.dtype
+    ) -> Tokens:
+        """The tokens that pictures begin as, with a mask of type `mask`."""
+        embeddings = self.vilt.embeddings
+        if pixels is not None and patches is None:
+            if tuple(pixels.shape[-2:]) == self.image_size:
+                states = embeddings.image(pixels, kind)
+                return Tokens.start(states, torch.ones_like(states[..., 0], dtype=mask))
+            if min(pixels.shape[-2:]) < self.config["patch_size"]:
+                side = self.config["patch_size"]
+                raise InputError(f"a picture of {tuple(pixels.shape[-2:])} pixels has no whole patch of {side}x{side}.")
+            patches, grid = embeddings.patch_embeddings.cut(pixels)
+        elif pixels is not None or patches is None or grid is None:
+            raise InputError("pictures come either as pixel_values or as patches with their patch_grid.")
+        states, there = embeddings.packed(patches, grid, kind)
+        return Tokens.start(states, there.to(mask))
+
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, trace: Trace | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pixel_values: Tensor | None = None,
+        trace: Trace | None = None,
+        *,
+        patches: Tensor | None = None,
+        patch_grid: Tensor | None = None,
     ) -> Output:
-        """See the class. Raises InputError when the pixels are not of the size it was built for."""
+        """See the class. Raises InputError for pictures smaller than a patch, and unless they come in one way."""
         trace = Trace() if trace is None else trace
-        if tuple(pixel_values.shape[-2:]) != self.image_size:
-            raise InputError(
-                f"pixel_values are {tuple(pixel_values.shape[-2:])}, but the model was loaded for images of "
-                f"{self.image_size}; load it with image_size={tuple(pixel_values.shape[-2:])}"
-            )
         body, e = self.vilt, self.vilt.embeddings
         words = e.text(input_ids)
         mask = attention_mask.float() if self.published else attention_mask > 0
@@ -204,11 +274,12 @@ class Vilt(nn.Module):
         if self.images > 1:
             # One pass over all images: example b's images are rows b * images, b * images + 1, ...
             words, mask = (v.repeat_interleave(self.images, 0) for v in (words, mask))
-            kind = kind.repeat(pixel_values.shape[0], 1, 1)
-            pixel_values = pixel_values.flatten(0, 1)
-        patches = e.image(pixel_values, kind)
+            kind = kind.repeat(input_ids.shape[0], 1, 1)
+            pixel_values, patches, patch_grid = (
+                None if v is None else v.flatten(0, 1) for v in (pixel_values, patches, patch_grid)
+            )
         text = Tokens.start(words, mask)
-        image = Tokens.start(patches, torch.ones_like(patches[..., 0], dtype=mask.dtype))
+        image = self.image_tokens(pixel_values, patches, patch_grid, kind, mask.dtype)
         proportional = False
         for i, block in enumerate(body.encoder.layer):
             step = self.step(f"encoder.{i}")

@@ -1,0 +1,245 @@
+"""From a file to logits: pictures of any shape and mode are answered as transformers' own processor and model do, in
+one batch, dense and reduced, eager and in ONNX Runtime; and an engine of one profile is built for all of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import transformers_vilt
+from PIL import Image
+from transformers.image_utils import load_image
+
+from pumer_convert.convert import apply, load
+from pumer_convert.errors import InputError
+from pumer_convert.export.folder import export_folder
+from pumer_convert.export.tensorrt import EngineSettings
+from pumer_convert.recipe import Profile
+from pumer_convert.runtime.open import open_runtime
+from pumer_convert.runtime.pipeline import Pipeline
+from pumer_convert.runtime.sidecar import Sidecar
+from pumer_convert.weights import PROCESSOR
+
+TEXTS = ("what is the color of the cat?", "", "how many dogs are there in this picture , " * 9, "Ünïcode 東京 ?", "a")
+SHAPES = {
+    "square.png": ("RGB", 96, 96),
+    "wide.png": ("RGB", 144, 96),
+    "tall.jpg": ("RGB", 96, 144),
+    "panorama.png": ("RGB", 700, 120),
+    "tower.png": ("RGB", 90, 333),
+    "photo.jpg": ("RGB", 640, 480),
+    "odd.png": ("L", 97, 131),
+    "palette.gif": ("P", 131, 97),
+    "print.jpg": ("CMYK", 200, 150),
+    "alpha.png": ("RGBA", 60, 80),
+    "fax.png": ("1", 203, 101),
+}
+STEPS = (
+    "  - at: encoder.0\n    prune: {image: 0.2}\n    merge: {image: 0.2, text: 0.2}\n"
+    "  - at: encoder.1\n    merge: {image: 0.1, by: pitome}\n"
+)
+
+
+def draw(folder: Path) -> list[Path]:
+    """Pictures of coloured fields, each of its own shape and mode; and one that a telephone turned."""
+    random, files = np.random.default_rng(0), []
+    for name, (mode, width, height) in SHAPES.items():
+        small = Image.fromarray(random.integers(0, 255, (6, 7, 3), dtype=np.uint8))
+        files.append(folder / name)
+        small.resize((width, height), Image.Resampling.NEAREST).convert(mode).save(files[-1])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files.append(folder / "turned.jpg")
+    Image.open(folder / "photo.jpg").save(files[-1], exif=exif)
+    return files
+
+
+def seen(file: Path) -> Any:
+    """A picture as transformers opens it."""
+    with Image.open(file) as image:
+        return load_image(image)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return draw(tmp_path_factory.mktemp("pictures"))
+
+
+def ours(path: Path, examples: list[list[Path]], texts: list[str], **options: Any) -> np.ndarray[Any, Any]:
+    """Logits of files through the pipeline of a folder or an exported file, in one batch."""
+    pipeline = Pipeline(path, **options)
+    ids, mask = pipeline.preprocessor.text(texts)
+    arranged = pipeline.preprocessor.arrange([pipeline.pixels(example) for example in examples])
+    return pipeline.runtime(input_ids=ids, attention_mask=mask, **arranged)
+
+
+def off(got: Any, want: Any) -> float:
+    return float(np.abs(got - want).max() / np.abs(want).max())
+
+
+def batch(files: list[Path], task: str) -> tuple[list[list[Path]], list[str]]:
+    """Every picture with some text; pairs of different shapes where the task takes two."""
+    takes = 2 if task == "nlvr2" else 1
+    examples = [[files[(i + 3 * k) % len(files)] for k in range(takes)] for i in range(len(files))]
+    return examples, [TEXTS[i % len(TEXTS)] for i in range(len(files))]
+
+
+@pytest.mark.parametrize("task", transformers_vilt.HEADS)
+def test_a_batch_of_all_shapes_is_answered_as_by_transformers(tmp_path: Path, pictures: list[Path], task: str) -> None:
+    model = transformers_vilt.write(tmp_path / "vilt", task)
+    examples, texts = batch(pictures, task)
+    theirs = transformers_vilt.logits(model, tmp_path / "vilt", [[seen(p) for p in e] for e in examples], texts)
+    assert off(ours(tmp_path / "vilt", examples, texts), theirs) < 1e-5
+    export_folder(tmp_path / "vilt")
+    assert off(ours(tmp_path / "vilt" / "model.onnx", examples, texts), theirs) < 1e-5
+    double = transformers_vilt.logits(
+        model, tmp_path / "vilt", [[seen(p) for p in e] for e in examples], texts, "float64"
+    )
+    # Pixels and logits are float32 on their way through a runtime.
+    assert off(ours(tmp_path / "vilt", examples, texts, dtype="float64"), double) < 1e-6
+
+
+def test_alone_or_in_company_a_picture_gets_the_same_answer(tmp_path: Path, pictures: list[Path]) -> None:
+    transformers_vilt.write(tmp_path / "vilt")
+    apply(tmp_path / "vilt", tiny.recipe(tmp_path / "r.yaml", STEPS), tmp_path / "small")
+    export_folder(tmp_path / "small")
+    examples, texts = batch(pictures, "vqa")
+    for file in (tmp_path / "small", tmp_path / "small" / "model.onnx"):
+        together = ours(file, examples, texts)
+        alone = np.concatenate([ours(file, [e], [t]) for e, t in zip(examples, texts, strict=True)])
+        assert off(together, alone) < 1e-5, file
+    assert (
+        off(ours(tmp_path / "small" / "model.onnx", examples, texts), ours(tmp_path / "small", examples, texts)) < 1e-5
+    )
+
+
+def test_reducers_count_each_pictures_own_patches(tmp_path: Path, pictures: list[Path]) -> None:
+    transformers_vilt.write(tmp_path / "vilt")
+    apply(tmp_path / "vilt", tiny.recipe(tmp_path / "r.yaml", STEPS), tmp_path / "small")
+    pipeline = Pipeline(tmp_path / "small", device="cpu")
+    pixels = [pipeline.pixels(file) for file in pictures]
+    ids, mask = pipeline.preprocessor.text(["a"] * len(pixels))
+    given = {"input_ids": ids, "attention_mask": mask, **pipeline.preprocessor.arrange(pixels)}
+    with torch.inference_mode():
+        output = load(tmp_path / "small")(**{name: torch.from_numpy(value) for name, value in given.items()})
+    left = output.image.mask.sum(1).tolist()
+    for count, (one,) in zip(left, pixels, strict=True):
+        tokens = 1 + (one.shape[1] // 16) * (one.shape[2] // 16)
+        between = tokens - 2 * round(0.2 * tokens)
+        assert count == between - round(0.1 * between), one.shape
+
+
+def test_one_engine_is_built_for_every_shape(tmp_path: Path, pictures: list[Path]) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    transformers_vilt.write(tmp_path / "vilt")
+    apply(tmp_path / "vilt", tiny.recipe(tmp_path / "r.yaml", STEPS), tmp_path / "small")
+    export_folder(tmp_path / "small", trt=EngineSettings("tensorrt-rtx"), dtype="float16")
+    sidecar = Sidecar.of(tmp_path / "small" / "model.engine")
+    # A shorter side of 96 and a longer of at most 159, of which whole patches of 16 count.
+    assert sidecar.profiles == [{"batch": (1, 1, 8), "text": (4, 32, 40), "patches": (9, 36, 54)}]
+    pipeline = Pipeline(tmp_path / "small", device="cpu")
+    for file in pictures:
+        _, rows, columns = (side // 16 for side in pipeline.pixels(file)[0].shape)
+        assert sidecar.profile(batch=1, text=8, patches=rows * columns) == 0
+    with pytest.raises(InputError, match="batch 1 with patches 55 with text 8 is outside of it"):
+        sidecar.profile(batch=1, text=8, patches=55)
+
+
+def test_a_profile_of_a_users_own_says_how_many_patches(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    transformers_vilt.write(tmp_path / "vilt", num_hidden_layers=1)
+    profiles = (Profile(patches=(36, 36, 36)),)
+    export_folder(tmp_path / "vilt", trt=EngineSettings("tensorrt-rtx", profiles))
+    assert Sidecar.of(tmp_path / "vilt" / "model.engine").profiles[0]["patches"] == (36, 36, 36)
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (64, 128), (50, 70)])
+def test_pixels_of_any_one_size_go_in_as_pixels(tmp_path: Path, shape: tuple[int, int]) -> None:
+    model = transformers_vilt.write(tmp_path / "vilt")
+    export_folder(tmp_path / "vilt")
+    random = np.random.default_rng(0)
+    ids = random.integers(5, 40, (3, 9))
+    pixels = random.standard_normal((3, 3, *shape), np.float32)
+    given = {"input_ids": ids, "attention_mask": np.ones_like(ids), "pixel_values": pixels}
+    with torch.no_grad():
+        theirs = model(**{name: torch.from_numpy(value) for name, value in given.items()}).logits.numpy()
+    for path in (tmp_path / "vilt", tmp_path / "vilt" / "model.onnx"):
+        runtime = open_runtime(path)
+        assert off(runtime(*given.values()), theirs) < 1e-5
+        tensors = [torch.from_numpy(value) for value in given.values()]
+        assert off(runtime(*tensors).numpy(), theirs) < 1e-5
+    assert off(load(tmp_path / "vilt")(*tensors).logits.detach().numpy(), theirs) < 1e-5
+
+
+def test_what_no_model_can_take_is_refused(tmp_path: Path) -> None:
+    transformers_vilt.write(tmp_path / "vilt", num_hidden_layers=1)
+    export_folder(tmp_path / "vilt")
+    ids = np.full((2, 5), 7)
+    text = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    patches = np.zeros((2, 12, 768), np.float32)
+    grid = np.array([[3, 4], [2, 2]])
+    for path in (tmp_path / "vilt", tmp_path / "vilt" / "model.onnx"):
+        runtime = open_runtime(path)
+        assert runtime(**text, patches=patches, patch_grid=grid).shape == (2, 7)
+        for says, given in {
+            "have no whole patch of 16x16": {"pixel_values": np.zeros((2, 3, 15, 96), np.float32)},
+            r"pixel_values has to be \[2, 3, 96, 96\] here": {"pixel_values": np.zeros((2, 1, 96, 96), np.float32)},
+            "patch_grid is missing": {"patches": patches},
+            "patches is missing": {},
+            r"patches has to be \[2, 12, 768\] here, not \[2, 12, 700\]": {
+                "patches": patches[..., :700],
+                "patch_grid": grid,
+            },
+            r"patch_grid has to be \[2, 2\] here, not \[2, 3\]": {
+                "patches": patches,
+                "patch_grid": np.ones((2, 3), np.int64),
+            },
+            "of at most 12 patches here": {"patches": patches, "patch_grid": grid + 2},
+            "from 1 on": {"patches": patches, "patch_grid": grid * 0},
+        }.items():
+            with pytest.raises(InputError, match=says):
+                runtime(**text, **given)
+    with pytest.raises(InputError, match="no whole patch"):
+        load(tmp_path / "vilt")(torch.from_numpy(ids), torch.ones(2, 5), torch.zeros(2, 3, 10, 10))
+
+
+def test_squashing_is_a_choice_of_the_recipe(tmp_path: Path, pictures: list[Path]) -> None:
+    model = transformers_vilt.write(tmp_path / "vilt")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("recipe: 1\nmodel: vilt\nfit: squash\nreduce: []\n")
+    report = apply(tmp_path / "vilt", recipe, tmp_path / "out")
+    assert report["pictures"] == "pictures squashed to 96x96 (the dense checkpoint keeps their shape)"
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["pumer"]["fit"] == "squash"
+    assert json.loads((tmp_path / "out" / PROCESSOR).read_text())["size"] == {"height": 96, "width": 96}
+    square = [[seen(file).resize((96, 96), Image.Resampling.BICUBIC)] for file in pictures]
+    texts = ["what is the color of the cat?"] * len(pictures)
+    theirs = transformers_vilt.logits(model, tmp_path / "vilt", square, texts)
+    export_folder(tmp_path / "out")
+    sidecar = json.loads((tmp_path / "out" / "model.onnx.json").read_text())
+    assert (sidecar["pictures"]["fit"], sidecar["pictures"]["size"]) == ("squash", [96, 96])
+    for path in (tmp_path / "out", tmp_path / "out" / "model.onnx"):
+        assert off(ours(path, [[file] for file in pictures], texts), theirs) < 1e-5
+
+
+def test_the_processors_size_need_not_be_the_configs(tmp_path: Path, pictures: list[Path]) -> None:
+    """The table of positions is interpolated from the config's size, as transformers does, for shapes and squares."""
+    model = transformers_vilt.write(tmp_path / "vilt", processor={"size": {"shortest_edge": 128}})
+    texts = ["how many cats ?"] * len(pictures)
+    theirs = transformers_vilt.logits(model, tmp_path / "vilt", [[seen(p)] for p in pictures], texts)
+    assert off(ours(tmp_path / "vilt", [[p] for p in pictures], texts), theirs) < 1e-5
+    (tmp_path / "vilt" / "processor_config.json").unlink(missing_ok=True)
+    values = {"image_processor_type": "ViTImageProcessor", "size": {"height": 64, "width": 112}}
+    (tmp_path / "vilt" / PROCESSOR).write_text(json.dumps(values))
+    import transformers
+
+    make = transformers.ViTImageProcessor(size={"height": 64, "width": 112})
+    pixels = make([seen(p) for p in pictures], return_tensors="pt")["pixel_values"]
+    words = transformers.AutoTokenizer.from_pretrained(tmp_path / "vilt")(texts, return_tensors="pt")
+    with torch.no_grad():
+        theirs = model(input_ids=words["input_ids"], attention_mask=words["attention_mask"], pixel_values=pixels)
+    export_folder(tmp_path / "vilt")
+    for path in (tmp_path / "vilt", tmp_path / "vilt" / "model.onnx"):
+        assert off(ours(path, [[p] for p in pictures], texts), theirs.logits.numpy()) < 1e-5

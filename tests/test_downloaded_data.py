@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from pumer_convert.cli import cli
+from pumer_convert.cli.learning import read_both
 from pumer_convert.data.formats import read_samples
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
@@ -203,21 +204,26 @@ def test_splits_that_no_row_names(tmp_path: Path) -> None:
         read_samples(named, "vqa", split="vall")
 
 
-def test_what_is_trained_on_does_not_validate(tmp_path: Path) -> None:
+def test_what_is_trained_on_does_not_validate_as_another_split(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    file, named = (
-        simple(tmp_path / "d.jsonl", {}, {}),
-        simple(tmp_path / "e.jsonl", {"split": "train"}, {"split": "val"}, {}),
-    )
-    for options in (
-        ["--data", file, "--split", "train", "--validation-split", "val"],
-        ["--data", file, "--validation", file],
-        ["--data", named, "--split", "train", "--validation-split", "val"],
-    ):
-        result = call("distill", CHECKPOINT, *options, "-o", tmp_path / "out")
+    file = simple(tmp_path / "d.jsonl", {}, {})
+    named = simple(tmp_path / "e.jsonl", {"split": "train"}, {"split": "val"}, {})
+    for data, says in ((file, "its rows name no split"), (named, "1 of the 2 samples to validate with are trained on")):
+        options = ["--split", "train", "--validation-split", "val", "-o", tmp_path / "out"]
+        result = call("distill", CHECKPOINT, "--data", data, *options)
         assert isinstance(result.exception, InputError), result.output
-        assert "name no split" in str(result.exception) or "are trained on as well" in str(result.exception)
+        assert says in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_who_names_the_same_file_for_both_is_told(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    file, said = simple(tmp_path / "d.jsonl", {}, {}), []
+    train, chosen_by = read_both("vqa", file, None, None, file, None, "raise", said.append)
+    assert len(train) == len(chosen_by) == 2
+    assert [line.split(";")[0] for line in said] == [
+        f"note: 2 of the 2 samples to validate with are trained on as well ({file}:1)"
+    ]
 
 
 def test_an_entailment_model_of_transformers_is_known_by_its_labels(tmp_path: Path) -> None:

@@ -28,6 +28,10 @@ def dense(folder: Path, family: str = "vilt", task: str = "vqa") -> Path:
     if task == "vqa":
         config["id2label"] = dict(enumerate((*COLOURS, "none")))
     (folder / "config.json").write_text(json.dumps(config))
+    if family == "meter":  # which takes pictures of one size
+        side = config["image_size"]
+        own = {"image_processor_type": "CLIPImageProcessor", "size": {"height": side, "width": side}}
+        (folder / "preprocessor_config.json").write_text(json.dumps({**own, "do_center_crop": False}))
     return folder
 
 

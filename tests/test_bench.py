@@ -16,12 +16,15 @@ from tiny import published_vilt
 
 import pumer_convert
 from pumer_convert.bench import Times, bench
+from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.cli import cli
+from pumer_convert.data.picture_input import picture_input
 from pumer_convert.errors import InputError
 from pumer_convert.export.onnx import export_onnx
 from pumer_convert.peak import resident
 from pumer_convert.plan import make_plan
 from pumer_convert.reducers import KINDS
+from pumer_convert.runtime.base import packed
 from pumer_convert.share import FREE, without_reducing
 from pumer_convert.verify import Case
 
@@ -133,11 +136,9 @@ def test_reducers_that_cost_nothing_keep_as_many(tmp_path: Path) -> None:
     export_onnx(reduced, cases=(Case(batch=2, text=9),))
     free = without_reducing(reduced / "model.onnx")
     assert free is not None
-    given = {
-        "input_ids": np.full((2, 9), 7),
-        "attention_mask": np.ones((2, 9), np.int64),
-        "pixel_values": np.random.default_rng(0).standard_normal((2, 3, 56, 56), np.float32),
-    }
+    pixels = np.random.default_rng(0).standard_normal((2, 3, 56, 56), np.float32)
+    given = {"input_ids": np.full((2, 9), 7), "attention_mask": np.ones((2, 9), np.int64)}
+    given |= packed(pixels, picture_input(open_checkpoint(reduced)))
     lengths = []
     for graph in (onnx.load(str(reduced / "model.onnx")), onnx.load_from_string(free)):
         calls = [node for node in graph.graph.node if node.domain == "pumer"]

@@ -73,7 +73,7 @@ def made(task: str) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def preprocessor() -> Preprocessor:
-    return Preprocessor.of(CHECKPOINT)
+    return Preprocessor.of(CHECKPOINT, image_size=(96, 96))
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,8 @@ def test_the_size_that_is_promised_is_the_one_that_is_made(exported: Path) -> No
     sidecar = read_sidecar(exported / "red" / "model.onnx")
     told = promise(open_checkpoint(exported / "red"), "float32", None, 20)
     assert {name: sidecar[name] for name in told} == json.loads(json.dumps(told))
-    assert open_runtime(exported / "red" / "model.onnx", device="cpu").picture[-2:] == tuple(told["image_size"])
+    assert open_runtime(exported / "red" / "model.onnx", device="cpu").pictures.names == ("patches", "patch_grid")
+    assert told["pictures"] | {"size": None, "asked": None} == told["pictures"]
 
 
 def test_the_builder_s_process_goes_on_from_it_too(home: Path) -> None:

@@ -46,8 +46,10 @@ def test_the_configuration_is_triton_s(exported: Path, tmp_path: Path) -> None:
     assert report["models"] == ["pumer", "pumer_model"]
     model, front = config(tmp_path / "models", "pumer_model"), config(tmp_path / "models", "pumer")
     assert (model.backend, front.backend, model.default_model_filename) == ("onnxruntime", "python", "model.onnx")
-    assert [list(tensor.dims) for tensor in model.input] == [[-1], [-1], [3, 96, 96]]
-    assert [tensor.name for tensor in model.input] == ["input_ids", "attention_mask", "pixel_values"]
+    assert [list(tensor.dims) for tensor in model.input] == [[-1], [-1], [-1, 3 * 8 * 8], [2]]
+    assert [tensor.name for tensor in model.input] == ["input_ids", "attention_mask", "patches", "patch_grid"]
+    warm = model.model_warmup[0].inputs
+    assert [list(warm[name].dims) for name in ("input_ids", "patches", "patch_grid")] == [[16], [144, 192], [2]]
     assert list(model.output[0].dims) == [20]
     assert model.max_batch_size == front.max_batch_size == 32
     assert model.HasField("dynamic_batching")
@@ -74,7 +76,8 @@ def test_an_engine_of_tensorrt_is_served_and_one_of_rtx_refused(exported: Path, 
     with pytest.raises(InputError, match="Triton loads engines of TensorRT alone"):
         export_triton(path)
     assert not (tmp_path / "triton").exists()
-    profiles = [{"input_ids": shape} for shape in ([[1, 4], [1, 16], [8, 32]], [[4, 6], [16, 16], [64, 40]])]
+    patches = {"patches": [[1, 19, 192], [1, 144, 192], [8, 228, 192]]}
+    profiles = [{"input_ids": s, **patches} for s in ([[1, 4], [1, 16], [8, 32]], [[4, 6], [16, 16], [64, 40]])]
     change(path, flavour="tensorrt", profiles=profiles)
     export_triton(path)
     model = config(tmp_path / "triton", "pumer_model")
@@ -83,6 +86,7 @@ def test_an_engine_of_tensorrt_is_served_and_one_of_rtx_refused(exported: Path, 
     assert (tmp_path / "triton" / "pumer_model" / "1" / "model.plan").read_bytes() == path.read_bytes()
     told = json.loads((tmp_path / "triton" / "pumer" / "1" / "front.json").read_text())
     assert (told["least_text"], told["longest_text"], told["most_batch"]) == (6, 32, 64)
+    assert (told["patch"], told["least_patches"], told["most_patches"]) == (8, 19, 228)
 
 
 def test_what_cannot_be_served_is_told(exported: Path, tmp_path: Path) -> None:

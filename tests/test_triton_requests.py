@@ -194,6 +194,7 @@ def test_the_front_prepares_as_training_does_to_the_bit(reference: Path, tmp_pat
         "numpy",
         "PIL",
         "tokenizers",
+        "patches",
         "pixels",
         "scores",
         "triton_python_backend_utils",
@@ -208,7 +209,10 @@ def test_an_engine_that_triton_could_not_serve_whole_is_refused(reference: Path,
     values = json.loads(reference.with_name("model.onnx.json").read_text())
     values |= {
         "flavour": "tensorrt",
-        "inputs": [{"name": "pixel_values", "shape": ["batch", 3, 96, 96]}],
+        "inputs": [
+            *({"name": name, "shape": ["batch", "text"]} for name in ("input_ids", "attention_mask")),
+            {"name": "pixel_values", "shape": ["batch", 3, 96, 96]},
+        ],
         "outputs": [{"name": "logits", "shape": ["batch", 20]}],
         "engine": {"sha256": ""},
     }

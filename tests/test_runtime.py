@@ -209,14 +209,23 @@ def test_version_and_gpu_of_an_engine(reduced: Path) -> None:
 def test_the_profile_is_chosen_by_the_shape(reduced: Path) -> None:
     sidecar = Sidecar.of(reduced / "served" / "model.engine")
     shapes = [[[1, 4], [1, 16], [8, 40]], [[4, 4], [32, 32], [64, 40]]]
-    sidecar = replace(sidecar, values={**sidecar.values, "profiles": [{"input_ids": shape} for shape in shapes]})
-    assert [sidecar.profile(*shape) for shape in [(1, 4), (4, 16), (8, 40), (9, 4), (64, 40)]] == [0, 1, 1, 1, 1]
-    with pytest.raises(
-        InputError, match="batch 65 with text 9 is outside of it; it takes batch 1 to 8 with text 4 to 40 or"
-    ):
-        sidecar.profile(65, 9)
+    patches = {"patches": [[1, 19, 192], [1, 144, 192], [8, 228, 192]]}
+    profiles = [{"input_ids": shape, **patches} for shape in shapes]
+    sidecar = replace(sidecar, values={**sidecar.values, "profiles": profiles})
+
+    def chosen(batch: int, text: int, patches: int = 144) -> int:
+        return sidecar.profile(batch=batch, text=text, patches=patches)
+
+    assert [chosen(*shape) for shape in [(1, 4), (4, 16), (8, 40), (9, 4), (64, 40)]] == [0, 1, 1, 1, 1]
+    says = (
+        "batch 65 with patches 144 with text 9 is outside of it; it takes batch 1 to 8 with patches 19 to 228 with text"
+    )
+    with pytest.raises(InputError, match=says):
+        chosen(65, 9)
     with pytest.raises(InputError, match="text 41 is outside"):
-        sidecar.profile(1, 41)
+        chosen(1, 41)
+    with pytest.raises(InputError, match="patches 229 with text 9 is outside"):
+        chosen(1, 9, 229)
 
 
 def test_the_command_line_answers(reduced: Path, tmp_path: Path) -> None:

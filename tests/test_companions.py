@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import tiny
 import transformers
+from PIL import Image
 
 from pumer_convert.checkpoint.companions import companions
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert import apply
+from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
 from pumer_convert.json_file import parse_object, read_object
@@ -66,3 +68,16 @@ def test_json_that_is_refused(tmp_path: Path, text: str, says: str) -> None:
 
 def test_a_value_that_stands_there_twice_is_one_value() -> None:
     assert parse_object('{"a": 1, "a": 1}', "here") == {"a": 1}
+
+
+def test_a_picture_too_thin_for_its_processor_is_refused() -> None:
+    with pytest.raises(InputError, match="too thin"):
+        Preprocessor.of(CHECKPOINT).pixels(Image.new("RGB", (1, 60_000)))
+
+
+def test_a_name_longer_than_names_can_be(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(CHECKPOINT, tmp_path / "ckpt"))
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "' + "x" * 300 + '"}}')
+    with pytest.raises(InputError, match="is not there"):
+        open_checkpoint(folder)

@@ -310,3 +310,16 @@ def test_an_adapter_is_named(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
     with pytest.raises(InputError, match="PEFT"):
         open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("change", [{"data_offsets": [0, 4]}, {"shape": [3]}, {"dtype": 5}, {"data_offsets": [-4, 0]}])
+def test_a_header_that_contradicts_itself_is_refused_at_opening(folder: Path, change: dict[str, Any]) -> None:
+    save_file({"a": torch.ones(2), "b": torch.ones(2)}, folder / "model.safetensors")
+    data = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["b"] |= change
+    changed = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(changed).to_bytes(8, "little") + changed + data[8 + length :])
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        open_checkpoint(folder)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pumer_convert.checkpoint.companions import COMPANIONS
 from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.files.there import there
 
 WEIGHTS = (
     "model.safetensors",
@@ -35,9 +36,9 @@ def resolve(name: Path | str, weights: bool = True) -> Path:
     Raises InputError saying what to give instead.
     """
     path = Path(name)
-    if not _exists(path) and path.parts[:1] and path.parts[0].startswith("~"):
+    if not there(path) and path.parts[:1] and path.parts[0].startswith("~"):
         path = _expanded(path)
-    if _exists(path):
+    if there(path):
         return _folder(path) if path.is_dir() else _file(path)
     text = path.as_posix()
     if _URL.match(text):
@@ -78,13 +79,6 @@ def cached_name(path: Path) -> str | None:
 def chosen_weights(folder: Path) -> Path | None:
     """The file of transformers' names that is read of a folder; None without one."""
     return next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that is too long, a folder that may not be looked into
-        return False
 
 
 def _expanded(path: Path) -> Path:

@@ -3,6 +3,7 @@
 import pickle
 import pickletools
 import re
+import struct
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -72,6 +73,7 @@ _ERRORS = (
     OverflowError,
     zipfile.BadZipFile,
     pickle.UnpicklingError,
+    struct.error,
 )
 """What weights-only loading ends in when a file is damaged."""
 
@@ -215,8 +217,7 @@ def _protocol(file: Path, error: Exception) -> InputError | None:
 
 
 def _stand_in(name: str) -> type:
-    module, own = name.rsplit(".", 1)
-    return type(own, (StandIn,), {"__module__": module, "stands_for": name})
+    return type("Empty", (StandIn,), {"stands_for": name})
 
 
 def _code(file: Path, name: str) -> InputError:

@@ -16,6 +16,7 @@ from pumer_convert.checkpoint.sources import MergedSource, RenamedSource, Safete
 from pumer_convert.checkpoint.state import unwrapped
 from pumer_convert.data.image import image_settings
 from pumer_convert.errors import InputError
+from pumer_convert.files.there import there
 from pumer_convert.json_file import read_object
 from pumer_convert.models import FAMILIES
 from pumer_convert.models.reductions import check_reductions
@@ -145,14 +146,14 @@ def _open_index(index: Path) -> TensorSource:
             raise InputError(f"{index}: its weight_map says {name!r}, which is no name of a file beside it.")
     files = [index.parent / name for name in dict.fromkeys(where.values())]
     for file in files:
-        if not file.exists():
+        if not there(file):
             raise InputError(f"{index}: its shard {file.name} is not there; copy or download it again.")
     if all(is_safetensors(file) for file in files):
         source: TensorSource = SafetensorsSource(files)
     else:
         source = MergedSource({file: _source(file) for file in files})
-    there = set(source.names())
-    lost = next((name for name in where if name not in there), None)
+    held = set(source.names())
+    lost = next((name for name in where if name not in held), None)
     if lost is not None:
         raise InputError(f"{index}: '{lost}' is in no shard; the shards are not those of this index.")
     return source

@@ -35,7 +35,9 @@ class SafetensorsSource:
         self._files = tuple(files)
         self._where: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
         for file in files:
-            for name, entry in safetensors_header(file).items():
+            header = safetensors_header(file)
+            _check_opens(file)
+            for name, entry in header.items():
                 if name in self._where:
                     raise _twice(name, self._where[name][0], file)
                 self._where[name] = (file, _DTYPES.get(entry["dtype"], entry["dtype"]), tuple(entry["shape"]))
@@ -103,6 +105,17 @@ def safetensors_header(file: Path) -> dict[str, Any]:
     if 8 + length + end != size:
         raise broken
     return header
+
+
+def _check_opens(file: Path) -> None:
+    """Raises InputError for a file that safetensors itself would refuse, when it is opened for its tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np"):  # numpy, for torch takes seconds to load
+            pass
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file}: not a whole safetensors file ({error}); copy or download it again.") from None
 
 
 def _check_entry(entry: dict[str, Any]) -> int:

@@ -87,7 +87,7 @@ class _View:
         for key, value in values.items():
             # What is null or false asks for nothing.
             if key not in _READ and key not in _HARMLESS and value is not None and value is not False:
-                raise InputError(f"the processor's file says '{key}', which is not understood.{nearest(key, _READ)}")
+                raise InputError(f"the processor's file says {key!r}, which is not understood.{nearest(key, _READ)}")
         self.values = {**CLASSES[self.kind], **values}
 
     def settings(self) -> ImageSettings:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from pumer_convert.data.sample import FilePicture
 from pumer_convert.errors import InputError
+from pumer_convert.files.there import there
 
 CHECKS = ("exists", "quick", "decode")
 DEPTH = 3
@@ -34,7 +35,7 @@ class Pictures:
         if key not in self._found:
             slashed = [name.replace("\\", "/") for name in names]
             paths = (root / name for root in self.roots for name in dict.fromkeys((*names, *slashed)))
-            direct = next((FilePicture(path) for path in paths if path.is_file()), None)
+            direct = next((FilePicture(path) for path in paths if there(path) and path.is_file()), None)
             self._found[key] = direct or self._deeper(slashed, where)
         found = self._found[key]
         if found is None:

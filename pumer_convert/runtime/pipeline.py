@@ -18,6 +18,7 @@ from pumer_convert.labels import read_labels
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.open import open_runtime
 from pumer_convert.runtime.scores import to_scores
+from pumer_convert.runtime.told import is_sidecar
 
 Pictures = Path | str | Image.Image | Sequence[Path | str | Image.Image]
 
@@ -101,10 +102,8 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     if not file.exists():
         raise InputError(f"{path}: its sidecar {file.name} is missing; copy it along, or export once more.")
     values = read_object(file)
-    try:
-        _ = (values["task"], values["labels"], values["preprocessing"], values["image_size"], values["text"]["longest"])
-    except (KeyError, TypeError):
-        raise InputError(f"{file}: not a sidecar that pumer-convert wrote; export once more.") from None
+    if not is_sidecar(values):
+        raise InputError(f"{file}: not a sidecar that pumer-convert wrote; export once more.")
     return values
 
 

@@ -13,6 +13,7 @@ from pumer_convert.bootstrap import RESAMPLES, interval
 from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.formats import read_samples
+from pumer_convert.data.open_picture import MAX_PIXELS
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
 from pumer_convert.device import open_device
@@ -113,6 +114,7 @@ def evaluate(
     device: str = "auto",
     seed: int = 0,
     on_error: str = "raise",
+    max_pixels: int = MAX_PIXELS,
     flips: Path | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda line: None,
@@ -120,8 +122,8 @@ def evaluate(
     """Measure the checkpoint at `path`, and what it was reduced from, on the first `limit` samples of `data`.
 
     `against` is the dense checkpoint, by default the one that the reduced folder's report.json names, if it is still
-    there. `data`, `images`, `split` and `on_error` are those of `read_samples`. `flips` is a file to write, a JSON
-    line for each example that the two answer differently. `seed` is of the bootstrap alone.
+    there. `data`, `images`, `split`, `on_error` and `max_pixels` are those of `read_samples`. `flips` is a file to
+    write, a JSON line for each example that the two answer differently. `seed` is of the bootstrap alone.
 
     Raises InputError for data or checkpoints that do not fit (two that differ in task, labels, image size or
     vocabulary), MissingDependencyError for a device that is not there.
@@ -139,7 +141,9 @@ def evaluate(
     inputs = [Path(data), *checkpoint.files, *(dense.files if dense is not None else ())]
     with output_files(flips, overwrite, inputs=inputs) if flips is not None else contextlib.nullcontext() as file:
         progress(f"reading {data}")
-        found = read_samples(data, checkpoint.task, images=images, split=split, on_error=on_error)
+        found = read_samples(
+            data, checkpoint.task, images=images, split=split, on_error=on_error, max_pixels=max_pixels
+        )
         samples = found.samples[:limit]
         task.check(samples)
         if not any(right_answer(sample) for sample in samples):

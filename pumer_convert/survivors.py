@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pumer_convert.checkpoint.locate import resolve
+from pumer_convert.data.open_picture import MAX_PIXELS
 from pumer_convert.errors import InputError
 from pumer_convert.files.output import check_files, output_files
 
@@ -35,13 +36,14 @@ def show(
     out: Path | str,
     *,
     overwrite: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> dict[str, Any]:
     """Ask the checkpoint folder `path` about a picture (or a pair) and draw to `out`, for each, the picture as the
     model sees it beside what is left of it in the last layer.
 
     Gives the report: the answer, the numbers of tokens before and after, and how many patches were pruned. Raises
-    InputError for a checkpoint without tokenizer or processor, a picture that cannot be read, and an `out` that is no
-    picture's name.
+    InputError for a checkpoint without tokenizer, a picture that cannot be read or has more than `max_pixels`, and an
+    `out` that is no picture's name.
     """
     import torch
 
@@ -55,7 +57,7 @@ def show(
     if not path.is_dir():
         raise InputError(f"{path}: not a checkpoint folder; an exported file does not tell where its tokens went.")
     check_files(out, overwrite, inputs=pictures)
-    pipeline = Pipeline(path, device="cpu")
+    pipeline = Pipeline(path, device="cpu", max_pixels=max_pixels)
     assert isinstance(pipeline.runtime, TorchRuntime)
     pixels = pipeline.pixels(pictures)
     ids, mask = pipeline.preprocessor.text([text])

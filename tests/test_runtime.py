@@ -144,7 +144,7 @@ def test_what_cannot_be_opened_is_told(reduced: Path, tmp_path: Path) -> None:
     refused("not a sidecar that pumer-convert wrote", Path(alone))
     shutil.copy(reduced / "served" / "model.onnx.json", tmp_path)
     refused("there is no tokenizer", Path(alone))
-    with pytest.raises(InputError, match="not a picture that can be read"):
+    with pytest.raises(InputError, match="the picture cannot be read"):
         Pipeline(onnx, device="cpu")(tmp_path / "model.onnx.json", "what")
 
 

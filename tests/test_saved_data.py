@@ -20,7 +20,9 @@ class Column:
 
 
 class PictureColumn(Column):
-    pass
+    def __init__(self, decode: bool = True) -> None:
+        super().__init__()
+        self.decode = decode
 
 
 class Table:
@@ -33,6 +35,11 @@ class Table:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {name: self.rows[index].get(name) for name in self.column_names}
+
+    def cast_column(self, name: str, feature: Column) -> "Table":
+        assert isinstance(feature, PictureColumn)
+        assert not feature.decode, "pictures are decoded by the rules of all others"
+        return Table(self.rows, {**self.features, name: feature})
 
     def remove_columns(self, names: list[str]) -> "Table":
         return Table(self.rows, {name: f for name, f in self.features.items() if name not in names})

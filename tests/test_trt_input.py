@@ -60,7 +60,7 @@ def test_what_it_cannot_write_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     image = ("--image", str(tmp_path / "a.png"))
     refused("2 picture(s), but 'vqa' takes 1", *image, *image)
     refused("a text of 99 tokens does not fit", *image, "--pad-to", "99")
-    refused("a picture cannot be read", "--image", str(model.with_name("model.onnx.json")))
+    refused("the picture cannot be read", "--image", str(model.with_name("model.onnx.json")))
     refused("not be written", *image, out="none/input.npz")
     model.with_name("model.onnx.json").unlink()
     refused("its sidecar model.onnx.json is missing", *image)

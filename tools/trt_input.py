@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from pumer_convert.data.preprocess import Preprocessor
+from pumer_convert.data.sample import FilePicture
 from pumer_convert.errors import InputError, PumerError
 from pumer_convert.runtime.pipeline import read_sidecar
 from pumer_convert.runtime.sidecar import Sidecar
@@ -32,17 +32,13 @@ def write(model: Path, out: Path, pictures: Sequence[Path], text: str, pad_to: i
     if pad_to is not None and not 2 <= pad_to <= preprocessor.longest:
         raise InputError(f"a text of {pad_to} tokens does not fit; this model takes 2 to {preprocessor.longest}.")
     ids, mask = replace(preprocessor, pad_to=pad_to, longest=pad_to or preprocessor.longest).text([text])
+    seen = [preprocessor.pixels(FilePicture(picture).open(), name=str(picture)) for picture in pictures]
+    arranged = preprocessor.arrange([seen], least)
     try:
-        arranged = preprocessor.arrange([[preprocessor.pixels(_open(picture)) for picture in pictures]], least)
         with out.open("wb") as file:  # a file, because savez would add .npz to another name
             np.savez(file, input_ids=ids, attention_mask=mask, **arranged)
     except OSError as error:
-        raise InputError(f"a picture cannot be read or {out} not be written ({error}).") from None
-
-
-def _open(picture: Path) -> Image.Image:
-    with Image.open(picture) as image:
-        return image.convert("RGB")
+        raise InputError(f"{out}: cannot be written ({error}).") from None
 
 
 def main(words: Sequence[str] | None = None) -> int:

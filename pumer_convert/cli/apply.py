@@ -82,7 +82,7 @@ def both(
 
     bar, out = Bar(), intent.out
     check_out(out, overwrite, [intent.checkpoint.path])
-    names = ("images", "split", "validation", "validation_split", "on_error")
+    names = ("images", "split", "validation", "validation_split", "on_error", "max_pixels")
     reading = {name: learning.pop(name) for name in names}
     train, chosen_by = read_both(intent.checkpoint.task, data, **reading, say=bar.line)
     student = out.absolute().with_name(f".{out.name}.student")

@@ -39,6 +39,7 @@ def command(
     validation: Path | None,
     validation_split: str | None,
     on_error: str,
+    max_pixels: int,
     out: Path | None,
     device: str,
     workers: int,
@@ -62,7 +63,9 @@ def command(
 
     bar = Bar()
     task = open_checkpoint(checkpoint).task
-    train, chosen_by = read_both(task, data, images, split, validation, validation_split, on_error, bar.line)
+    train, chosen_by = read_both(
+        task, data, images, split, validation, validation_split, on_error, max_pixels, bar.line
+    )
     report = distill(
         checkpoint,
         teacher,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pumer_convert.cli.output import emit, progress
+from pumer_convert.cli.pictures import max_pixels
 
 if TYPE_CHECKING:
     from pumer_convert.evaluation import Comparison, Evaluation
@@ -31,6 +32,7 @@ SHOWN = 10
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise", show_default=True)
+@max_pixels
 @click.option("--flips", type=click.Path(path_type=Path), help="Write the examples that flipped here, as JSON lines.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier file of --flips.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -46,6 +48,7 @@ def command(
     device: str,
     seed: int,
     on_error: str,
+    max_pixels: int,
     flips: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -65,6 +68,7 @@ def command(
         device=device,
         seed=seed,
         on_error=on_error,
+        max_pixels=max_pixels,
         flips=flips,
         overwrite=overwrite,
         progress=progress,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pumer_convert.cli.pictures import max_pixels
 from pumer_convert.errors import InputError
 from pumer_convert.recipe import load_recipe
 from pumer_convert.settings import DistillSettings
@@ -26,6 +27,7 @@ DATA = (
     click.option("--validation", type=PATH, help="Data that choose the best weights."),
     click.option("--validation-split", help="Their part; alone: that part of the training data."),
     click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise", show_default=True),
+    max_pixels,
 )
 RUN = (
     click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]"),
@@ -57,13 +59,14 @@ def read_both(
     validation: Path | None,
     validation_split: str | None,
     on_error: str,
+    max_pixels: int,
     say: Callable[[str], None],
 ) -> "tuple[list[Sample], list[Sample]]":
     """The samples to train on and those to validate with."""
     from pumer_convert.data.formats import read_samples
 
     def read(path: Path, part: str | None) -> "list[Sample]":
-        found = read_samples(path, task, images=images, split=part, on_error=on_error)
+        found = read_samples(path, task, images=images, split=part, on_error=on_error, max_pixels=max_pixels)
         for sentence in found.skipped[:SKIPPED]:
             say(f"skipped: {sentence}")
         if len(found.skipped) > SKIPPED:

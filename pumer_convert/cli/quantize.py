@@ -8,6 +8,7 @@ import click
 
 from pumer_convert.cli.engine import engine_options, engine_told
 from pumer_convert.cli.output import EngineBar, emit, progress
+from pumer_convert.cli.pictures import max_pixels
 from pumer_convert.errors import InputError
 
 
@@ -19,6 +20,7 @@ from pumer_convert.errors import InputError
 @click.option("--split", help="train, val, ..., of data that hold several.")
 @click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise", show_default=True)
 @click.option("--examples", type=click.IntRange(2), default=256, show_default=True, help="Half set ranges, half ask.")
+@max_pixels
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice of examples.")
 @click.option(
     "--modelopt",
@@ -38,6 +40,7 @@ def command(
     split: str | None,
     on_error: str,
     examples: int,
+    max_pixels: int,
     seed: int,
     modelopt: Path | None,
     trt: bool,
@@ -68,7 +71,16 @@ def command(
         if (file := folder / f"model.{mode}.{suffix}").exists() and not overwrite:
             raise InputError(f"{file}: exists already; use --overwrite.")
     inputs = read_examples(
-        sidecar, folder, data, examples, images=images, split=split, seed=seed, on_error=on_error, progress=progress
+        sidecar,
+        folder,
+        data,
+        examples,
+        images=images,
+        split=split,
+        seed=seed,
+        on_error=on_error,
+        max_pixels=max_pixels,
+        progress=progress,
     )
     report = quantize(source, inputs, mode=mode, modelopt=modelopt, overwrite=overwrite, progress=progress)
     if trt:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from pumer_convert.cli.output import emit, progress
+from pumer_convert.cli.pictures import max_pixels
 
 
 @click.command("run")
@@ -14,14 +15,19 @@ from pumer_convert.cli.output import emit, progress
     "--image", "images", multiple=True, required=True, type=click.Path(path_type=Path), help="Twice for a pair."
 )
 @click.option("--text", required=True, help="The question, statement or caption.")
+@max_pixels
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many answers to print.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:i]; for ONNX also tensorrt[-rtx].")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-def command(model: Path, images: tuple[Path, ...], text: str, top: int, device: str, as_json: bool) -> None:
+def command(
+    model: Path, images: tuple[Path, ...], text: str, max_pixels: int, top: int, device: str, as_json: bool
+) -> None:
     """Answer a question about a picture with MODEL: a checkpoint folder, an ONNX file or an engine."""
     from pumer_convert.runtime import Pipeline
 
-    pipeline = Pipeline(model, device=device)
+    pipeline = Pipeline(model, device=device, max_pixels=max_pixels)
+    for note in pipeline.notes:
+        progress(f"note: {note}")
     answer = pipeline(images, text)
     if cut := pipeline.preprocessor.cut([text]):
         progress(f"note: {cut}")

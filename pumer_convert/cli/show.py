@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from pumer_convert.cli.output import emit
+from pumer_convert.cli.pictures import max_pixels
 
 
 @click.command("show")
@@ -13,17 +14,26 @@ from pumer_convert.cli.output import emit
     "--image", "images", multiple=True, required=True, type=click.Path(path_type=Path), help="Twice for a pair."
 )
 @click.option("--text", required=True, help="The question, statement or caption.")
+@max_pixels
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="PNG", help="Picture to draw.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def command(checkpoint: Path, images: tuple[Path, ...], text: str, out: Path, overwrite: bool, as_json: bool) -> None:
+def command(
+    checkpoint: Path,
+    images: tuple[Path, ...],
+    text: str,
+    max_pixels: int,
+    out: Path,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Draw what is left of a picture in the last layer of CHECKPOINT when it is asked TEXT.
 
     Pruned patches are dark, merged ones share their mean colour.
     """
     from pumer_convert.survivors import show
 
-    found = show(checkpoint, images, text, out, overwrite=overwrite)
+    found = show(checkpoint, images, text, out, overwrite=overwrite, max_pixels=max_pixels)
 
     def human() -> str:
         (image, image_left), (words, words_left) = found["image_tokens"], found["text_tokens"]

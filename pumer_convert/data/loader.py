@@ -134,7 +134,7 @@ def _pixels(
     """The pixels of a row's picture; the candidates of a query share the one they have in common."""
     if (picture.name, place) not in made:
         random = None if key is None else np.random.default_rng([*key, row.index, place])
-        made[picture.name, place] = preprocessor.pixels(picture.open(), random)
+        made[picture.name, place] = preprocessor.pixels(picture.open(), random, picture.name)
     return made[picture.name, place]
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
+from pumer_convert.data.open_picture import picture_format
 from pumer_convert.data.sample import FilePicture
 from pumer_convert.errors import InputError
 from pumer_convert.files.there import there
@@ -93,7 +92,7 @@ def check_picture(picture: FilePicture, check: str) -> str | None:
     path = picture.path
     if not path.is_file():
         return f"there is no picture {path}."
-    if check == "exists" or (check == "quick" and _looks_whole(path)):
+    if check == "exists" or (check == "quick" and _looks_whole(path, picture.max_pixels)):
         return None
     try:
         picture.open()
@@ -102,15 +101,14 @@ def check_picture(picture: FilePicture, check: str) -> str | None:
     return None
 
 
-def _looks_whole(path: Path) -> bool:
+def _looks_whole(path: Path, max_pixels: int) -> bool:
     """Does the file begin and end as a JPEG or PNG does? A download that broke off is seen here without decoding."""
     try:
-        with Image.open(path) as image:
-            end = _ENDS.get(image.format or "")
+        end = _ENDS.get(picture_format(path, max_pixels))
         if end is None:
             return False
         with path.open("rb") as stream:
             stream.seek(-min(path.stat().st_size, 64), 2)
             return end in stream.read()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError):
         return False

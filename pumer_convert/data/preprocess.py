@@ -141,15 +141,17 @@ class Preprocessor:
             )
         return found
 
-    def pixels(self, image: Image.Image, random: np.random.Generator | None = None) -> NDArray[np.float32]:
-        """float32 [3, H, W]; augmented when `random` is given and there is something to augment with. Raises InputError
-        for a picture that is too thin to be resized."""
+    def pixels(
+        self, image: Image.Image, random: np.random.Generator | None = None, name: str = "a picture"
+    ) -> NDArray[np.float32]:
+        """float32 [3, H, W] of an upright picture; augmented when `random` is given and there is something to augment
+        with. Raises InputError that begins with `name` for a picture too thin to be resized."""
         if random is not None and self.augment is not None:
             image = self.augment(image.convert("RGB"), random)
         try:
             return to_pixels(image, self.image)
         except ValueError as error:
-            raise InputError(f"a picture cannot be prepared: {error}.") from None
+            raise InputError(f"{name}: {error}.") from None
 
     def arrange(self, examples: Sequence[Sequence[NDArray[np.float32]]], least: int = 1) -> dict[str, NDArray[Any]]:
         """The pixels of each example's pictures as the model takes them, by name (see `PictureInput.ports`); packed

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from pumer_convert.data.open_picture import MAX_PIXELS, PictureError, as_rgb, open_picture
 from pumer_convert.errors import InputError
 
 LABELS = ("contradiction", "neutral", "entailment")
@@ -27,23 +28,50 @@ class Picture(Protocol):
 
 @dataclass(frozen=True)
 class FilePicture:
-    """A picture in a file."""
+    """A picture in a file, of at most `max_pixels`."""
 
     path: Path
+    max_pixels: int = MAX_PIXELS
 
     @property
     def name(self) -> str:
         return str(self.path)
 
     def open(self) -> Image.Image:
-        """The picture as RGB. Raises InputError naming the file when it is not there or cannot be decoded."""
+        """The picture, upright and RGB. Raises InputError naming the file when it cannot be used."""
         try:
-            with Image.open(self.path) as image:
-                return image.convert("RGB")
-        except FileNotFoundError:
-            raise InputError(f"{self.path}: there is no such picture.") from None
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-            raise InputError(f"{self.path}: the picture cannot be read ({error}).") from None
+            return open_picture(self.path, self.max_pixels)
+        except PictureError as error:
+            raise InputError(f"{self.name}: {error}.") from None
+
+
+@dataclass(frozen=True)
+class CellPicture:
+    """A picture in a cell of a table; `place` is its number where the cell is a list."""
+
+    name: str
+    table: Any
+    row: int
+    column: str
+    place: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def open(self) -> Image.Image:
+        """The picture, upright and RGB. Raises InputError naming the cell when it cannot be used."""
+        try:
+            value = self.table[self.row][self.column]
+            value = value if self.place is None else value[self.place]
+        except Exception as error:  # the table's package decodes, with whatever a decoder raises
+            raise InputError(f"{self.name}: the picture cannot be read ({type(error).__name__}: {error}).") from None
+        try:
+            if isinstance(value, Image.Image):
+                return as_rgb(value, self.max_pixels)
+            given = value.get("bytes") or value.get("path") if isinstance(value, dict) else None
+            if given is None:
+                raise PictureError("there is no picture")
+            return open_picture(given, self.max_pixels)
+        except PictureError as error:
+            raise InputError(f"{self.name}: {error}.") from None
 
 
 @dataclass(frozen=True)

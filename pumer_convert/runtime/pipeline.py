@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pumer_convert.data.open_picture import MAX_PIXELS, PictureError, as_rgb, open_picture
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.files.whole import unchanged
@@ -42,8 +43,10 @@ class Pipeline:
     Raises InputError when a part is missing.
     """
 
-    def __init__(self, path: Path | str, **options: Any) -> None:
+    def __init__(self, path: Path | str, *, max_pixels: int = MAX_PIXELS, **options: Any) -> None:
+        """`max_pixels`: larger pictures are refused. `notes` tells what of the checkpoint was not as it should be."""
         path = Path(path)
+        self.max_pixels = max_pixels
         exported = path.suffix in (".onnx", ".engine")
         with unchanged(path) if exported else contextlib.nullcontext():
             self.runtime: Runtime = open_runtime(path, **options)
@@ -54,10 +57,14 @@ class Pipeline:
             self.preprocessor = Preprocessor.of(path, image_size=options.get("image_size"))
         self.task: str = values["task"]
         self.labels = labels_of(values, path)
+        self.notes: tuple[str, ...] = values.get("notes", ())
         self.pictures = self.runtime.pictures.images
 
     def __call__(self, pictures: Pictures, text: str) -> Answer:
-        """The answer about one picture, or a pair of them where the task takes two; files or PIL images."""
+        """The answer about one picture, or a pair of them where the task takes two; files or PIL images.
+
+        Raises InputError for pictures that cannot be used, see data/open_picture.py.
+        """
         return self.batch([(pictures, text)])[0]
 
     def batch(self, items: Sequence[tuple[Pictures, str]]) -> list[Answer]:
@@ -74,7 +81,20 @@ class Pipeline:
         given = [pictures] if isinstance(pictures, Path | str | Image.Image) else list(pictures)
         if len(given) != self.pictures:
             raise InputError(f"{len(given)} picture(s) for a question, but '{self.task}' takes {self.pictures}.")
-        return [self.preprocessor.pixels(_open(picture)) for picture in given]
+        return [self._pixels(picture) for picture in given]
+
+    def _pixels(self, picture: Path | str | Image.Image) -> NDArray[np.float32]:
+        name = "a picture" if isinstance(picture, Image.Image) else str(picture)
+        if not isinstance(picture, Path | str | Image.Image):
+            raise InputError(f"a picture is a file or a PIL image here, not a {type(picture).__name__}.")
+        try:
+            if isinstance(picture, Image.Image):
+                image = as_rgb(picture, self.max_pixels)
+            else:
+                image = open_picture(picture, self.max_pixels)
+        except PictureError as error:
+            raise InputError(f"{name}: {error}.") from None
+        return self.preprocessor.pixels(image, name=name)
 
     def answer(self, logits: NDArray[np.float64]) -> Answer:
         """What the logits [labels] of one example say. Raises VerificationError when they are not finite."""
@@ -84,16 +104,6 @@ class Pipeline:
         order = np.argsort(-logits, kind="stable")
         ranking = tuple((self.labels[i], float(scores[i])) for i in order)
         return Answer(*ranking[0], ranking)
-
-
-def _open(picture: Path | str | Image.Image) -> Image.Image:
-    if isinstance(picture, Image.Image):
-        return picture
-    try:
-        with Image.open(picture) as image:
-            return image.convert("RGB")
-    except OSError as error:
-        raise InputError(f"{picture}: not a picture that can be read ({error}).") from None
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -108,10 +118,11 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    from pumer_convert.checkpoint.read import open_checkpoint
+    from pumer_convert.checkpoint.read import NO_TOKENIZER, open_checkpoint
 
     checkpoint = open_checkpoint(path)
-    return {"task": checkpoint.task, "labels": checkpoint.config.get("id2label")}
+    notes = tuple(note for note in checkpoint.notes if note != NO_TOKENIZER)  # without one there is no pipeline
+    return {"task": checkpoint.task, "labels": checkpoint.config.get("id2label"), "notes": notes}
 
 
 def labels_of(values: Mapping[str, Any], path: Path) -> list[str]:

@@ -140,7 +140,7 @@ def score_matrix(
     result = torch.empty(len(gallery.captions), len(gallery.pictures))
     texts = [preprocessor.text(gallery.captions[i : i + block]) for i in range(0, len(gallery.captions), block)]
     for column, picture in enumerate(gallery.pictures):
-        arranged = preprocessor.arrange([[preprocessor.pixels(picture.open())]])
+        arranged = preprocessor.arrange([[preprocessor.pixels(picture.open(), name=picture.name)]])
         seen = {name: torch.from_numpy(value).to(device) for name, value in arranged.items()}
         for number, (ids, mask) in enumerate(texts):
             logits = score(

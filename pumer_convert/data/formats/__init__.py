@@ -6,13 +6,14 @@ Every row and every picture is checked when the data are read, not when training
 import importlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, cast
 
 from pumer_convert.data.formats.source import Source
+from pumer_convert.data.open_picture import MAX_PIXELS
 from pumer_convert.data.pictures import CHECKS, check_picture
-from pumer_convert.data.sample import FilePicture, Sample, fault_of_text
+from pumer_convert.data.sample import CellPicture, FilePicture, Sample, fault_of_text
 from pumer_convert.errors import InputError, UnjudgedError, nearest
 from pumer_convert.tasks import TASKS
 
@@ -65,13 +66,15 @@ def read_samples(
     split: str | None = None,
     on_error: str = "raise",
     check: str = "quick",
+    max_pixels: int = MAX_PIXELS,
 ) -> SampleSet:
     """The samples of a file or folder for a task, all of them checked.
 
     `images`: the folder of the pictures, where they do not lie beside the data. `split`: train, val, test, ..., for
     data that hold several. A row with a missing field or picture raises InputError naming its file and line, or with
     `on_error` "skip" is left out and told in `skipped`. `check` of pictures: "exists", "quick" (the header and the
-    end of every file; what looks odd is decoded) or "decode" (every one, which takes minutes for COCO).
+    end of every file; what looks odd is decoded) or "decode" (every one, which takes minutes for COCO). A picture of
+    more than `max_pixels` is refused.
     """
     for name, value, allowed in (
         ("on_error", on_error, ON_ERROR),
@@ -92,6 +95,7 @@ def read_samples(
         if isinstance(item, UnjudgedError):
             unjudged[str(item)] += 1
             continue
+        item = item if isinstance(item, InputError) else _limited(item, max_pixels)
         fault = str(item) if isinstance(item, InputError) else _broken(item, check, known)
         if fault is None:
             samples.append(cast(Sample, item))
@@ -121,6 +125,14 @@ def _recognised(source: Source) -> tuple[str, Format]:
         "NLVR2, SNLI-VE and the Karpathy splits, PuMer's prepared jsonl, a folder saved by `datasets`, and the simple "
         "jsonl of pumer_convert/data/formats/simple.py."
     )
+
+
+def _limited(sample: Sample, max_pixels: int) -> Sample:
+    pictures = (
+        replace(picture, max_pixels=max_pixels) if isinstance(picture, FilePicture | CellPicture) else picture
+        for picture in sample.pictures
+    )
+    return sample if max_pixels == MAX_PIXELS else replace(sample, pictures=tuple(pictures))
 
 
 def _broken(sample: Sample, check: str, known: dict[str, str | None]) -> str | None:

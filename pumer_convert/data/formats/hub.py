@@ -7,16 +7,13 @@ Its rows have the fields of the simple format or the originals' names for them, 
 import importlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from pumer_convert.data.formats import simple
 from pumer_convert.data.formats.source import Fields, Source
 from pumer_convert.data.pictures import Pictures, roots
-from pumer_convert.data.sample import Sample
+from pumer_convert.data.sample import CellPicture, Sample
 from pumer_convert.errors import InputError, MissingDependencyError
 
 KIND = "a folder saved by `datasets`"
@@ -29,26 +26,6 @@ _NAMES = {
 }
 """Fields of the simple format, and what the originals call them."""
 _SINGLE = ("dataset_info.json", "state.json")
-
-
-@dataclass(frozen=True)
-class ColumnPicture:
-    """A picture in a cell of a data set; `place` is its number where the cell is a list."""
-
-    name: str
-    data: Any
-    row: int
-    column: str
-    place: int | None = None
-
-    def open(self) -> Image.Image:
-        """The picture as RGB. Raises InputError naming the row when it cannot be decoded."""
-        try:
-            value = self.data[self.row][self.column]
-            image: Image.Image = value if self.place is None else value[self.place]
-            return image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, AttributeError, LookupError) as error:
-            raise InputError(f"{self.name}: the picture cannot be read ({error}).") from None
 
 
 def recognises(source: Source) -> bool:
@@ -68,6 +45,10 @@ def read(source: Source, task: str, images: Path | None, split: str | None) -> I
     columns = [c for c in data.column_names if _holds_pictures(data.features[c], datasets.Image)]
     # The other columns alone, so that going through the rows decodes no picture.
     plain = data.remove_columns(columns)
+    for column in columns:
+        # Decoded here, by the rules of all pictures; a column of lists would be written anew for that.
+        if isinstance(data.features[column], datasets.Image):
+            data = data.cast_column(column, datasets.Image(decode=False))
     pictures = Pictures(roots(source.path, images))
     for number in range(len(data)):
         where = f"{folder}:{number + 1}"
@@ -113,7 +94,7 @@ def _renamed(row: Fields, features: Any) -> Fields:
 def _with_pictures(row: Fields, data: Any, number: int, columns: list[str], where: str) -> Fields:
     if len(columns) == 1 and hasattr(data.features[columns[0]], "feature"):
         count = len(data[number][columns[0]])
-        cells = [ColumnPicture(f"{where}.{columns[0]}[{i}]", data, number, columns[0], i) for i in range(count)]
+        cells = [CellPicture(f"{where}.{columns[0]}[{i}]", data, number, columns[0], i) for i in range(count)]
     else:
-        cells = [ColumnPicture(f"{where}.{column}", data, number, column) for column in columns]
+        cells = [CellPicture(f"{where}.{column}", data, number, column) for column in columns]
     return {**row, "images": cells} if len(cells) > 1 else {**row, "image": cells[0] if cells else None}

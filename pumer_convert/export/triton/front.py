@@ -4,7 +4,6 @@ Needs numpy, pillow and tokenizers where it is served. A request that cannot be 
 others of its batch are answered.
 """
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
+from open_picture import open_picture
 from patches import pack
-from PIL import Image
 from pixels import ImageSettings, to_pixels
 from scores import to_scores
 from tokenizers import Tokenizer
@@ -71,8 +70,8 @@ class TritonPythonModel:
                 return f"TEXT has {length} tokens, and the model here takes {self.least} to {self.longest}"
         try:
             rows = [(found, self._pixels(pictures)) for found, pictures in zip(tokens, images, strict=True)]
-        except Exception as error:  # decoders raise whatever they like at broken bytes
-            return f"IMAGE cannot be read ({type(error).__name__})"
+        except ValueError as error:
+            return f"IMAGE cannot be read: {error}"
         for picture in (picture for _, pictures in rows for picture in pictures):
             count = self._patches(picture)
             if self.most_patches is not None and count > self.most_patches:
@@ -80,7 +79,7 @@ class TritonPythonModel:
         return rows
 
     def _pixels(self, pictures: NDArray[Any]) -> list[NDArray[np.float32]]:
-        return [to_pixels(Image.open(io.BytesIO(picture)), self.image) for picture in pictures]
+        return [to_pixels(open_picture(picture), self.image) for picture in pictures]
 
     def _patches(self, picture: NDArray[np.float32]) -> int:
         """How many whole patches a picture has; 0 for a model that takes pixels."""

@@ -149,7 +149,13 @@ def _front(
     version = folder / "1"
     version.mkdir(parents=True)
     shutil.copy(HERE / "front.py", version / "model.py")
-    for file in (PACKAGE / "data" / "pixels.py", PACKAGE / "data" / "patches.py", PACKAGE / "runtime" / "scores.py"):
+    data = PACKAGE / "data"
+    for file in (
+        data / "open_picture.py",
+        data / "pixels.py",
+        data / "patches.py",
+        PACKAGE / "runtime" / "scores.py",
+    ):
         shutil.copy(file, version)
     if (backend := getattr(preprocessor.tokenizer, "backend_tokenizer", None)) is None:
         raise InputError("Triton's front needs a tokenizer that the package tokenizers runs, and this one is not.")

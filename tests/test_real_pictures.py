@@ -16,7 +16,7 @@ from transformers.image_utils import load_image
 from pumer_convert.convert import apply, load
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import export_folder
-from pumer_convert.export.tensorrt import EngineSettings
+from pumer_convert.export.tensorrt import EngineSettings, build_engine
 from pumer_convert.recipe import Profile
 from pumer_convert.runtime.open import open_runtime
 from pumer_convert.runtime.pipeline import Pipeline
@@ -68,6 +68,34 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return draw(tmp_path_factory.mktemp("pictures"))
 
 
+@pytest.fixture(scope="module", params=transformers_vilt.HEADS)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, Path]:
+    """A task, transformers' model, and its folder with our export in it."""
+    folder = tmp_path_factory.mktemp(request.param) / "vilt"
+    model = transformers_vilt.write(folder, request.param)
+    export_folder(folder)
+    return request.param, model, folder
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """The same of one block, for what does not depend on a task."""
+    folder = tmp_path_factory.mktemp("exported") / "vilt"
+    model = transformers_vilt.write(folder, num_hidden_layers=1)
+    export_folder(folder)
+    return model, folder
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reduced folder with its export."""
+    home = tmp_path_factory.mktemp("small")
+    transformers_vilt.write(home / "vilt")
+    apply(home / "vilt", tiny.recipe(home / "r.yaml", STEPS), home / "small")
+    export_folder(home / "small")
+    return home / "small"
+
+
 def ours(path: Path, examples: list[list[Path]], texts: list[str], **options: Any) -> np.ndarray[Any, Any]:
     """Logits of files through the pipeline of a folder or an exported file, in one batch."""
     pipeline = Pipeline(path, **options)
@@ -87,44 +115,36 @@ def batch(files: list[Path], task: str) -> tuple[list[list[Path]], list[str]]:
     return examples, [TEXTS[i % len(TEXTS)] for i in range(len(files))]
 
 
-@pytest.mark.parametrize("task", transformers_vilt.HEADS)
-def test_a_batch_of_all_shapes_is_answered_as_by_transformers(tmp_path: Path, pictures: list[Path], task: str) -> None:
-    model = transformers_vilt.write(tmp_path / "vilt", task)
+def test_a_batch_of_all_shapes_is_answered_as_by_transformers(
+    family: tuple[str, Any, Path], pictures: list[Path]
+) -> None:
+    task, model, folder = family
     examples, texts = batch(pictures, task)
-    theirs = transformers_vilt.logits(model, tmp_path / "vilt", [[seen(p) for p in e] for e in examples], texts)
-    assert off(ours(tmp_path / "vilt", examples, texts), theirs) < 1e-5
-    export_folder(tmp_path / "vilt")
-    assert off(ours(tmp_path / "vilt" / "model.onnx", examples, texts), theirs) < 1e-5
-    double = transformers_vilt.logits(
-        model, tmp_path / "vilt", [[seen(p) for p in e] for e in examples], texts, "float64"
-    )
+    opened = [[seen(file) for file in example] for example in examples]
+    theirs = transformers_vilt.logits(model, folder, opened, texts)
+    assert off(ours(folder, examples, texts), theirs) < 1e-5
+    assert off(ours(folder / "model.onnx", examples, texts), theirs) < 1e-5
+    double = transformers_vilt.logits(model, folder, opened, texts, "float64")
     # Pixels and logits are float32 on their way through a runtime.
-    assert off(ours(tmp_path / "vilt", examples, texts, dtype="float64"), double) < 1e-6
+    assert off(ours(folder, examples, texts, dtype="float64"), double) < 1e-6
 
 
-def test_alone_or_in_company_a_picture_gets_the_same_answer(tmp_path: Path, pictures: list[Path]) -> None:
-    transformers_vilt.write(tmp_path / "vilt")
-    apply(tmp_path / "vilt", tiny.recipe(tmp_path / "r.yaml", STEPS), tmp_path / "small")
-    export_folder(tmp_path / "small")
+def test_alone_or_in_company_a_picture_gets_the_same_answer(small: Path, pictures: list[Path]) -> None:
     examples, texts = batch(pictures, "vqa")
-    for file in (tmp_path / "small", tmp_path / "small" / "model.onnx"):
+    for file in (small, small / "model.onnx"):
         together = ours(file, examples, texts)
         alone = np.concatenate([ours(file, [e], [t]) for e, t in zip(examples, texts, strict=True)])
         assert off(together, alone) < 1e-5, file
-    assert (
-        off(ours(tmp_path / "small" / "model.onnx", examples, texts), ours(tmp_path / "small", examples, texts)) < 1e-5
-    )
+    assert off(ours(small / "model.onnx", examples, texts), ours(small, examples, texts)) < 1e-5
 
 
-def test_reducers_count_each_pictures_own_patches(tmp_path: Path, pictures: list[Path]) -> None:
-    transformers_vilt.write(tmp_path / "vilt")
-    apply(tmp_path / "vilt", tiny.recipe(tmp_path / "r.yaml", STEPS), tmp_path / "small")
-    pipeline = Pipeline(tmp_path / "small", device="cpu")
+def test_reducers_count_each_pictures_own_patches(small: Path, pictures: list[Path]) -> None:
+    pipeline = Pipeline(small, device="cpu")
     pixels = [pipeline.pixels(file) for file in pictures]
     ids, mask = pipeline.preprocessor.text(["a"] * len(pixels))
     given = {"input_ids": ids, "attention_mask": mask, **pipeline.preprocessor.arrange(pixels)}
     with torch.inference_mode():
-        output = load(tmp_path / "small")(**{name: torch.from_numpy(value) for name, value in given.items()})
+        output = load(small)(**{name: torch.from_numpy(value) for name, value in given.items()})
     left = output.image.mask.sum(1).tolist()
     for count, (one,) in zip(left, pixels, strict=True):
         tokens = 1 + (one.shape[1] // 16) * (one.shape[2] // 16)
@@ -132,15 +152,13 @@ def test_reducers_count_each_pictures_own_patches(tmp_path: Path, pictures: list
         assert count == between - round(0.1 * between), one.shape
 
 
-def test_one_engine_is_built_for_every_shape(tmp_path: Path, pictures: list[Path]) -> None:
+def test_one_engine_is_built_for_every_shape(small: Path, tmp_path: Path, pictures: list[Path]) -> None:
     pytest.importorskip("tensorrt_rtx")
-    transformers_vilt.write(tmp_path / "vilt")
-    apply(tmp_path / "vilt", tiny.recipe(tmp_path / "r.yaml", STEPS), tmp_path / "small")
-    export_folder(tmp_path / "small", trt=EngineSettings("tensorrt-rtx"), dtype="float16")
-    sidecar = Sidecar.of(tmp_path / "small" / "model.engine")
+    export_folder(small, tmp_path, trt=EngineSettings("tensorrt-rtx"), dtype="float16")
+    sidecar = Sidecar.of(tmp_path / "model.engine")
     # A shorter side of 96 and a longer of at most 159, of which whole patches of 16 count.
     assert sidecar.profiles == [{"batch": (1, 1, 8), "text": (4, 32, 40), "patches": (9, 36, 54)}]
-    pipeline = Pipeline(tmp_path / "small", device="cpu")
+    pipeline = Pipeline(small, device="cpu")
     for file in pictures:
         _, rows, columns = (side // 16 for side in pipeline.pixels(file)[0].shape)
         assert sidecar.profile(batch=1, text=8, patches=rows * columns) == 0
@@ -148,62 +166,56 @@ def test_one_engine_is_built_for_every_shape(tmp_path: Path, pictures: list[Path
         sidecar.profile(batch=1, text=8, patches=55)
 
 
-def test_a_profile_of_a_users_own_says_how_many_patches(tmp_path: Path) -> None:
+def test_a_profile_of_a_users_own_says_how_many_patches(exported: tuple[Any, Path], tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
-    transformers_vilt.write(tmp_path / "vilt", num_hidden_layers=1)
-    profiles = (Profile(patches=(36, 36, 36)),)
-    export_folder(tmp_path / "vilt", trt=EngineSettings("tensorrt-rtx", profiles))
-    assert Sidecar.of(tmp_path / "vilt" / "model.engine").profiles[0]["patches"] == (36, 36, 36)
+    onnx_file, settings = exported[1] / "model.onnx", EngineSettings("tensorrt-rtx", (Profile(patches=(36, 36, 36)),))
+    made = build_engine(onnx_file, tmp_path / "model.engine", settings)
+    assert made["profiles"][0]["patches"] == [[1, 36, 768], [1, 36, 768], [8, 36, 768]]
+    with pytest.raises(InputError, match="nothing says how many patches a picture has at most"):
+        build_engine(onnx_file, tmp_path / "other.engine", EngineSettings("tensorrt-rtx"))
 
 
 @pytest.mark.parametrize("shape", [(96, 96), (64, 128), (50, 70)])
-def test_pixels_of_any_one_size_go_in_as_pixels(tmp_path: Path, shape: tuple[int, int]) -> None:
-    model = transformers_vilt.write(tmp_path / "vilt")
-    export_folder(tmp_path / "vilt")
+def test_pixels_of_any_one_size_go_in_as_pixels(exported: tuple[Any, Path], shape: tuple[int, int]) -> None:
+    model, folder = exported
     random = np.random.default_rng(0)
     ids = random.integers(5, 40, (3, 9))
     pixels = random.standard_normal((3, 3, *shape), np.float32)
     given = {"input_ids": ids, "attention_mask": np.ones_like(ids), "pixel_values": pixels}
     with torch.no_grad():
         theirs = model(**{name: torch.from_numpy(value) for name, value in given.items()}).logits.numpy()
-    for path in (tmp_path / "vilt", tmp_path / "vilt" / "model.onnx"):
+    tensors = [torch.from_numpy(value) for value in given.values()]
+    for path in (folder, folder / "model.onnx"):
         runtime = open_runtime(path)
         assert off(runtime(*given.values()), theirs) < 1e-5
-        tensors = [torch.from_numpy(value) for value in given.values()]
         assert off(runtime(*tensors).numpy(), theirs) < 1e-5
-    assert off(load(tmp_path / "vilt")(*tensors).logits.detach().numpy(), theirs) < 1e-5
+    assert off(load(folder)(*tensors).logits.detach().numpy(), theirs) < 1e-5
 
 
-def test_what_no_model_can_take_is_refused(tmp_path: Path) -> None:
-    transformers_vilt.write(tmp_path / "vilt", num_hidden_layers=1)
-    export_folder(tmp_path / "vilt")
+def test_what_no_model_can_take_is_refused(exported: tuple[Any, Path]) -> None:
+    _, folder = exported
     ids = np.full((2, 5), 7)
     text = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     patches = np.zeros((2, 12, 768), np.float32)
     grid = np.array([[3, 4], [2, 2]])
-    for path in (tmp_path / "vilt", tmp_path / "vilt" / "model.onnx"):
+    wrong: dict[str, dict[str, Any]] = {
+        "have no whole patch of 16x16": {"pixel_values": np.zeros((2, 3, 15, 96), np.float32)},
+        r"pixel_values has to be \[2, 3, 96, 96\] here": {"pixel_values": np.zeros((2, 1, 96, 96), np.float32)},
+        "patch_grid is missing": {"patches": patches},
+        "patches is missing": {},
+        r"patches has to be \[2, 12, 768\] here": {"patches": patches[..., :700], "patch_grid": grid},
+        r"patch_grid has to be \[2, 2\] here": {"patches": patches, "patch_grid": np.ones((2, 3), np.int64)},
+        "of at most 12 patches here": {"patches": patches, "patch_grid": grid + 2},
+        "from 1 on": {"patches": patches, "patch_grid": grid * 0},
+    }
+    for path in (folder, folder / "model.onnx"):
         runtime = open_runtime(path)
         assert runtime(**text, patches=patches, patch_grid=grid).shape == (2, 7)
-        for says, given in {
-            "have no whole patch of 16x16": {"pixel_values": np.zeros((2, 3, 15, 96), np.float32)},
-            r"pixel_values has to be \[2, 3, 96, 96\] here": {"pixel_values": np.zeros((2, 1, 96, 96), np.float32)},
-            "patch_grid is missing": {"patches": patches},
-            "patches is missing": {},
-            r"patches has to be \[2, 12, 768\] here, not \[2, 12, 700\]": {
-                "patches": patches[..., :700],
-                "patch_grid": grid,
-            },
-            r"patch_grid has to be \[2, 2\] here, not \[2, 3\]": {
-                "patches": patches,
-                "patch_grid": np.ones((2, 3), np.int64),
-            },
-            "of at most 12 patches here": {"patches": patches, "patch_grid": grid + 2},
-            "from 1 on": {"patches": patches, "patch_grid": grid * 0},
-        }.items():
+        for says, given in wrong.items():
             with pytest.raises(InputError, match=says):
                 runtime(**text, **given)
     with pytest.raises(InputError, match="no whole patch"):
-        load(tmp_path / "vilt")(torch.from_numpy(ids), torch.ones(2, 5), torch.zeros(2, 3, 10, 10))
+        load(folder)(torch.from_numpy(ids), torch.ones(2, 5), torch.zeros(2, 3, 10, 10))
 
 
 def test_squashing_is_a_choice_of_the_recipe(tmp_path: Path, pictures: list[Path]) -> None:

@@ -45,7 +45,7 @@ def write(folder: Path, task: str = "vqa", size: int = 96, processor: dict[str, 
     tokenizer.save_pretrained(folder)
     names = {"ve": ENTAILMENT, "nlvr2": ("False", "True")}.get(task, tuple(f"answer-{i}" for i in range(7)))
     torch.manual_seed(11)
-    settings = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
+    settings = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
     settings |= {"image_size": size, "patch_size": 16, "vocab_size": len(tokenizer), "num_images": 2}
     settings |= {"modality_type_vocab_size": 3} if task == "nlvr2" else {}
     config = transformers.ViltConfig(**{**settings, **more})

@@ -47,8 +47,10 @@ def write_list(file: Path, values: Mapping[str, Any], hashes: Mapping[str, str])
     """Write `values` as JSON to `file` with the list of files beside it that we wrote, name -> SHA-256; gives what it
     says. The entry of `file` is the hash of its text without the list."""
     told = {**values, LIST: {**hashes, file.name: _own(values)}}
-    file.write_text(_text(told), "utf-8")
-    return told
+    text = _text(told)
+    file.write_text(text, "utf-8")
+    again: dict[str, Any] = json.loads(text)
+    return again
 
 
 def write_report(folder: Path, report: Mapping[str, Any], known: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -422,6 +422,7 @@ def work(name: str, whole: Path, pipe: Connection) -> None:
     sys.stderr = io.StringIO()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    pipe.send("ready")
     while True:
         seed, folder = pipe.recv()
         shutil.copytree(whole, folder)
@@ -448,13 +449,13 @@ def tries(name: str, whole: Path, scratch: Path, seeds: Iterator[int], until: fl
             process = context.Process(target=work, args=(name, whole, theirs), daemon=True)
             process.start()
             theirs.close()
-            patience = 120  # it loads torch first
+            ours.recv()  # it loads torch first
         folder = scratch / f"{name}-{seed}"
         said = f"killed by no answer in {SECONDS} s"
         ours.send((seed, folder))
         try:
-            if ours.poll(patience):
-                said, patience = ours.recv(), SECONDS
+            if ours.poll(SECONDS):
+                said = ours.recv()
             else:
                 process.kill()
         except EOFError:

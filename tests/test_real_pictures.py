@@ -255,3 +255,12 @@ def test_the_processors_size_need_not_be_the_configs(tmp_path: Path, pictures: l
     export_folder(tmp_path / "vilt")
     for path in (tmp_path / "vilt", tmp_path / "vilt" / "model.onnx"):
         assert off(ours(path, [[p] for p in pictures], texts), theirs.logits.numpy()) < 1e-5
+
+
+def test_pictures_that_are_not_resized_have_no_limit(tmp_path: Path, pictures: list[Path]) -> None:
+    model = transformers_vilt.write(tmp_path / "vilt", processor={"do_resize": False}, num_hidden_layers=1)
+    export_folder(tmp_path / "vilt")
+    texts = ["a"] * len(pictures)
+    theirs = transformers_vilt.logits(model, tmp_path / "vilt", [[seen(file)] for file in pictures], texts)
+    for path in (tmp_path / "vilt", tmp_path / "vilt" / "model.onnx"):
+        assert off(ours(path, [[file] for file in pictures], texts), theirs) < 1e-5

@@ -91,7 +91,7 @@ class Preprocessor:
             raise InputError(f"{folder}: the sidecar tells no preprocessing; export a checkpoint with {PROCESSOR}.")
         tokenizer = load_tokenizer(folder, values["model"])
         # Version 0.1 knew one size alone, and wrote no more of pictures.
-        asked = values["pictures"]["asked"] if "pictures" in values else values["image_size"]
+        asked = values["pictures"]["asked"] if values.get("pictures") else values["image_size"]
         image = settings_of(values["preprocessing"], values["model"], asked)
         text = values["text"]
         pad, vocabulary = pad_id_of(tokenizer, text["pad_token_id"]), text.get("vocab_size")

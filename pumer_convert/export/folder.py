@@ -168,7 +168,7 @@ def verify_export(path: Path, onnx_file: Path | None = None, cases: "tuple[Case,
     if not onnx_file.exists():
         raise InputError(f"{onnx_file}: there is no such file; run `pumer-convert export` first.")
     sidecar = onnx_file.with_name(onnx_file.name + ".json")
-    asked = read_sidecar(onnx_file).get("pictures", {}).get("asked") if sidecar.exists() else None
+    asked = (read_sidecar(onnx_file).get("pictures") or {}).get("asked") if sidecar.exists() else None
     return {"onnx": str(onnx_file), **verify_onnx(onnx_file, open_checkpoint(path), cases, asked)}
 
 

@@ -72,7 +72,7 @@ def build_engine(
     out = Path(out or onnx_path.with_suffix(".engine"))
     inputs, outputs = _signature(onnx_path)
     check_whole(onnx_path)
-    pictures = (sidecar or {}).get("pictures", {})
+    pictures = (sidecar or {}).get("pictures") or {}
     profiles = [_profile(inputs, profile, pictures) for profile in settings.profiles or (Profile(),)]
     flavour, trt = choose_flavour(settings.flavour, asdict(settings))
     with output_files(out, overwrite, parts=PARTS, inputs=[onnx_path]) as target:

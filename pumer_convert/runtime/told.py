@@ -28,11 +28,13 @@ def is_sidecar(values: Mapping[str, Any]) -> bool:
 def _is_pictures(told: Mapping[str, Any]) -> bool:
     # Version 0.1 wrote nothing of pictures; what did, wrote all of it.
     sizes = all(name in told for name in ("asked", "size"))
-    numbers = all(_is_count(told.get(name), 1) for name in ("images", "patch", "fewest", "usual", "most"))
+    numbers = all(_is_count(told.get(name), 1) for name in ("images", "patch", "fewest", "usual"))
+    limit = "most" in told and (told["most"] is None or _is_count(told["most"], 1))
     asked, size = told.get("asked"), told.get("size")
     return (
         sizes
         and numbers
+        and limit
         and (asked is None or _is_count(asked, 1) or _is_size(asked))
         and (size is None or _is_size(size))
     )

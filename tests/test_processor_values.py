@@ -205,5 +205,11 @@ def test_the_model_is_one_for_the_pictures_that_the_processor_makes(tmp_path: Pa
     with torch.no_grad():
         assert torch.equal(load(folder)(*inputs).logits, load(CHECKPOINT, image_size=[64, 80])(*inputs).logits)
     (folder / "preprocessor_config.json").write_text(json.dumps({**SQUASH, "size": 100}))
-    with pytest.raises(InputError, match="an image of 100x100 pixels is not a whole number of 8-pixel patches"):
+    inputs = (*inputs[:2], torch.randn(1, 3, 100, 100))
+    with torch.no_grad():
+        # As in transformers, what no whole patch covers is not seen.
+        whole = load(CHECKPOINT, image_size=96)(*inputs[:2], inputs[2][..., :96, :96]).logits
+        torch.testing.assert_close(load(folder)(*inputs).logits, whole, atol=1e-6, rtol=1e-5)
+    (folder / "preprocessor_config.json").write_text(json.dumps({**SQUASH, "size": 7}))
+    with pytest.raises(InputError, match="the processor's size is 7x7 pixels, which have no whole patch of 8x8"):
         open_checkpoint(folder)

@@ -11,10 +11,11 @@ from pumer_convert.checkpoint.companions import companions, has_tokenizer
 from pumer_convert.checkpoint.kinds import is_safetensors
 from pumer_convert.checkpoint.locate import chosen_weights, resolve
 from pumer_convert.checkpoint.pickles import PickleSource
-from pumer_convert.checkpoint.resized import at_image_size, check_image_size
+from pumer_convert.checkpoint.resized import at_image_size
 from pumer_convert.checkpoint.sources import MergedSource, RenamedSource, SafetensorsSource
 from pumer_convert.checkpoint.state import unwrapped
 from pumer_convert.data.image import image_settings
+from pumer_convert.data.picture_input import check_patch
 from pumer_convert.errors import InputError
 from pumer_convert.files.there import there
 from pumer_convert.json_file import read_object
@@ -179,11 +180,12 @@ def _for_pictures(checkpoint: Checkpoint) -> Checkpoint:
         note = NO_PROCESSOR.format(values["image_processor_type"], values["size"]["shortest_edge"])
         checkpoint = replace(checkpoint.with_processor(values), notes=(*checkpoint.notes, note))
     try:
-        made = image_settings(values, family.IMAGE_PROCESSOR).size
+        settings = image_settings(values, family.IMAGE_PROCESSOR)
+        made = settings.size
         own = checkpoint.config["image_size"]
         if made is None or made == ((own, own) if isinstance(own, int) else tuple(own)):
             return checkpoint
-        check_image_size(made, checkpoint)
+        check_patch(settings, int(checkpoint.config["patch_size"]))
     except InputError as error:
         raise InputError(f"{checkpoint.path}: {error}") from None
     note = f"Its processor makes pictures of {made[0]}x{made[1]} pixels; the positions are interpolated for them."

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The tensors of another source, the one under `key` with `change`d values and a new shape."""
+    """The tensors of another source, the one under `key` with `change`d values and a new shape; it is float32 where
+    the source has half precision, for what is interpolated would be rounded once more."""
 
     inner: TensorSource
     key: str
@@ -35,7 +36,8 @@ class Fitted:
 
     def dtype(self, name: str) -> str:
         """See `TensorSource`."""
-        return self.inner.dtype(name)
+        found = self.inner.dtype(name)
+        return "float32" if name == self.key and found in ("float16", "bfloat16") else found
 
     def files(self) -> tuple[Path, ...]:
         """See `TensorSource`."""
@@ -66,7 +68,8 @@ def at_image_size(checkpoint: Checkpoint, image_size: int | list[int]) -> Checkp
     *front, _, width = checkpoint.source.shape(key)
 
     def change(table: "Tensor") -> "Tensor":
-        return family.fit_positions(name, table, config, image_size)  # type: ignore[no-any-return]
+        exact = table.float() if table.element_size() < 4 else table
+        return family.fit_positions(name, exact, config, image_size)  # type: ignore[no-any-return]
 
     return replace(
         checkpoint,
@@ -76,9 +79,12 @@ def at_image_size(checkpoint: Checkpoint, image_size: int | list[int]) -> Checkp
 
 
 def check_image_size(image_size: Any, checkpoint: Checkpoint) -> None:
-    """Raises InputError for an image size S or [H, W] that the patches do not divide."""
+    """Raises InputError for an image size S or [H, W] that the patches do not divide, unless it is the checkpoint's."""
     sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     config = checkpoint.config
+    own = config["image_size"]
+    if sides == ((own, own) if isinstance(own, int) else tuple(own)):
+        return
     patch = config["patch_size"] if "patch_size" in config else config["vision"]["patch_size"]
     if len(sides) != 2 or any(side < patch or side % patch for side in sides):
         raise InputError(

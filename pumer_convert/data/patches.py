@@ -20,6 +20,34 @@ def cut(pixels: NDArray[Any], patch: int) -> NDArray[Any]:
     return whole.transpose(0, 2, 4, 1, 3, 5).reshape(*front, rows * columns, channels * patch * patch)
 
 
+def together(pictures: Sequence[NDArray[np.float32]], patch: int) -> list[NDArray[np.float32]]:
+    """The pictures [3, H, W] of one example, each with the whole patches that the model sees of it beside the others.
+
+    As in transformers, whose processor fills the pictures of an example up with zeros to the longest sides among them,
+    and whose model looks at one pixel for each patch to see whether it is filling: where sides are no whole number of
+    patches, a patch that the picture covers in part may count. Alone a picture has its whole patches. Raises ValueError
+    when no patch fits.
+    """
+    height, width = (max(picture.shape[side] for picture in pictures) for side in (1, 2))
+    if min(height, width) < patch:
+        raise ValueError(f"{width}x{height} pixels have no whole patch of {patch}x{patch}")
+    made = []
+    for picture in pictures:
+        rows, columns = (_seen(own, all_, patch) for own, all_ in zip(picture.shape[1:], (height, width), strict=True))
+        missing = [max(0, count * patch - own) for count, own in zip((rows, columns), picture.shape[1:], strict=True)]
+        whole = picture[:, : rows * patch, : columns * patch]
+        made.append(np.pad(whole, ((0, 0), (0, missing[0]), (0, missing[1]))) if any(missing) else whole)
+    return made
+
+
+def _seen(own: int, all_: int, patch: int) -> int:
+    """Patches along a side of `all_` pixels whose looked-at pixel is among the first `own`; in float32, as torch's
+    nearest interpolation of the mask."""
+    count = all_ // patch
+    looked_at = np.floor(np.arange(count, dtype=np.float32) * (np.float32(all_) / np.float32(count)))
+    return int((looked_at < own).sum())
+
+
 def pack(
     pictures: Sequence[NDArray[np.float32]], patch: int, least: int = 1
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -69,9 +69,7 @@ def input_of(settings: ImageSettings, family: str, config: Mapping[str, Any]) ->
     module = family_module(family)
     images, patch = module.outline(config).passes, int(config["patch_size"])
     if settings.size is not None:
-        height, width = settings.size
-        if height < patch or width < patch or height % patch or width % patch:
-            raise InputError(f"an image of {height}x{width} pixels is not a whole number of {patch}-pixel patches.")
+        check_patch(settings, patch)
         return PictureInput.fixed(images, patch, settings.size)
     if not module.KEEPS_SHAPE:
         raise InputError(
@@ -82,10 +80,24 @@ def input_of(settings: ImageSettings, family: str, config: Mapping[str, Any]) ->
     if side < 1:
         raise InputError(f"pictures of {settings.shorter} pixels have no whole patch of {patch}x{patch}.")
     if (largest := settings.largest()) is None:
-        return PictureInput(images, patch, None, 1, side * side, None)
+        most = int(config.get("max_image_length", -1))
+        return PictureInput(images, patch, None, 1, side * side, None if most < 0 else most)
     module.outline(config, largest)  # a model that does not take so many patches says so here
     short, long = (length // patch for length in largest)
+    if images > 1:  # beside another a part of a patch may count, see `together`
+        short = min(-(-largest[0] // patch), long)
     return PictureInput(images, patch, None, long, short * short, short * long)
+
+
+def check_patch(settings: ImageSettings, patch: int) -> None:
+    """Raises InputError when pictures of one size have no whole patch. What is beyond the last whole one, on the right
+    and below, the model does not see, as in transformers."""
+    if settings.size is not None and min(settings.size) < patch:
+        height, width = settings.size
+        key = "crop_size" if settings.fit == "crop" else "size"
+        raise InputError(
+            f"the processor's {key} is {height}x{width} pixels, which have no whole patch of {patch}x{patch}."
+        )
 
 
 def squashed(checkpoint: Checkpoint) -> Checkpoint:

@@ -12,7 +12,7 @@ from PIL import Image
 from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
-from pumer_convert.data.patches import pack
+from pumer_convert.data.patches import pack, together
 from pumer_convert.data.picture_input import input_of, settings_of
 from pumer_convert.data.pixels import ImageSettings, to_pixels
 from pumer_convert.data.sample import fault_of_text
@@ -155,7 +155,21 @@ class Preprocessor:
 
     def arrange(self, examples: Sequence[Sequence[NDArray[np.float32]]], least: int = 1) -> dict[str, NDArray[Any]]:
         """The pixels of each example's pictures as the model takes them, by name (see `PictureInput.ports`); packed
-        patches are `least` or more."""
+        patches are `least` or more. Raises InputError for a picture that has no whole patch, and for one with
+        more than the model takes."""
+        if self.input.packed:
+            try:
+                examples = [together(example, self.input.patch) for example in examples]
+            except ValueError as error:
+                raise InputError(f"a picture is too thin for the model: {error}.") from None
+            count = max(
+                (p.shape[1] // self.input.patch) * (p.shape[2] // self.input.patch) for e in examples for p in e
+            )
+            if self.input.most is not None and count > self.input.most:
+                raise InputError(
+                    f"a picture of {count} patches is too large for the model: its max_image_length is "
+                    f"{self.input.most}, and that many would be drawn at random; do_resize can make pictures smaller."
+                )
         pictures = [picture for example in examples for picture in example]
         arrays: dict[str, NDArray[Any]] = {}
         if self.input.packed:

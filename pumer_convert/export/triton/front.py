@@ -12,7 +12,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 from open_picture import open_picture
-from patches import pack
+from patches import pack, together
 from pixels import ImageSettings, to_pixels
 from scores import to_scores
 from tokenizers import Tokenizer
@@ -79,7 +79,8 @@ class TritonPythonModel:
         return rows
 
     def _pixels(self, pictures: NDArray[Any]) -> list[NDArray[np.float32]]:
-        return [to_pixels(open_picture(picture), self.image) for picture in pictures]
+        pixels = [to_pixels(open_picture(picture), self.image) for picture in pictures]
+        return pixels if self.patch is None else together(pixels, self.patch)
 
     def _patches(self, picture: NDArray[np.float32]) -> int:
         """How many whole patches a picture has; 0 for a model that takes pixels."""

@@ -250,6 +250,9 @@ class Vilt(nn.Module):
                 side = self.config["patch_size"]
                 raise InputError(f"a picture of {tuple(pixels.shape[-2:])} pixels has no whole patch of {side}x{side}.")
             patches, grid = embeddings.patch_embeddings.cut(pixels)
+            if 0 <= self.config.get("max_image_length", -1) < patches.shape[1]:
+                most = self.config["max_image_length"]
+                raise InputError(f"a picture has {patches.shape[1]} patches, more than max_image_length ({most}).")
         elif pixels is not None or patches is None or grid is None:
             raise InputError("pictures come either as pixel_values or as patches with their patch_grid.")
         states, there = embeddings.packed(patches, grid, kind)

@@ -13,6 +13,7 @@ from PIL import Image
 from pumer_convert.cli import cli
 from pumer_convert.cli.learning import read_both
 from pumer_convert.data.formats import read_samples
+from pumer_convert.data.open_picture import MAX_PIXELS
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
 
@@ -219,7 +220,7 @@ def test_what_is_trained_on_does_not_validate_as_another_split(tmp_path: Path) -
 def test_who_names_the_same_file_for_both_is_told(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     file, said = simple(tmp_path / "d.jsonl", {}, {}), []
-    train, chosen_by = read_both("vqa", file, None, None, file, None, "raise", said.append)
+    train, chosen_by = read_both("vqa", file, None, None, file, None, "raise", MAX_PIXELS, said.append)
     assert len(train) == len(chosen_by) == 2
     assert [line.split(";")[0] for line in said] == [
         f"note: 2 of the 2 samples to validate with are trained on as well ({file}:1)"

@@ -2,6 +2,7 @@
 one batch, dense and reduced, eager and in ONNX Runtime; and an engine of one profile is built for all of them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +172,12 @@ def test_a_profile_of_a_users_own_says_how_many_patches(exported: tuple[Any, Pat
     onnx_file, settings = exported[1] / "model.onnx", EngineSettings("tensorrt-rtx", (Profile(patches=(36, 36, 36)),))
     made = build_engine(onnx_file, tmp_path / "model.engine", settings)
     assert made["profiles"][0]["patches"] == [[1, 36, 768], [1, 36, 768], [8, 36, 768]]
+    # Without a profile the file's own sidecar says so.
+    made = build_engine(onnx_file, tmp_path / "own.engine", EngineSettings("tensorrt-rtx"))
+    assert made["profiles"][0]["patches"] == [[1, 9, 768], [1, 36, 768], [8, 54, 768]]
+    shutil.copy(onnx_file, tmp_path / "bare.onnx")
     with pytest.raises(InputError, match="nothing says how many patches a picture has at most"):
-        build_engine(onnx_file, tmp_path / "other.engine", EngineSettings("tensorrt-rtx"))
+        build_engine(tmp_path / "bare.onnx", settings=EngineSettings("tensorrt-rtx"))
 
 
 @pytest.mark.parametrize("shape", [(96, 96), (64, 128), (50, 70)])

@@ -11,6 +11,7 @@ from pumer_convert.export.flavour import choose_flavour, logger_of, one_line
 from pumer_convert.files.output import output_files
 from pumer_convert.files.owned import digest, write_list
 from pumer_convert.files.whole import check_whole
+from pumer_convert.json_file import read_object
 from pumer_convert.recipe import Profile
 
 ORIGIN = "module"
@@ -72,7 +73,7 @@ def build_engine(
     out = Path(out or onnx_path.with_suffix(".engine"))
     inputs, outputs = _signature(onnx_path)
     check_whole(onnx_path)
-    pictures = (sidecar or {}).get("pictures") or {}
+    pictures = (_sidecar_of(onnx_path) if sidecar is None else sidecar).get("pictures") or {}
     profiles = [_profile(inputs, profile, pictures) for profile in settings.profiles or (Profile(),)]
     flavour, trt = choose_flavour(settings.flavour, asdict(settings))
     with output_files(out, overwrite, parts=PARTS, inputs=[onnx_path]) as target:
@@ -97,6 +98,12 @@ def build_engine(
         hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir()) if file != target}
         hashes[out.name] = record["engine"]["sha256"]
         return write_list(target.with_name(out.name + ".json"), record, hashes)
+
+
+def _sidecar_of(onnx_path: Path) -> Mapping[str, Any]:
+    """What the sidecar of an ONNX file says, {} without one."""
+    file = onnx_path.with_name(onnx_path.name + ".json")
+    return read_object(file) if file.is_file() else {}
 
 
 def check_onnx(onnx_path: Path | str, flavour: str = "auto") -> dict[str, Any]:

@@ -133,7 +133,7 @@ def check_teacher(teacher: Checkpoint, student: Checkpoint, settings: DistillSet
     if settings.hidden and teacher.config.get("pumer", {}).get("edits"):
         raise InputError(f"{here} its hidden states; they are reduced themselves. Take a dense teacher, or hidden: 0.")
     if settings.hidden and picture_input(teacher) != picture_input(student):
-        raise InputError(f"{here} its hidden states; it takes images of another size or shape. Say hidden: 0.")
+        raise InputError(f"{here} its hidden states; it takes images of another size. Say hidden: 0.")
     if settings.hidden and theirs["hidden_size"] != ours["hidden_size"]:
         raise InputError(f"{here} its hidden states; they are {theirs['hidden_size']} wide, not {ours['hidden_size']}.")
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The tensors of another source, the one under `key` with `change`d values and a new shape; it is float32 where
-    the source has half precision, for what is interpolated would be rounded once more."""
+    """The tensors of another source, the one under `key` with `change`d values, a new shape and a `kind` of element."""
 
     inner: TensorSource
     key: str
     new_shape: tuple[int, ...]
+    kind: str
     change: "Callable[[Tensor], Tensor]"
 
     def names(self) -> list[str]:
@@ -36,8 +36,7 @@ class Fitted:
 
     def dtype(self, name: str) -> str:
         """See `TensorSource`."""
-        found = self.inner.dtype(name)
-        return "float32" if name == self.key and found in ("float16", "bfloat16") else found
+        return self.kind if name == self.key else self.inner.dtype(name)
 
     def files(self) -> tuple[Path, ...]:
         """See `TensorSource`."""
@@ -54,27 +53,33 @@ def resized(checkpoint: Checkpoint, image_size: int) -> Checkpoint:
     """The checkpoint for square images of that size: the position table is interpolated as the family does it, and
     config.json and the processor's file say the new size."""
     check_image_size(image_size, checkpoint)
-    changed = at_image_size(checkpoint, image_size)
+    changed = at_image_size(checkpoint, image_size, exact=False)
     values = _processor(checkpoint, image_size)
     return changed if values is None else changed.with_processor(values)
 
 
-def at_image_size(checkpoint: Checkpoint, image_size: int | list[int]) -> Checkpoint:
-    """The checkpoint with its position table and config.json for images S or [H, W], its processor as it is."""
+def at_image_size(checkpoint: Checkpoint, image_size: int | list[int], *, exact: bool = True) -> Checkpoint:
+    """The checkpoint with its position table and config.json for images S or [H, W], its processor as it is.
+
+    The table is float32 where the source has half precision, as transformers interpolates it at every call; unless
+    `exact` it is rounded to what the source has.
+    """
     family, config = family_module(checkpoint.family), checkpoint.config
     name = family.POSITIONS
     key = checkpoint.pieces[name].key
     rows, columns = grid(image_size, int(config["patch_size"]))
     *front, _, width = checkpoint.source.shape(key)
+    kind = checkpoint.source.dtype(key)
+    kind = "float32" if exact and kind in ("float16", "bfloat16") else kind
 
     def change(table: "Tensor") -> "Tensor":
-        exact = table.float() if table.element_size() < 4 else table
-        return family.fit_positions(name, exact, config, image_size)  # type: ignore[no-any-return]
+        table = table.float() if kind == "float32" else table
+        return family.fit_positions(name, table, config, image_size)  # type: ignore[no-any-return]
 
     return replace(
         checkpoint,
         config={**config, "image_size": image_size},
-        source=Fitted(checkpoint.source, key, (*front, rows * columns + 1, width), change),
+        source=Fitted(checkpoint.source, key, (*front, rows * columns + 1, width), kind, change),
     )
 
 

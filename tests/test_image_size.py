@@ -12,12 +12,15 @@ from PIL import Image
 
 from pumer_convert import cli
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.checkpoint.resized import at_image_size
 from pumer_convert.convert import apply, intend, load, outline_of, plan_of
 from pumer_convert.data.image import image_settings
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
 from pumer_convert.evaluation import evaluate
 from pumer_convert.export.onnx import export_onnx
+from pumer_convert.plan import family_module
+from pumer_convert.surgery import build
 from pumer_convert.verify import Case
 
 SIZES = {"vilt": (96, 64), "meter": (48, 32)}
@@ -160,3 +163,14 @@ def test_the_dry_run_prints_it(
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert plan["rows"][0]["image_in"] == 65
     assert plan["ratio"] > 1.5
+
+
+@pytest.mark.parametrize("model", ["vilt", "meter"])
+def test_a_table_of_a_rectangle_is_not_taken_for_a_square(tmp_path: Path, model: str) -> None:
+    """64x16 pixels have as many patches as 32x32; fitted once, a table is not fitted again."""
+    fitted = at_image_size(open_checkpoint(source(tmp_path, model)), [64, 16])
+    name = family_module(model).POSITIONS
+    assert torch.equal(build(fitted, [64, 16]).state_dict()[name], build(fitted).state_dict()[name])
+    there_and_back = build(fitted, [32, 32]).state_dict()[name]
+    assert there_and_back.shape == build(fitted).state_dict()[name].shape
+    assert not torch.equal(there_and_back, build(fitted).state_dict()[name])

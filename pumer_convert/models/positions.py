@@ -1,16 +1,23 @@
 """Position tables for another image size."""
 
-import math
-
 import torch.nn.functional as F
 from torch import Tensor, cat
 
+from pumer_convert.errors import InputError
 
-def resize_table(table: Tensor, rows: int, columns: int, *, mode: str, align_corners: bool) -> Tensor:
-    """[1 + G * G, C] -> [1 + rows * columns, C]; row 0 (CLS) stays. The table as it is when the grid is the same."""
-    side = math.isqrt(table.shape[0] - 1)
-    if table.shape[0] == rows * columns + 1 and (side == rows or side * side != rows * columns):
+
+def resize_table(
+    table: Tensor, old: tuple[int, int], new: tuple[int, int], *, mode: str, align_corners: bool
+) -> Tensor:
+    """The table [1 + rows * columns, C] of an `old` grid (rows, columns) for a `new` one; row 0 (CLS) stays. The table
+    as it is when the grid is the same. Raises InputError for a table of another grid than `old`."""
+    if table.shape[0] != old[0] * old[1] + 1:
+        raise InputError(
+            f"the table of positions has {table.shape[0]} rows, but by image_size and patch_size it is one of "
+            f"{old[0]}x{old[1]} patches and CLS; the weights do not fit the config."
+        )
+    if old == new:
         return table
-    square = table[1:].double().T.reshape(1, -1, side, side)
-    resized = F.interpolate(square, size=(rows, columns), mode=mode, align_corners=align_corners)
+    places = table[1:].double().T.reshape(1, -1, *old)
+    resized = F.interpolate(places, size=new, mode=mode, align_corners=align_corners)
     return cat([table[:1], resized[0].flatten(1).T.to(table.dtype)])

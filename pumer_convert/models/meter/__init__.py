@@ -115,7 +115,8 @@ def fit_positions(name: str, tensor: "Tensor", config: dict[str, Any], image_siz
         return tensor
     from pumer_convert.models.positions import resize_table
 
-    return resize_table(tensor, *grid(image_size, int(config["patch_size"])), mode="bicubic", align_corners=False)
+    old, new = (grid(size, int(config["patch_size"])) for size in (config["image_size"], image_size))
+    return resize_table(tensor, old, new, mode="bicubic", align_corners=False)
 
 
 def fill_buffers(network: "nn.Module") -> None:

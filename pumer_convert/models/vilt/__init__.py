@@ -86,5 +86,5 @@ def fit_positions(name: str, tensor: "Tensor", config: dict[str, Any], image_siz
         return tensor
     from pumer_convert.models.positions import resize_table
 
-    rows, columns = grid(image_size, int(config["patch_size"]))
-    return resize_table(tensor[0], rows, columns, mode="bilinear", align_corners=True)[None]
+    old, new = (grid(size, int(config["patch_size"])) for size in (config["image_size"], image_size))
+    return resize_table(tensor[0], old, new, mode="bilinear", align_corners=True)[None]

@@ -9,8 +9,9 @@ import pytest
 import random_checkpoint
 import torch
 import transformers
-from draws import HEADS, inputs, save
+from draw_config import HEADS
 from safetensors.torch import load_file, save_file
+from saved_vilt import inputs, save
 from transformers.activations import ACT2CLS, ACT2FN
 
 import pumer_convert

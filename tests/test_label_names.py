@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import random_checkpoint
 import torch
-from draws import HEADS, save
+from draw_config import HEADS
+from saved_vilt import save
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError

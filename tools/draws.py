@@ -67,15 +67,20 @@ class Outcome:
         return None if self.key else f"refused without a key ({self.refused}): {json.dumps(self.told)}"
 
 
+def random_weights(model: torch.nn.Module) -> None:
+    """Draws the weights of transformers' model again, large enough that attention is not flat."""
+    for name, parameter in model.named_parameters():
+        scale = 0.12 if "embeddings" in name or parameter.dim() < 2 else 1.2 / parameter[0].numel() ** 0.5
+        torch.nn.init.normal_(parameter, mean=float(parameter.dim() == 1 and name.endswith("weight")), std=scale)
+
+
 def write(random: Random, folder: Path) -> Draw:
-    """Draws and writes a folder and what it is asked; weights are large enough that attention is not flat."""
+    """Draws and writes a folder and what it is asked."""
     config = transformers.ViltConfig(**(told := draw_config(random)))
     folder.mkdir(parents=True)
     torch.manual_seed(random.getrandbits(32))
     model = getattr(transformers, told["architectures"][0])(config)
-    for name, parameter in model.named_parameters():
-        scale = 0.12 if "embeddings" in name or parameter.dim() < 2 else 1.2 / parameter[0].numel() ** 0.5
-        torch.nn.init.normal_(parameter, mean=float(parameter.dim() == 1 and name.endswith("weight")), std=scale)
+    random_weights(model)
     told = {
         **told,
         **draw_files.write_weights(random, model, folder),

@@ -83,7 +83,7 @@ def config(model: str, task: str, *, base: bool, depth: int | None = None, fusio
     if model == "vilt":
         return common | {
             "num_hidden_layers": depth or layers,
-            "image_size": 384 if base else 56,
+            "image_size": 384 if base else 64,  # a multiple of 32, so that a square picture keeps its size
             "patch_size": 32 if base else 8,
             "num_channels": 3,
             "vocab_size": vocabulary,

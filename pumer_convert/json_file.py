@@ -7,6 +7,9 @@ from typing import Any
 
 from pumer_convert.errors import InputError
 
+LFS = b"version https://git-lfs"
+"""How a file begins that stands for one which was not fetched."""
+
 
 def read_object(file: Path) -> dict[str, Any]:
     """What `file` says; see `parse_object`. Raises InputError when it cannot be read, too."""
@@ -23,6 +26,8 @@ def parse_object(data: bytes | str, where: str) -> dict[str, Any]:
     Raises InputError, which begins with `where`, for anything else; also for a name with two different values, of
     which one would be ignored, and for NaN and infinities, which are no JSON.
     """
+    if data.startswith(LFS if isinstance(data, bytes) else LFS.decode()):
+        raise InputError(f"{where} is a Git LFS pointer, not the file; fetch it with `git lfs pull`.")
     try:
         value = json.loads(data, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
     except RecursionError:

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from pumer_convert.errors import InputError
+from pumer_convert.json_file import LFS
+
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 """Files of which a tokenizer has one at least."""
 COMPANIONS = (
@@ -23,8 +26,13 @@ weights may tell of something else, as the sidecar of an earlier export does."""
 
 
 def companions(folder: Path) -> tuple[Path, ...]:
-    """The files of tokenizer and processor in `folder`, by name."""
-    return tuple(folder / name for name in sorted(COMPANIONS) if (folder / name).is_file())
+    """The files of tokenizer and processor in `folder`, by name. Raises InputError for one that was not fetched."""
+    found = tuple(folder / name for name in sorted(COMPANIONS) if (folder / name).is_file())
+    for file in found:
+        with file.open("rb") as stream:
+            if stream.read(len(LFS)) == LFS:
+                raise InputError(f"{file} is a Git LFS pointer, not the file; fetch it with `git lfs pull`.")
+    return found
 
 
 def has_tokenizer(files: tuple[Path, ...]) -> bool:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from pumer_convert.errors import InputError
+from pumer_convert.json_file import LFS
 
 _OTHERS = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the weights; fetch them with `git lfs pull`"),
+    (LFS, "a Git LFS pointer, not the weights; fetch them with `git lfs pull`"),
     (b"\x1f\x8b", "compressed by gzip; unpack it first"),
     (b"BZh", "compressed by bzip2; unpack it first"),
     (b"\xfd7zXZ\x00", "compressed by xz; unpack it first"),

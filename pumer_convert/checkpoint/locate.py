@@ -81,6 +81,11 @@ def chosen_weights(folder: Path) -> Path | None:
     return next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
 
 
+def is_shard(file: Path) -> bool:
+    """Whether a file is named as one of transformers' shards, which need an index."""
+    return _SHARD.fullmatch(file.name) is not None
+
+
 def _expanded(path: Path) -> Path:
     try:
         return path.expanduser()
@@ -114,11 +119,11 @@ def _file(path: Path) -> Path:
     folder, read = path.parent, chosen_weights(path.parent)
     if path.name == "config.json":
         return folder
-    if not (path.name in WEIGHTS or _SHARD.fullmatch(path.name)):
+    if not (path.name in WEIGHTS or is_shard(path)):
         return path
     if read is None or not ((folder / "config.json").exists() or path.suffix == ".json"):
         return path
-    if _SHARD.fullmatch(path.name):
+    if is_shard(path):
         known = read.suffix == ".json" and path.suffix == read.with_suffix("").with_suffix("").suffix
     else:
         known = path.name == read.name

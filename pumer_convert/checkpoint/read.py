@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pumer_convert.checkpoint.absent import instead_of_weights
 from pumer_convert.checkpoint.companions import companions, has_tokenizer
 from pumer_convert.checkpoint.kinds import is_safetensors
-from pumer_convert.checkpoint.locate import chosen_weights, resolve
+from pumer_convert.checkpoint.locate import chosen_weights, is_shard, resolve
 from pumer_convert.checkpoint.pickles import PickleSource
 from pumer_convert.checkpoint.resized import at_image_size
 from pumer_convert.checkpoint.sources import MergedSource, RenamedSource, SafetensorsSource
-from pumer_convert.checkpoint.state import unwrapped
+from pumer_convert.checkpoint.state import check_plain, owner, unwrapped
 from pumer_convert.data.image import image_settings
 from pumer_convert.data.picture_input import check_patch
 from pumer_convert.errors import InputError
@@ -58,12 +59,13 @@ def open_checkpoint(path: Path, tokenizer: Path | None = None) -> Checkpoint:
         raw = _with_tokenizer(raw, tokenizer)
     for module in FAMILIES.values():
         family = importlib.import_module(module)
-        checkpoint: Checkpoint | None = family.recognise(raw)
+        held = _held(raw, family.KNOWN_BY)
+        checkpoint: Checkpoint | None = family.recognise(held)
         if checkpoint is not None:
             check_reductions(checkpoint.config, family.outline(checkpoint.config), path)
-            return _for_pictures(_noted(checkpoint, raw.notes))
+            return _for_pictures(_noted(checkpoint, held.notes))
     kind = raw.config.get("model_type")
-    found = f"model_type '{kind}'" if kind else f"keys such as '{next(iter(raw.source.names()), 'none')}'"
+    found = f"weights such as '{next(iter(raw.source.names()))}'" + (f", model_type '{kind}'" if kind else "")
     raise InputError(f"{path}: no format that is read here ({found}); readable are {READABLE}.")
 
 
@@ -104,13 +106,20 @@ def _open_folder(path: Path) -> RawCheckpoint:
             return _open_file(file, config, found, path)
         source = _open_index(file)
         return _raw(path, source, config, {}, found)
-    bare = [f for f in sorted(path.iterdir()) if f.suffix in _BARE and not _STATES.match(f.name)]
+    bare = [f for f in sorted(path.iterdir()) if f.suffix in _BARE and not _STATES.match(f.name) and not f.is_dir()]
     if (lost := next((f for f in bare if not f.exists()), None)) is not None:
         raise InputError(f"{lost}: a link to a file that is not there; copy or download it again.")
     if len(bare) == 1:
         return _open_file(bare[0], config, found, path)
-    what = f"{len(bare)} weight files ({', '.join(f.name for f in bare[:3])})" if bare else "no weights"
-    raise InputError(f"{path}: {what} there; expected model.safetensors, pytorch_model.bin or one .ckpt file.")
+    if not bare:
+        raise InputError(f"{path}: {instead_of_weights(path)}")
+    listed = ", ".join(file.name for file in bare[:3])
+    if all(is_shard(file) for file in bare):
+        raise InputError(f"{path}: {len(bare)} shards ({listed}) without their index; copy or download it, too.")
+    raise InputError(
+        f"{path}: {len(bare)} weight files ({listed}) there; expected model.safetensors, pytorch_model.bin or one "
+        ".ckpt file."
+    )
 
 
 def _open_file(
@@ -128,10 +137,21 @@ def _raw(
     notes = source.notes if isinstance(source, PickleSource) else ()
     if not source.names():
         raise InputError(f"{path}: the file of weights holds no tensor.")
+    check_plain(source.names(), source.shape, path)
     old, said = unwrapped(source.names(), path)
     if said:
         source = RenamedSource(source, old)
     return RawCheckpoint(path, source, config, hints, found, (*notes, *said))
+
+
+def _held(raw: RawCheckpoint, known: tuple[str, ...]) -> RawCheckpoint:
+    """The weights without what the script that held the model put before their names."""
+    names = raw.source.names()
+    start = owner(names, known, raw.path)
+    if not start:
+        return raw
+    source = RenamedSource(raw.source, {name.removeprefix(start): name for name in names})
+    return replace(raw, source=source, notes=(*raw.notes, f"Names in the file have {start} before them, of a script."))
 
 
 def _source(file: Path) -> TensorSource:

@@ -1,6 +1,7 @@
 """Where the weights are in what a trainer saved: the nested dictionary that holds them, and the wrappers' prefixes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pumer_convert.errors import InputError
@@ -15,6 +16,8 @@ _WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped
 """What torch.compile, DDP, FSDP and Lightning's strategies put before a name, or into it."""
 _OWNERS = ("model", "net", "network")
 """What a training script calls the network it holds: Lightning's `self.model`."""
+
+_ADAPTER = re.compile(r"(^|\.)(lora_[A-Z]\w*|base_layer|base_model\.model|modules_to_save)\.")
 
 
 def find_state(content: Any, file: object) -> tuple[tuple[str, ...], list[str]]:
@@ -105,6 +108,37 @@ def _plain(parts: list[str], gone: dict[str, None]) -> Iterator[str]:
         else:
             first = False
             yield part
+
+
+def owner(names: Collection[str], known: Sequence[str], file: object) -> str:
+    """What a training script put before the names of the model that it holds ("vilt." of `self.vilt = ...`), by the
+    names of weights that such models are `known` by; "" where nothing is.
+
+    Raises InputError when several models are held so.
+    """
+    if any(name in names for name in known):
+        return ""
+    found = {name.removesuffix(end) for name in names for end in known if name.endswith(f".{end}")}
+    if len(found) > 1:
+        held = ", ".join(f"'{start}'" for start in sorted(found))
+        raise InputError(f"{file}: holds several models, named {held} and on; save the one that is meant alone.")
+    return next(iter(found), "")
+
+
+def check_plain(names: Iterable[str], shape: Callable[[str], Sequence[int]], file: object) -> None:
+    """Raises InputError for weights that are one part of a model: an adapter of PEFT, or what ZeRO leaves of
+    parameters that it has spread over several files."""
+    for name in names:
+        if _ADAPTER.search(name):
+            raise InputError(
+                f"{file}: holds '{name}', of an adapter of PEFT; merge it into its model (merge_and_unload) and save "
+                "that."
+            )
+        if name.endswith((".weight", ".bias")) and tuple(shape(name)) == (0,):
+            raise InputError(
+                f"{file}: '{name}' is empty: DeepSpeed's ZeRO has spread the weights over several files; put them "
+                "together by the zero_to_fp32.py that lies beside its checkpoint."
+            )
 
 
 def is_tensor(value: Any) -> bool:

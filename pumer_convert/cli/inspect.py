@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.cli.output import emit, image_size, plan_table
 from pumer_convert.convert import TEXT_LENGTH, outline_of, plan_of
 from pumer_convert.data.picture_input import in_words, input_of, settings_of
@@ -19,6 +19,7 @@ from pumer_convert.data.picture_input import in_words, input_of, settings_of
 def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json: bool) -> None:
     """What CHECKPOINT is, its sites, and the tokens and MACs of every layer."""
     found = open_checkpoint(checkpoint)
+    check_complete(found)
     settings = settings_of(found.processor, found.family, image_size)
     pictures = input_of(settings, found.family, found.config)
     outline = outline_of(found, pictures.nominal)

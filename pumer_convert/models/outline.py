@@ -76,6 +76,7 @@ class Family(Protocol):
     build(config, image_size=None) -> nn.Module            the network, on the current default device
     IMAGE_PROCESSOR: str                                   the class of a processor's file that names none
     processor(config) -> dict[str, Any]                    the processor of a checkpoint that has none
+    KNOWN_BY: tuple[str, ...]                              weights by which it is known inside a larger module
     POSITIONS: str                                         the name of the image's position table
     KEEPS_SHAPE: bool                                      whether pictures of several shapes can be in one batch
     fit_positions(name, tensor, config, image_size)        that table for another image size, other tensors as they are

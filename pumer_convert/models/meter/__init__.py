@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGE_PROCESSOR",
     "KEEPS_SHAPE",
+    "KNOWN_BY",
     "POSITIONS",
     "build",
     "checked",
@@ -33,6 +34,7 @@ __all__ = [
 IMAGE_PROCESSOR = "CLIPImageProcessor"
 """The class of transformers that a processor's file means when it names none."""
 KEEPS_SHAPE = False
+KNOWN_BY = ("vit_model.visual.positional_embedding",)
 POSITIONS = "vit_model.visual.positional_embedding"
 """The table of the image's positions, [1 + rows * columns, C]."""
 

@@ -14,8 +14,8 @@ from pumer_convert.models.values import wrong
 from pumer_convert.weights import PROCESSOR, Checkpoint, Piece, RawCheckpoint, processor_of
 
 _IGNORED = re.compile(
-    r"(position_ids|mlm_score|itm_score|mpp_score|token_pruner|text_transformer\.pooler\.|vit_model\.ln_final\.|"
-    r"vit_model\.token_embedding|vit_model\.positional_embedding)"
+    r"(^n_averaged$|position_ids|mlm_score|itm_score|mpp_score|token_pruner|text_transformer\.pooler\.|"
+    r"vit_model\.ln_final\.|vit_model\.token_embedding|vit_model\.positional_embedding)"
 )
 _TABLE = "vit_model.visual.positional_embedding"
 

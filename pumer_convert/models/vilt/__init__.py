@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGE_PROCESSOR",
     "KEEPS_SHAPE",
+    "KNOWN_BY",
     "POSITIONS",
     "build",
     "checked",
@@ -33,6 +34,7 @@ IMAGE_PROCESSOR = "ViltImageProcessor"
 """The class of transformers that a processor's file means when it names none."""
 KEEPS_SHAPE = True
 """Whether pictures of several shapes can be in one batch."""
+KNOWN_BY = ("vilt.embeddings.cls_token",)
 POSITIONS = "vilt.embeddings.position_embeddings"
 """The table of the image's positions, [1, 1 + rows * columns, C]."""
 

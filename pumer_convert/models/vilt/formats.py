@@ -15,7 +15,7 @@ from pumer_convert.models.vilt.config import HEADS, PAIRS, QUESTION, RETRIEVAL, 
 from pumer_convert.weights import PROCESSOR, Checkpoint, Piece, RawCheckpoint, processor_of
 
 _FIRST, _LAST = "classifier.0.weight", "classifier.3.weight"
-_IGNORED = re.compile(r"(position_ids|mlm_score|itm_score|mpp_score|token_pruner|transformer\.head)")
+_IGNORED = re.compile(r"(^n_averaged$|position_ids|mlm_score|itm_score|mpp_score|token_pruner|transformer\.head)")
 _EMBEDDINGS = {
     "transformer.cls_token": "vilt.embeddings.cls_token",
     "transformer.pos_embed": "vilt.embeddings.position_embeddings",

@@ -141,11 +141,15 @@ def bench(
 
 
 def _size(checkpoint: Checkpoint, pictures: PictureInput, aspect: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the pictures: the one size, or what the processor makes of large ones of that `aspect`."""
+    """(height, width) of the pictures: the one size, or what the processor makes of large ones of that `aspect`.
+    Raises InputError for an aspect too thin for it."""
     if pictures.size is not None:
         return pictures.size
     width, height = aspect
-    return settings_of(checkpoint.processor, checkpoint.family).resized(height * 1000, width * 1000)
+    try:
+        return settings_of(checkpoint.processor, checkpoint.family).resized(height * 1000, width * 1000)
+    except ValueError as error:
+        raise InputError(f"pictures of {width}:{height} cannot be measured: {error}.") from None
 
 
 def _check_attention(reduced: Checkpoint, dense: Checkpoint) -> None:

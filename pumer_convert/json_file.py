@@ -26,7 +26,7 @@ def parse_object(data: bytes | str, where: str) -> dict[str, Any]:
     Raises InputError, which begins with `where`, for anything else; also for a name with two different values, of
     which one would be ignored, and for NaN and infinities, which are no JSON.
     """
-    if data.startswith(LFS if isinstance(data, bytes) else LFS.decode()):
+    if isinstance(data, bytes) and data.startswith(LFS):
         raise InputError(f"{where} is a Git LFS pointer, not the file; fetch it with `git lfs pull`.")
     try:
         value = json.loads(data, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)

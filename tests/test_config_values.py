@@ -124,6 +124,7 @@ def test_a_value_is_obeyed(tmp_path: Path, values: dict[str, Any]) -> None:
         dict.fromkeys(
             sorted(GENERAL - {"architectures", "model_type", "id2label", "label2id", "num_labels", "pad_token_id"})
         ),
+        {"position_embedding_type": "absolute", "transformers.js_config": {"dtype": "q8"}, "classifier_dropout": 0.1},
         {"_name_or_path": "here", "_commit_hash": "ab", "_attn_implementation_autoset": True},
     ],
     ids=lambda values: ",".join(values)[:40],
@@ -165,7 +166,12 @@ WRONG = [
     *(("model_type", value) for value in ("bert", None)),
     *(("pumer", value) for value in (None, [1], "x", {"edits": 3}, {"edits": [{"at": "encoder.9", "actions": []}]})),
     *(("pumer_task", value) for value in ("nlvr2", "x", {})),
-    *((key, value) for key, value in zip(OFF, ({"0": [1]}, {"bits": 4}, {"0": {}}, True, True, True, 8), strict=True)),
+    *(
+        (key, value)
+        for key, value in zip(
+            OFF, ({"0": [1]}, {"bits": 4}, {"0": {}}, True, "relative_key", True, True, 8), strict=True
+        )
+    ),
     *(("rotary", True), ("text_layer_norm_eps", 1e-6), ("embedding_size", 16), ("vision_config", {})),
 ]
 

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 import struct
 import warnings
 from collections.abc import Callable
@@ -170,6 +171,30 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
         open_picture("a\0b.png")
     with pytest.raises(PictureError, match="a file of 0 bytes"):
         open_picture(b"")
+
+
+@pytest.mark.parametrize(
+    ("first", "says"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "it is HEIC, as telephones write; save it as JPEG or PNG"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "it is a video"),
+        (b"%PDF-1.7\n", "it is a PDF"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg">', "it is SVG"),
+        (b"<!DOCTYPE html><html>403 Forbidden", "it is a web page; download the picture itself"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab", "it is a Git LFS pointer"),
+        (b"\x1f\x8b\x08", "it is compressed; unpack it first"),
+        (b"\x93NUMPY\x01\0", "it is an array of numpy"),
+    ],
+)
+def test_what_is_often_taken_for_a_picture_is_named(first: bytes, says: str) -> None:
+    with pytest.raises(PictureError, match=re.escape(f"the picture cannot be read ({says}")):
+        open_picture(first + b" " * 100)
+
+
+def test_an_address_that_holds_the_whole_picture_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^data:image/png;base64,A{38}\.\.\.: it is an address") as error:
+        Pipeline(CHECKPOINT)("data:image/png;base64," + "A" * 100_000, "what")
+    assert len(str(error.value)) < 200
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero")

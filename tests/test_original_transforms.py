@@ -149,3 +149,8 @@ def test_what_a_ckpt_says_of_texts(tmp_path: Path, family: str, good: str, bad: 
     for wrong in (most + 1, 1, "long"):
         with pytest.raises(InputError, match=f"max_text_len {wrong!r}; its text tower takes 2 to {most}"):
             open_checkpoint(original(tmp_path, family, max_text_len=wrong))
+
+
+def test_pictures_that_keep_their_shape_are_refused_for_a_meter_by_the_key(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="val_transform_keys other than pixelbert"):
+        outline_of(open_checkpoint(original(tmp_path, "meter", val_transform_keys=["pixelbert"])))

@@ -135,7 +135,13 @@ def test_names_of_filters_and_keys_that_ask_for_nothing() -> None:
     assert image_settings({"resample": "bilinear"}, "CLIPImageProcessor").filter == 2
     assert image_settings({"resample": "PILImageResampling.LANCZOS"}, "CLIPImageProcessor").filter == 1
     plain = image_settings({}, "CLIPImageProcessor")
-    odd = {"do_flip_channel_order": False, "crop_pct": None, "processor_class": "X", "_valid_processor_keys": ["size"]}
+    odd = {
+        "do_flip_channel_order": False,
+        "pad_and_return_pixel_mask": True,
+        "crop_pct": None,
+        "processor_class": "X",
+        "_valid_processor_keys": ["size"],
+    }
     assert image_settings(odd, "CLIPImageProcessor") == plain
 
 

@@ -14,6 +14,7 @@ import transformers_vilt
 from PIL import Image
 from transformers.image_utils import load_image
 
+from pumer_convert.bench import bench
 from pumer_convert.convert import apply, load
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import export_folder
@@ -269,3 +270,8 @@ def test_pictures_that_are_not_resized_have_no_limit(tmp_path: Path, pictures: l
     theirs = transformers_vilt.logits(model, tmp_path / "vilt", [[seen(file)] for file in pictures], texts)
     for path in (tmp_path / "vilt", tmp_path / "vilt" / "model.onnx"):
         assert off(ours(path, [[file] for file in pictures], texts), theirs) < 1e-5
+
+
+def test_an_aspect_that_no_picture_can_have_is_refused(small: Path) -> None:
+    with pytest.raises(InputError, match=r"pictures of 400:1 cannot be measured: .* are too thin"):
+        bench(small, aspect=(400, 1), repeats=3, device="cpu")

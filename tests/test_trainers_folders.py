@@ -4,7 +4,9 @@ parts that DeepSpeed and torch.distributed spread over folders, and downloads th
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
+import transformers
 from test_wrapped_weights import WEIGHTS, folder, opened, prefixed, same
 from test_wrong_input import run
 
@@ -90,3 +92,34 @@ def test_a_pointer_of_git_lfs_is_named_whatever_file_it_stands_for(folder: Path,
     (folder / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 466062\n")
     with pytest.raises(InputError, match=rf"{name}:? .*a Git LFS pointer, not .*`git lfs pull`"):
         open_checkpoint(folder)
+
+
+def test_a_file_is_not_read_without_the_config_beside_it(folder: Path) -> None:
+    for name in ("best.pt", "last.pt"):
+        torch.save(WEIGHTS, folder / name)
+    with pytest.raises(InputError, match=r"best\.pt: beside it lies config\.json, .* give the folder"):
+        open_checkpoint(folder / "best.pt")
+    (folder / "last.pt").unlink()
+    assert same(open_checkpoint(folder))
+
+
+def test_weights_without_a_config_are_said_to_be_read_by_defaults(folder: Path) -> None:
+    assert not any("config.json" in note for note in opened(folder, WEIGHTS).notes)
+    torch.manual_seed(0)
+    config = transformers.ViltConfig(num_hidden_layers=12, intermediate_size=8, vocab_size=9, num_labels=3)
+    names = transformers.ViltForQuestionAnswering(config).state_dict()
+    (folder / "config.json").unlink()
+    torch.save(names, folder / "pytorch_model.bin")
+    found = open_checkpoint(folder)
+    assert found.config["num_attention_heads"] == 12
+    assert any("no config.json with these weights" in note for note in found.notes)
+
+
+def test_an_original_that_draws_patches_is_said_to_see_all(tmp_path: Path) -> None:
+    file = tiny.original_vilt(tmp_path / "a.ckpt")
+    content = torch.load(file, weights_only=False)
+    for limit, says in ((200, True), (-1, False)):
+        content["hyper_parameters"]["config"]["max_image_len"] = limit
+        file.unlink()  # what was read of it may still be mapped
+        torch.save(content, file)
+        assert any(f"max_image_len: {limit}" in note for note in open_checkpoint(file).notes) == says

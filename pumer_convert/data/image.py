@@ -38,7 +38,7 @@ _HARMLESS = {
     *("_valid_processor_keys", "_valid_kwargs_names", "_processor_class", "_name_or_path", "name_or_path"),
     *("_commit_hash", "_auto_class", "model_input_names", "use_fast", "backend", "is_fast"),
     # Pictures are always made RGB, and a batch is padded as the model needs it.
-    *("do_convert_rgb", "do_pad"),
+    *("do_convert_rgb", "do_pad", "pad_and_return_pixel_mask"),
     # Of the call: where it runs, and in which kind of array and order of axes its result comes.
     *("device", "return_tensors", "data_format", "input_data_format", "disable_grouping"),
     # Of models with image tokens among the words, and of label maps.

@@ -26,6 +26,22 @@ _TURNS = {
 """What makes a picture upright, by its EXIF orientation. PIL's own exif_transpose writes the block anew besides, and
 fails where that is broken."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)
+_DOWNLOAD = "it is an address, and pictures are read from files; download it first"
+_OTHERS = (
+    (re.compile(rb"version https://git-lfs"), "it is a Git LFS pointer, not the picture; fetch it with `git lfs pull`"),
+    (re.compile(rb"....ftyp(hei|hev|mif1|msf1)", re.DOTALL), "it is HEIC, as telephones write; save it as JPEG or PNG"),
+    (re.compile(rb"....ftypavi", re.DOTALL), "it is AVIF, which the PIL that is here does not read or finds broken"),
+    (re.compile(rb"....ftyp", re.DOTALL), "it is a video; save one of its pictures as JPEG or PNG"),
+    (re.compile(rb"%PDF"), "it is a PDF; save its page as JPEG or PNG"),
+    (
+        re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg", re.I | re.DOTALL),
+        "it is SVG, which has no pixels; save it as PNG",
+    ),
+    (re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE), "it is a web page; download the picture itself"),
+    (re.compile(rb"\x1f\x8b|PK\x03\x04"), "it is compressed; unpack it first"),
+    (re.compile(rb"\x93NUMPY"), "it is an array of numpy; save it as PNG"),
+)
+"""What is often given as a picture and is none that PIL reads, by its first bytes."""
 
 
 class PictureError(ValueError):
@@ -108,13 +124,15 @@ def _stream(source: Path | str | bytes) -> IO[bytes]:
                 raise PictureError("it is a folder, not a picture")
             if not path.exists():
                 if _ADDRESS.match(str(source)):
-                    raise PictureError("it is an address, and pictures are read from files; download it first")
+                    raise PictureError(_DOWNLOAD)
                 raise PictureError("there is no such picture")
             if not path.is_file():
                 raise PictureError("it is not a file that can be read as a picture")
             empty = path.stat().st_size == 0
             stream = path.open("rb")
         except OSError as error:
+            if _ADDRESS.match(str(source)):  # too long for the name of a file
+                raise PictureError(_DOWNLOAD) from None
             raise PictureError(f"the picture cannot be read ({error.strerror or error})") from None
         except ValueError as error:
             if isinstance(error, PictureError):
@@ -150,7 +168,12 @@ def _header(stream: IO[bytes], max_pixels: int) -> Image.Image:
                 raise _broken(error) from None
             _check_size(image, max_pixels)
             return image
-    raise PictureError("the picture cannot be read (it is of no format that is known, or its beginning is broken)")
+    stream.seek(0)
+    first = stream.read(512)
+    what = next((what for begin, what in _OTHERS if begin.match(first)), None)
+    raise PictureError(
+        f"the picture cannot be read ({what or 'it is of no format that is known, or its beginning is broken'})"
+    )
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:

@@ -74,7 +74,8 @@ def input_of(settings: ImageSettings, family: str, config: Mapping[str, Any]) ->
     if not module.KEEPS_SHAPE:
         raise InputError(
             f"the processor keeps the shape of every picture, and {family} takes pictures of one size; say do_resize "
-            "and do_center_crop in its file, or a size with a height and a width."
+            "and do_center_crop in its file, or a size with a height and a width (in the hyper-parameters of an "
+            "original .ckpt: val_transform_keys other than pixelbert)."
         )
     side = (settings.shorter or int(config["image_size"])) // patch
     if side < 1:

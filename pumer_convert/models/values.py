@@ -38,6 +38,8 @@ GENERAL = frozenset(
         *("suppress_tokens", "begin_suppress_tokens", "epsilon_cutoff", "eta_cutoff", "num_assistant_tokens"),
         *("num_assistant_tokens_schedule", "assistant_confidence_threshold", "assistant_lookbehind"),
         *("target_lookbehind",),
+        # What other tools write into the file: for training, and for a browser.
+        *("classifier_dropout", "label_smoothing", "loss_type", "transformers.js_config"),
     )
 )
 """Keys that transformers writes for every kind of model, of version 4 or 5, and that change no logit here."""
@@ -46,6 +48,7 @@ OFF: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
     "per_layer_config": (None, {}),
     "is_decoder": (None, False),
+    "position_embedding_type": (None, "absolute"),
     "is_encoder_decoder": (None, False),
     "add_cross_attention": (None, False),
     "cross_attention_hidden_size": (None,),

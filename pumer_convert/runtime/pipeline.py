@@ -85,6 +85,7 @@ class Pipeline:
 
     def _pixels(self, picture: Path | str | Image.Image) -> NDArray[np.float32]:
         name = "a picture" if isinstance(picture, Image.Image) else str(picture)
+        name = name if len(name) < 5000 else f"{name[:60]}..."  # the whole picture, as an address
         if not isinstance(picture, Path | str | Image.Image):
             raise InputError(f"a picture is a file or a PIL image here, not a {type(picture).__name__}.")
         try:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pumer_convert.errors import InputError
+from pumer_convert.json_file import read_object
 from pumer_convert.labels import label_map
 from pumer_convert.models.published import ENTAILMENT, check_told, published_labels, reference_section, told_heads
 from pumer_convert.models.transforms import original_processor, original_text, transform
@@ -14,6 +15,14 @@ from pumer_convert.models.values import only_architecture, square, wrong
 from pumer_convert.models.vilt.config import HEADS, PAIRS, QUESTION, RETRIEVAL, ViltSettings, checked
 from pumer_convert.weights import PROCESSOR, Checkpoint, Piece, RawCheckpoint, processor_of
 
+NO_CONFIG = (
+    "There is no config.json with these weights; what they do not tell, such as the number of heads, is as "
+    "transformers' ViltConfig has it."
+)
+DRAWN = (
+    "Its hyper-parameters say max_image_len: {}; the original draws that many of a larger picture's patches at random, "
+    "here all are seen, as in transformers' conversion of it."
+)
 _FIRST, _LAST = "classifier.0.weight", "classifier.3.weight"
 _IGNORED = re.compile(r"(^n_averaged$|position_ids|mlm_score|itm_score|mpp_score|token_pruner|transformer\.head)")
 _EMBEDDINGS = {
@@ -54,6 +63,15 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
 def _transformers(raw: RawCheckpoint, names: list[str]) -> Checkpoint:
     pieces = {name: Piece(name) for name in names if not _IGNORED.search(name)}
     config = dict(raw.config)
+    notes: tuple[str, ...] = ()
+    if not config:
+        beside = raw.path.parent / "config.json"
+        if raw.path.is_file() and beside.is_file() and read_object(beside).get("model_type") == "vilt":
+            raise InputError(
+                f"{raw.path}: beside it lies config.json, which such weights are read by; give the folder, with no "
+                "other file of weights in it."
+            )
+        notes = (NO_CONFIG,)
     if config.get("model_type", "vilt") != "vilt":
         raise wrong(raw.path, "model_type", config["model_type"], "its weights are a ViLT's")
     if "pumer" not in config:
@@ -70,7 +88,7 @@ def _transformers(raw: RawCheckpoint, names: list[str]) -> Checkpoint:
     task = _task(config, architecture, raw.path)
     ignored = tuple(name for name in names if name not in pieces)
     origin = "pumer-convert folder" if "pumer" in config else "transformers ViLT folder"
-    return Checkpoint(raw.path, origin, "vilt", task, config, raw.source, pieces, ignored, raw.companions)
+    return Checkpoint(raw.path, origin, "vilt", task, config, raw.source, pieces, ignored, raw.companions, notes=notes)
 
 
 def _inferred(raw: RawCheckpoint, pieces: dict[str, Piece], config: dict[str, Any]) -> tuple[str, Any]:
@@ -144,6 +162,8 @@ def _original(raw: RawCheckpoint, names: list[str], prefix: str) -> Checkpoint:
         config["pumer"] = reference_section(raw.config, "encoder", 1, len(blocks), raw.path)
     ViltSettings.read(config, raw.path)
     check_told(raw, _told(config))
+    limit = raw.hints.get("max_image_len")
+    few = isinstance(limit, int) and limit > 0
     origin = "published PuMer ViLT folder" if published else "original ViLT .ckpt"
     used = {piece.key for piece in pieces.values()}
     return Checkpoint(
@@ -157,6 +177,7 @@ def _original(raw: RawCheckpoint, names: list[str], prefix: str) -> Checkpoint:
         ignored=tuple(name for name in names if name not in used),
         companions=raw.companions,
         extra_files=_processor(raw, config, published),
+        notes=(DRAWN.format(limit),) if few else (),
     )
 
 

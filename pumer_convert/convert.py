@@ -94,6 +94,7 @@ def intend(
 ) -> Intent:
     """Decide what `apply` would do; reads no weight. Raises InputError when the recipe does not fit."""
     parsed, path = load_recipe(recipe), resolve(path)
+    tokenizer = resolve(tokenizer, weights=False) if tokenizer is not None else None
     checkpoint = open_checkpoint(path, tokenizer)
     if tokenizer is not None:
         check_fits(tokenizer, checkpoint.family, checkpoint.config)
@@ -118,7 +119,7 @@ def intend(
     plan = make_plan(outline, edits_of(parsed, outline), length, dense)
     check_complete(checkpoint)
     target = Path(out) if out is not None else beside(path, "pumer")
-    if path.is_dir() and target.absolute().is_relative_to(path.absolute()):
+    if path.is_dir() and target.resolve().is_relative_to(path.resolve()):
         raise InputError(f"{target}: lies inside the checkpoint itself; choose another place with -o.")
     return Intent(original, checkpoint, parsed, outline, plan, target)
 
@@ -139,6 +140,7 @@ def apply(
     The weights are copied tensor by tensor under their names of the one form; the edits go into config.json. Gives
     the report. Raises InputError for anything that does not fit; nothing is written then.
     """
+    tokenizer = resolve(tokenizer, weights=False) if tokenizer is not None else None
     intent = intend(path, recipe, out, tokenizer=tokenizer, text_length=text_length)
     from pumer_convert.surgery import pumer_section, reduced
 
@@ -146,7 +148,7 @@ def apply(
     old_size = height if height == width else [height, width]
     fit = "squash" if intent.changes_fit else None
     checkpoint = reduced(intent.checkpoint, pumer_section(intent.recipe, intent.plan.edits, old_size, fit))
-    inputs = [Path(path), Path(recipe), *((tokenizer,) if tokenizer is not None else ())]
+    inputs = [intent.original.path, Path(recipe), *((tokenizer,) if tokenizer is not None else ())]
     with output_folder(intent.out, overwrite, inputs) as folder:
         progress(f"copying {checkpoint.parameters / 1e6:.1f}M parameters")
         layout = {n: (checkpoint.source.dtype(p.key), checkpoint.shape(n)) for n, p in checkpoint.pieces.items()}

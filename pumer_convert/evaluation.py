@@ -170,7 +170,16 @@ def evaluate(
             score=score_of(own, seed),
             comparison=compare(own, others[0], samples, seed) if others else None,
             skipped=tuple(found.skipped),
-            notes=tuple(line for line in (note, *found.notes, preprocessor.cut([s.text for s in samples])) if line),
+            notes=tuple(
+                line
+                for line in (
+                    note,
+                    *found.notes,
+                    task.unanswerable(samples),
+                    preprocessor.cut([s.text for s in samples]),
+                )
+                if line
+            ),
         )
         if file is not None and result.comparison is not None:
             lines = (json.dumps(asdict(flip), ensure_ascii=False) for flip in result.comparison.flips)

@@ -1,4 +1,4 @@
-"""The one reader of JSON files that hold an object: a checkpoint's, an export's, a report."""
+"""The one reader of JSON: files that hold an object (a checkpoint's, an export's, a report), and rows of data."""
 
 import json
 import math
@@ -39,8 +39,22 @@ def parse_object(data: bytes | str, where: str) -> dict[str, Any]:
     return value
 
 
+def parse_value(data: bytes | str) -> Any:
+    """The JSON value in `data`, as people write rows of data: NaN and infinities are numbers there.
+
+    Raises ValueError for anything else, and as `parse_object` for a name with two different values.
+    """
+    try:
+        return json.loads(data, object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    found = {}
     for name, value in pairs:
         if found.setdefault(name, value) != value:
             raise ValueError(f"'{name}' stands there twice with different values")

@@ -15,7 +15,7 @@ def read_labels(config: Mapping[str, Any], where: object) -> list[str] | None:
     They stand in id2label, an object of numbers and names or a list; where that is missing or says LABEL_0, LABEL_1,
     ..., which is no name, in label2id turned round. A name may be a number or true or false; names may repeat, for
     logits are told apart by their number. Raises InputError, beginning with `where`, when a number is missing, doubled
-    or none, a name is null, or label2id gives a name of id2label another number.
+    or none, a name is null or no valid Unicode, or label2id gives a name of id2label another number.
     """
     names = _names(config.get("id2label"), where)
     numbers = _numbers(config.get("label2id"), where)
@@ -69,7 +69,7 @@ def _names(given: Any, where: object) -> list[str] | None:
             raise InputError(f"{where}: id2label has the key {key!r}, which is no number of a label.")
         if not isinstance(name, str | int | float):
             raise InputError(f"{where}: id2label gives label {number} the name {name!r}; a name is a text.")
-        found.append((number, str(name)))
+        found.append((number, _unicode(str(name), "id2label", where)))
     return _ordered(found, "id2label", where)
 
 
@@ -83,8 +83,18 @@ def _numbers(given: Any, where: object) -> dict[str, int]:
         number = _number(key)
         if number is None:
             raise InputError(f"{where}: label2id gives '{name}' {key!r}, which is no number of a label.")
-        found[str(name)] = number
+        found[_unicode(str(name), "label2id", where)] = number
     return found
+
+
+def _unicode(name: str, key: str, where: object) -> str:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{where}: {key} has the name {name!r}, which is no valid Unicode; it holds half of a surrogate pair."
+        ) from None
+    return name
 
 
 def _number(key: Any) -> int | None:

@@ -152,3 +152,9 @@ def test_names_beside_weights_of_the_authors_are_obeyed(tmp_path: Path) -> None:
     file.write_text(json.dumps(config | {"id2label": ["entailment", "neutral"]}))
     with pytest.raises(InputError, match="id2label tells of 2 labels"):
         open_checkpoint(folder)
+
+
+def test_a_name_that_no_file_can_hold_is_refused() -> None:
+    for config in ({"id2label": ["yes\ud800"]}, {"label2id": {"yes\ud800": 0}}):
+        with pytest.raises(InputError, match="^m: .* is no valid Unicode"):
+            read_labels(config, "m")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.checkpoint.absent import instead_of_weights
-from pumer_convert.checkpoint.companions import companions, has_tokenizer
+from pumer_convert.checkpoint.companions import check_links, companions, has_tokenizer
 from pumer_convert.checkpoint.kinds import is_safetensors
-from pumer_convert.checkpoint.locate import chosen_weights, is_shard, resolve
+from pumer_convert.checkpoint.locate import WEIGHTS, chosen_weights, is_shard, resolve
 from pumer_convert.checkpoint.pickles import PickleSource
 from pumer_convert.checkpoint.resized import at_image_size
 from pumer_convert.checkpoint.sources import MergedSource, RenamedSource, SafetensorsSource
@@ -97,6 +97,7 @@ def check_complete(checkpoint: Checkpoint) -> None:
 
 
 def _open_folder(path: Path) -> RawCheckpoint:
+    check_links(path, ("config.json", *WEIGHTS))
     config = read_object(path / "config.json") if (path / "config.json").exists() else {}
     if (path / "adapter_config.json").exists():
         raise InputError(f"{path}: an adapter of PEFT; merge it into its model (merge_and_unload) and save that.")

@@ -39,7 +39,7 @@ class Pictures:
         found = self._found[key]
         if found is None:
             raise InputError(
-                f"{where}: there is no picture {names[0]} below {' or '.join(map(str, self.roots))}; "
+                f"{where}: there is no picture {names[0][:200]} below {' or '.join(map(str, self.roots))}; "
                 "say where the pictures are (images)."
             )
         return found

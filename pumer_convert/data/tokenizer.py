@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pumer_convert.checkpoint.companions import TOKENIZERS
+from pumer_convert.checkpoint.companions import TOKENIZERS, check_links
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.json_file import read_object
 from pumer_convert.plan import family_module
@@ -26,6 +26,7 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
     with merges.txt for METER. A byte order mark at the head of a file is no part of it. Raises InputError when there
     is none that works, MissingDependencyError without transformers.
     """
+    check_links(folder, (*TOKENIZERS, *_BESIDE))
     files = [name for name in TOKENIZERS if (folder / name).exists()]
     if not files:  # transformers would make up an empty one
         raise InputError(f"{folder}: there is no tokenizer ({', '.join(TOKENIZERS)}); copy its files there.")

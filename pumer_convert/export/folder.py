@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert.checkpoint.companions import TOKENIZERS
-from pumer_convert.checkpoint.locate import own_folder, resolve
+from pumer_convert.checkpoint.locate import EXPORTED, own_folder, resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.child import LostError, in_child
 from pumer_convert.data.tokenizer import check_fits
@@ -114,6 +114,8 @@ def _made(folder: Path) -> Iterator[None]:
     if folder.is_dir():
         yield
         return
+    if folder.suffix in EXPORTED:
+        raise InputError(f"{folder}: -o takes the folder that model{folder.suffix} goes to, not the name of the file.")
     try:
         folder.mkdir()
     except FileExistsError:

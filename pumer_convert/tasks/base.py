@@ -89,6 +89,10 @@ class Task(ABC):
         if len(first.pictures) != self.pictures:
             raise InputError(f"{first.where}: {len(first.pictures)} picture(s), but {self.name} takes {self.pictures}.")
 
+    def unanswerable(self, samples: Sequence[Sample]) -> str:
+        """A sentence on samples of which no answer is right, "" when there is none."""
+        return ""
+
     @abstractmethod
     def target(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """What loss and scores compare with, for the rows of one batch; the first dimension of each is the rows."""

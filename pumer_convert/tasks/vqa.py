@@ -1,7 +1,7 @@
 """Visual question answering (VQAv2, Goyal et al. 2017): soft scores in training, the official metric in evaluation."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,11 +38,29 @@ class Task(Base):
                 "be compared with them; put the names into its config.json."
             )
         given = [sample for sample in samples if sample.target]
-        if given and not any(normalise(answer) in self.places for sample in given for answer in sample.target):
+        if given and not any(self._known(given)):
             raise InputError(
                 f"{given[0].where}: no answer of these {len(given)} samples is among the checkpoint's "
                 f"{len(self.labels)} answers ({', '.join(self.labels[:3])}, ...)."
             )
+
+    def unanswerable(self, samples: Sequence[Sample]) -> str:
+        """A sentence on samples that have no answer, or none that the checkpoint can give."""
+        lost = [sample for sample, known in zip(samples, self._known(samples), strict=True) if not known]
+        if not lost:
+            return ""
+        return (
+            f"{len(lost)} of {len(samples)} samples have no answer among the {len(self.labels)} of the checkpoint "
+            f"({lost[0].where}), so nothing that it says is right there; they count."
+        )
+
+    def _known(self, samples: Sequence[Sample]) -> Iterator[bool]:
+        """Whether the checkpoint has an answer of each sample."""
+        met: dict[str, bool] = {}  # millions of answers are few different ones
+        for sample in samples:
+            for answer in set(sample.target) - met.keys():
+                met[answer] = normalise(answer) in self.places
+            yield any(met[answer] for answer in sample.target)
 
     def target(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """{"soft", "score"}: float32 [rows, labels], what training aims at and what each answer earns."""

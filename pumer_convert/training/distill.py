@@ -76,12 +76,12 @@ def distill(
             teaching = _teacher(job, run, accelerator, folder)
             learner = Learner(build(job.student), job.task, chosen, job.rates, job.steps, accelerator, teaching)
             told = (progress, watch) if accelerator.is_main_process else ()
-            cut = _on_first(accelerator, lambda: job.preprocessor.cut([s.text for s in (*job.train, *job.validation)]))
-            if cut and told:
-                progress(cut)
+            notes = _on_first(accelerator, lambda: _notes(job))
+            for note in notes if told else ():
+                progress(note)
             loop = Loop(job, learner, work, workers, *told)
             loop.run()
-            return dict(_on_first(accelerator, lambda: _finish(job, loop, work, run, overwrite, cut)))
+            return dict(_on_first(accelerator, lambda: _finish(job, loop, work, run, overwrite, notes)))
         finally:
             if accelerator.is_main_process and work.state() is None:
                 work.remove()
@@ -113,7 +113,15 @@ def _prepare(job: Job, work: WorkFolder, run: dict[str, Any], resume: bool, over
     return {}
 
 
-def _finish(job: Job, loop: Loop, work: WorkFolder, run: dict[str, Any], overwrite: bool, cut: str) -> dict[str, Any]:
+def _notes(job: Job) -> list[str]:
+    """What there is to say of the samples."""
+    samples = (*job.train, *job.validation)
+    return [note for note in (job.preprocessor.cut([s.text for s in samples]), job.task.unanswerable(samples)) if note]
+
+
+def _finish(
+    job: Job, loop: Loop, work: WorkFolder, run: dict[str, Any], overwrite: bool, notes: list[str]
+) -> dict[str, Any]:
     """Write the output folder and give its report."""
     assert loop.metrics is not None
     training = {
@@ -126,7 +134,7 @@ def _finish(job: Job, loop: Loop, work: WorkFolder, run: dict[str, Any], overwri
         "samples": {"train": len(job.train), "validation": len(job.validation)},
         "processes": loop.accelerator.num_processes,
         "device": str(loop.accelerator.device),
-        "notes": [note for note in ("" if job.reduced else PLAIN, cut) if note],
+        "notes": [*(() if job.reduced else (PLAIN,)), *notes],
     }
     report = write_output(job, loop.weights(), training, loop.metrics, work, overwrite)
     work.remove()

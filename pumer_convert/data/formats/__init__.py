@@ -23,6 +23,7 @@ FORMATS = {
     "snli-ve": "pumer_convert.data.formats.snli_ve",
     "karpathy": "pumer_convert.data.formats.karpathy",
     "pumer": "pumer_convert.data.formats.published",
+    "gqa": "pumer_convert.data.formats.gqa",
     "datasets": "pumer_convert.data.formats.hub",
     "simple": "pumer_convert.data.formats.simple",
 }
@@ -50,7 +51,7 @@ class Format(Protocol):
 @dataclass(frozen=True)
 class SampleSet:
     """What was read: the samples, a sentence for each that was skipped, the name of the format, and `notes` on what
-    was left out by custom."""
+    was left out by custom and on ids that are not unique."""
 
     samples: list[Sample]
     skipped: list[str] = field(default_factory=list)
@@ -108,6 +109,7 @@ def read_samples(
         of = f" of split '{split}'" if split else ""
         raise InputError(f"{path}: there is no sample{of} in it{rest}.")
     notes = [f"{count} row(s) left out for the {why}." for why, count in unjudged.items()]
+    notes += _doubled(samples)
     return SampleSet(samples, skipped, name, notes)
 
 
@@ -121,10 +123,23 @@ def _recognised(source: Source) -> tuple[str, Format]:
             f"{source.path}: answers without their questions; name the file of questions, which finds them."
         )
     raise InputError(
-        f"{source.path}: no format that is read here ({source.looks}); readable are the official files of VQAv2, "
+        f"{source.path}: no format that is read here ({source.looks}); readable are the official files of VQAv2, GQA, "
         "NLVR2, SNLI-VE and the Karpathy splits, PuMer's prepared jsonl, a folder saved by `datasets`, and the simple "
         "jsonl of pumer_convert/data/formats/simple.py."
     )
+
+
+def _doubled(samples: list[Sample]) -> list[str]:
+    """A sentence on samples that have the id of another, [] when none has."""
+    first: dict[str, Sample] = {}
+    twice = [sample for sample in samples if first.setdefault(sample.id, sample) is not sample]
+    if not twice:
+        return []
+    one = twice[0]
+    return [
+        f"{len(twice)} sample(s) have the id of another ('{one.id}' at {first[one.id].where} and {one.where}); every "
+        "one counts."
+    ]
 
 
 def _limited(sample: Sample, max_pixels: int) -> Sample:

@@ -24,7 +24,7 @@ def read_rows(
         if isinstance(row, InputError):
             yield row
             continue
-        if split is not None and row.get("split", split) != split:
+        if split is not None and row.get("split") not in (None, split):
             continue
         try:
             yield from list(convert(row, task, where, pictures))
@@ -35,7 +35,7 @@ def read_rows(
 def check_split(source: Source, split: str) -> None:
     """Raises InputError when no row is of that split, or none names any: all rows would stand for each split then, and
     a model would be validated on what it was trained with."""
-    named = {str(row["split"]) for row, _ in source.rows() if isinstance(row, dict) and "split" in row}
+    named = {str(row["split"]) for row, _ in source.rows() if isinstance(row, dict) and row.get("split") is not None}
     if not named:
         raise InputError(
             f"{source.path}: its rows name no split, so there is no '{split}' to take; leave the split out, or give a "

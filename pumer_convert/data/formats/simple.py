@@ -8,8 +8,9 @@
 
 "id" names a sample (the line's number if left out). Pictures are looked for beside the file, then in `images`.
 In retrieval, captions of one picture belong together; "image_id" says so where one picture has several files.
-"split" keeps a row for that split. Other fields are left alone; "question", "sentence", "hypothesis" and "caption"
-are read as "text".
+"split" keeps a row for that split. A null is a field that is left out. Other fields are left alone; "question",
+"sentence", "hypothesis" and "caption" are read as "text", the one that the task calls so before others. A row where it
+differs from "text" is refused.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,9 @@ from pumer_convert.errors import InputError, UnjudgedError
 
 KIND = "simple JSON lines"
 TASKS = ("vqa", "nlvr2", "ve", "retrieval")
-TEXT = ("text", "question", "sentence", "hypothesis", "caption")
+_CALLED = {"vqa": "question", "nlvr2": "sentence", "ve": "hypothesis", "retrieval": "caption"}
+"""What the text is called in the data sets of a task."""
+TEXT = ("text", *_CALLED.values())
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -41,6 +44,7 @@ def read(source: Source, task: str, images: Path | None, split: str | None) -> I
 
 def convert(row: Fields, task: str, where: str, pictures: Pictures) -> Iterator[Sample]:
     """The samples of a row."""
+    row = {name: value for name, value in row.items() if value is not None}
     number = str(row.get("id", where.rsplit(":", 1)[-1].strip("[]")))
     wanted = 2 if task == "nlvr2" else 1
     given = row["images"] if "images" in row else [field(row, "image", where, object)]
@@ -49,17 +53,20 @@ def convert(row: Fields, task: str, where: str, pictures: Pictures) -> Iterator[
     found = tuple(_picture(value, where, pictures) for value in given)
     if task == "retrieval":
         identity = str(row.get("image_id", found[0].name))
-        texts = field(row, "texts", where, list) if "texts" in row else [_text(row, where)]
+        texts = field(row, "texts", where, list) if "texts" in row else [_text(row, task, where)]
         for i, text in enumerate(texts):
             if not isinstance(text, str) or not text:
                 raise InputError(f"{where}: texts[{i}] is not a text.")
             yield Sample(number if len(texts) == 1 else f"{number}#{i}", found, text, identity, where)
         return
-    yield Sample(number, found, _text(row, where), _TARGETS[task](row, where), where)
+    yield Sample(number, found, _text(row, task, where), _TARGETS[task](row, where), where)
 
 
-def _text(row: Fields, where: str) -> Any:
-    return field(row, next((name for name in TEXT if name in row), "text"), where)
+def _text(row: Fields, task: str, where: str) -> Any:
+    own = _CALLED[task]
+    if own in row and row.get("text", row[own]) != row[own]:
+        raise InputError(f"{where}: the fields 'text' and '{own}' differ, and either may be the text; leave one out.")
+    return field(row, next((name for name in (own, *TEXT) if name in row), "text"), where)
 
 
 def _picture(value: Any, where: str, pictures: Pictures) -> Picture:

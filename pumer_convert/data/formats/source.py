@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.errors import InputError
+from pumer_convert.json_file import parse_value
 
 Fields = dict[str, Any]
+_TABLES = (".csv", ".tsv", ".parquet", ".arrow", ".xlsx", ".lmdb", ".feather")
 _HINTS = (
     (
         (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"),
         "is packed; unpack it and name what was in it",
     ),
     (
-        (".csv", ".tsv", ".parquet", ".arrow", ".xlsx", ".lmdb", ".feather"),
-        "a table, which is not read here; write its rows as JSON lines (data/formats/simple.py says their fields)",
+        _TABLES,
+        "a table, which is not read here; write its rows as JSON lines (data/formats/simple.py says their fields), or "
+        "read it with the package `datasets` and give the folder of save_to_disk",
     ),
 )
 """Endings of files that are none of the formats, and what to do with them."""
@@ -49,7 +52,7 @@ class Source:
             return "folder", None
         first, second = self._first_two_lines()
         try:
-            value = json.loads(first)
+            value = parse_value(first)
         except ValueError:
             if self.path.suffix == ".jsonl":
                 return "lines", None
@@ -76,7 +79,7 @@ class Source:
 
     def _parse(self) -> Any:
         try:
-            return json.loads(self.path.read_text("utf-8-sig"))
+            return parse_value(self.path.read_text("utf-8-sig"))
         except json.JSONDecodeError as error:
             raise InputError(f"{self.path}:{error.lineno}: not valid JSON ({error.msg}).") from None
         except (OSError, ValueError) as error:
@@ -126,7 +129,7 @@ class Source:
                     continue
                 where = f"{self.path}:{number}"
                 try:
-                    row = json.loads(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
+                    row = parse_value(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
                 except ValueError as error:
                     yield InputError(f"{where}: not valid JSON ({error})."), where
                     continue
@@ -137,8 +140,13 @@ class Source:
         """What was found, for a message about a format that nobody knows."""
         if self.is_folder:
             held = sorted(p.name for p in self.path.iterdir())
-            return f"a folder with {', '.join(held[:3]) or 'nothing'}{', ...' if len(held) > 3 else ''}"
-        return f"rows with {', '.join(map(str, self.first)) or 'no fields'}"
+            inside = f"a folder with {', '.join(held[:3]) or 'nothing'}{', ...' if len(held) > 3 else ''}"
+            files = (file for pattern in ("*", "*/*") for file in self.path.glob(pattern))
+            tables = next((file for file in files if file.suffix.lower() in _TABLES), None)
+            return inside if tables is None else f"{inside}; {tables.name} is {dict(_HINTS)[_TABLES]}"
+        if not self.first and (wrong := next((row for row, _ in self.rows() if isinstance(row, InputError)), None)):
+            return str(wrong).removesuffix(".")
+        return f"rows with {', '.join(map(str, self.first)) or 'no fields'}"[:400]
 
 
 def field(row: Fields, name: str, where: str, kind: type | tuple[type, ...] = str) -> Any:

@@ -104,7 +104,12 @@ def _answers(questions: Path, subset: str) -> dict[int, tuple[str, ...]] | None:
     rows = document.get("annotations")
     if not isinstance(rows, list):
         raise InputError(f"{file}: there are no annotations in it.")
-    return dict(_annotation(row, f"{file}:annotations[{i}]") for i, row in enumerate(rows))
+    found: dict[int, tuple[str, ...]] = {}
+    for i, row in enumerate(rows):
+        number, given = _annotation(row, f"{file}:annotations[{i}]")
+        if found.setdefault(number, given) != given:
+            raise InputError(f"{file}:annotations[{i}]: question {number} is annotated twice, with different answers.")
+    return found
 
 
 def _annotations_of(questions: Path) -> str:

@@ -156,5 +156,5 @@ def test_names_beside_weights_of_the_authors_are_obeyed(tmp_path: Path) -> None:
 
 def test_a_name_that_no_file_can_hold_is_refused() -> None:
     for config in ({"id2label": ["yes\ud800"]}, {"label2id": {"yes\ud800": 0}}):
-        with pytest.raises(InputError, match="^m: .* is no valid Unicode"):
+        with pytest.raises(InputError, match=r"^m: .* is no valid Unicode"):
             read_labels(config, "m")

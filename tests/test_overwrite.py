@@ -13,8 +13,10 @@ import pumer_convert
 from pumer_convert.cli import cli
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
+from pumer_convert.files import output
 from pumer_convert.files.output import check_out, output_files, output_folder
 from pumer_convert.files.owned import LIST, digest, listed, strangers, write_list, write_report
+from pumer_convert.json_file import read_object
 
 PARTS = (".data", ".json")
 
@@ -224,3 +226,19 @@ def test_outputs_of_every_verb_are_listed(tmp_path: Path) -> None:
     (out / "triton" / "pumer" / "1" / "model.py").write_text("mine")
     with pytest.raises(InputError, match=r"triton/pumer/1/model\.py"):
         check_out(out, overwrite=True)
+
+
+def test_of_two_writers_at_the_same_moment_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, check = tmp_path / "out", output._check_folder
+
+    def and_then(path: Path, *how: Any) -> None:
+        check(path, *how)
+        if list(tmp_path.glob(".out.partial-*/new/report.json")):
+            out.mkdir()
+            write_report(out, {"whose": "the other's"})
+
+    monkeypatch.setattr(output, "_check_folder", and_then)
+    with pytest.raises(InputError, match="came to exist while this was written"), output_folder(out, False) as folder:
+        write_report(folder, {"whose": "mine"})
+    assert read_object(out / "report.json")["whose"] == "the other's"
+    assert not list(tmp_path.glob(".*"))

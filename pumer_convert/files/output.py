@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pumer_convert.errors import InputError
 from pumer_convert.files.owned import listed, strangers, unproven
-from pumer_convert.files.partial import NEW, commit_files, commit_folder, partial_folder, recover
+from pumer_convert.files.partial import NEW, commit_files, commit_folder, partial_folder, recover, settle
 
 SHOWN = 5
 """Files that a refusal names."""
@@ -46,8 +46,14 @@ def output_folder(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> I
     check_out(path, overwrite, inputs)
     with _beside(path) as partial:
         yield partial / NEW
+        settle(partial)
         _check_folder(path, overwrite, inputs)
-        commit_folder(partial, path)
+        try:
+            commit_folder(partial, path, overwrite)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            raise InputError(f"{path}: came to exist while this was written; use --overwrite.") from None
 
 
 @contextlib.contextmanager
@@ -66,6 +72,7 @@ def output_files(
     check_files(path, overwrite, parts=parts, inputs=inputs)
     with _beside(path) as partial:
         yield partial / NEW / path.name
+        settle(partial)
         written = [file.name for file in sorted((partial / NEW).iterdir())]
         own = [path.name, *(path.name + part for part in parts)]
         _check_set(path, overwrite, parts, [*own, *written], inputs)

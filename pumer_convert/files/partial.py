@@ -50,12 +50,18 @@ def recover(path: Path) -> None:
             _recover(folder, path)
 
 
-def commit_folder(partial: Path, path: Path) -> None:
-    """Put new/ in the place of the folder `path`, or where nothing is."""
+def settle(partial: Path) -> None:
+    """What is in new/ survives a power failure from now on. It takes a while: what is checked of the target is checked
+    afterwards."""
     _sync(partial / NEW)
+
+
+def commit_folder(partial: Path, path: Path, replace: bool) -> None:
+    """Put new/ where nothing is, or with `replace` in the place of the folder `path`. Raises FileExistsError, or
+    OSError with ENOTEMPTY, for a folder that came to be there meanwhile."""
     with deferred():
         # An empty folder is replaced by a rename.
-        if not path.exists() or not any(path.iterdir()):
+        if not replace or not path.exists() or not any(path.iterdir()):
             (partial / NEW).rename(path)
         elif not _exchange(partial / NEW, path):
             path.rename(partial / OLD)
@@ -65,7 +71,6 @@ def commit_folder(partial: Path, path: Path) -> None:
 
 def commit_files(partial: Path, path: Path, removed: Sequence[str]) -> None:
     """Move the files of new/ beside `path` and remove those named, all or none."""
-    _sync(partial / NEW)
     told = json.dumps({"files": sorted(file.name for file in (partial / NEW).iterdir()), "removed": list(removed)})
     with deferred():
         draft = partial / f"{JOURNAL}.draft"

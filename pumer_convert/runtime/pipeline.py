@@ -78,8 +78,9 @@ class Pipeline:
 
     def pixels(self, pictures: Pictures) -> list[NDArray[np.float32]]:
         """What the model sees of one example: each picture's float32 [3, H, W]."""
-        many = isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes)
-        given: list[Any] = list(pictures) if many else [pictures]
+        given: list[Any] = [pictures]
+        if isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes):
+            given = list(pictures)
         if len(given) != self.pictures:
             raise InputError(f"{len(given)} picture(s) for a question, but '{self.task}' takes {self.pictures}.")
         return [self._pixels(picture) for picture in given]

@@ -71,7 +71,7 @@ def test_ids_that_are_not_unique_are_told(tmp_path: Path) -> None:
 
 def test_a_question_that_is_annotated_twice(tmp_path: Path) -> None:
     picture(tmp_path / "val2014" / "COCO_val2014_000000000042.jpg")
-    question = {"question_id": 1, "image_id": 42, "question": "what is it?"}
+    question = {"question_id": "1", "image_id": "42", "question": "what is it?"}  # as some tools write numbers
     answers = [{"question_id": 1, "answers": [{"answer": word}]} for word in ("red", "red", "blue")]
     (tmp_path / "v2_OpenEnded_mscoco_val2014_questions.json").write_text(
         json.dumps({"data_subtype": "val2014", "questions": [question]})
@@ -100,6 +100,28 @@ def test_questions_of_gqa(tmp_path: Path) -> None:
     file.write_text(json.dumps({"201": question, "202": {**question, "imageId": "n8"}}))
     with pytest.raises(InputError, match=r"questions\.json:202: there is no picture n8\.jpg"):
         read_samples(file, "vqa")
+
+
+def test_captions_of_coco(tmp_path: Path) -> None:
+    there = picture(tmp_path / "val2017" / "000000000042.jpg")
+    rows = [{"image_id": 42, "id": 7, "caption": "a cat \n"}, {"image_id": 42, "id": 8, "caption": "a dog"}]
+    file = tmp_path / "annotations" / "captions_val2017.json"
+    file.parent.mkdir()
+    document = {"info": {}, "images": [{"id": 42, "file_name": there.name}], "annotations": rows}
+    file.write_text(json.dumps(document))
+    found = read_samples(file, "retrieval")
+    assert found.format == "coco"
+    assert [(s.id, s.text, s.target, s.pictures[0].name) for s in found.samples] == [
+        ("7", "a cat", "42", str(there)),
+        ("8", "a dog", "42", str(there)),
+    ]
+    with pytest.raises(InputError, match=r"for each split; give that of 'train'"):
+        read_samples(file, "retrieval", split="train")
+    with pytest.raises(InputError, match=r"a file, and no folder of pictures; unpack it"):
+        read_samples(file, "retrieval", images=file)
+    file.write_text(json.dumps({**document, "images": []}))
+    with pytest.raises(InputError, match=r"annotations\[0\]: there is no image 42 in the document"):
+        read_samples(file, "retrieval")
 
 
 def test_tables_in_a_folder_are_told_of(tmp_path: Path) -> None:

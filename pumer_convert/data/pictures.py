@@ -80,6 +80,8 @@ def roots(source: Path, images: Path | None) -> tuple[Path, ...]:
     Raises InputError when `images` is no folder.
     """
     if images is not None:
+        if images.is_file():
+            raise InputError(f"{images}: a file, and no folder of pictures; unpack it and name what was in it.")
         if not images.is_dir():
             raise InputError(f"{images}: there is no such folder of pictures.")
         return (images,)

@@ -23,6 +23,7 @@ FORMATS = {
     "snli-ve": "pumer_convert.data.formats.snli_ve",
     "karpathy": "pumer_convert.data.formats.karpathy",
     "pumer": "pumer_convert.data.formats.published",
+    "coco": "pumer_convert.data.formats.coco",
     "gqa": "pumer_convert.data.formats.gqa",
     "datasets": "pumer_convert.data.formats.hub",
     "simple": "pumer_convert.data.formats.simple",
@@ -124,8 +125,8 @@ def _recognised(source: Source) -> tuple[str, Format]:
         )
     raise InputError(
         f"{source.path}: no format that is read here ({source.looks}); readable are the official files of VQAv2, GQA, "
-        "NLVR2, SNLI-VE and the Karpathy splits, PuMer's prepared jsonl, a folder saved by `datasets`, and the simple "
-        "jsonl of pumer_convert/data/formats/simple.py."
+        "NLVR2, SNLI-VE, COCO's captions and the Karpathy splits, PuMer's prepared jsonl, a folder saved by "
+        "`datasets`, and the simple jsonl of pumer_convert/data/formats/simple.py."
     )
 
 

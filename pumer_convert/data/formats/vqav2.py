@@ -3,7 +3,7 @@
 v2_OpenEnded_mscoco_train2014_questions.json has data_subtype and questions: [{question_id, image_id, question}];
 v2_mscoco_train2014_annotations.json has annotations: [{question_id, answers: [{answer}]}]. Pictures are
 train2014/COCO_train2014_000000000009.jpg, or, as COCO is downloaded today, train2017/000000000009.jpg. Test questions
-come without annotations and with test2015's pictures.
+come without annotations and with test2015's pictures. The numbers may be texts, as some tools write them.
 Give the folder that holds the files, with a split if there are several, or the file of questions.
 """
 
@@ -41,7 +41,7 @@ def read(source: Source, task: str, images: Path | None, split: str | None) -> I
     if split is not None and subset != _YEARS.get(split, split):
         raise InputError(f"{source.path}: holds {subset}, not '{split}'.")
     answers = _answers(source.path, subset)
-    asked = {row.get("question_id") for row in document["questions"] if isinstance(row, dict)}
+    asked = {str(row.get("question_id")) for row in document["questions"] if isinstance(row, dict)}
     if answers is not None and asked and not asked & answers.keys():
         raise InputError(
             f"{source.path}: none of its questions is answered in {_beside(source.path)}; they are of other sets."
@@ -63,18 +63,18 @@ def of_2017(file: str) -> list[str]:
 
 
 def _sample(
-    row: Any, where: str, subset: str, answers: dict[int, tuple[str, ...]] | None, pictures: Pictures
+    row: Any, where: str, subset: str, answers: dict[str, tuple[str, ...]] | None, pictures: Pictures
 ) -> Sample:
     if not isinstance(row, dict):
         raise InputError(f"{where}: not a JSON object.")
-    number = field(row, "question_id", where, int)
+    number = str(field(row, "question_id", where, (int, str)))
     text = field(row, "question", where)
     year = subset.replace("test-dev", "test")
-    file = f"COCO_{year}_{field(row, 'image_id', where, int):012d}.jpg"
+    file = f"COCO_{year}_{str(field(row, 'image_id', where, (int, str))).zfill(12)}.jpg"
     picture = pictures.find([f"{year}/{file}", file, f"images/{year}/{file}", *of_2017(file)], where)
     if answers is not None and not answers.get(number):
         raise InputError(f"{where}: question {number} has no answers in the annotations.")
-    return Sample(str(number), (picture,), text, answers[number] if answers is not None else (), where)
+    return Sample(number, (picture,), text, answers[number] if answers is not None else (), where)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -91,7 +91,7 @@ def _choose(folder: Path, split: str | None) -> Path:
     return fit[0]
 
 
-def _answers(questions: Path, subset: str) -> dict[int, tuple[str, ...]] | None:
+def _answers(questions: Path, subset: str) -> dict[str, tuple[str, ...]] | None:
     """The humans' answers by question; None for a test set, of which they are not public."""
     file = _beside(questions)
     if file is None:
@@ -104,7 +104,7 @@ def _answers(questions: Path, subset: str) -> dict[int, tuple[str, ...]] | None:
     rows = document.get("annotations")
     if not isinstance(rows, list):
         raise InputError(f"{file}: there are no annotations in it.")
-    found: dict[int, tuple[str, ...]] = {}
+    found: dict[str, tuple[str, ...]] = {}
     for i, row in enumerate(rows):
         number, given = _annotation(row, f"{file}:annotations[{i}]")
         if found.setdefault(number, given) != given:
@@ -122,11 +122,12 @@ def _beside(questions: Path) -> Path | None:
     return next((place for place in places if place.is_file() and place != questions), None)
 
 
-def _annotation(row: Fields, where: str) -> tuple[int, tuple[str, ...]]:
+def _annotation(row: Fields, where: str) -> tuple[str, tuple[str, ...]]:
     # A broken annotation leaves its question without answers, and is reported there.
     try:
         given = field(row, "answers", where, list)
         # Millions of answers are few different words: interned, each is kept once.
-        return field(row, "question_id", where, int), tuple(sys.intern(field(a, "answer", where)) for a in given)
+        number = str(field(row, "question_id", where, (int, str)))
+        return number, tuple(sys.intern(field(a, "answer", where)) for a in given)
     except (InputError, AttributeError, TypeError):
-        return (row.get("question_id", -1) if isinstance(row, dict) else -1), ()
+        return str(row.get("question_id", "") if isinstance(row, dict) else ""), ()

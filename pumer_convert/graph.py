@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from pumer_convert.errors import InputError
+from pumer_convert.files.there import check_utf8
 from pumer_convert.files.whole import check_whole
 from pumer_convert.models.inputs import PictureInput
 
@@ -42,6 +43,7 @@ def open_graph(path: Path) -> Iterator[Graph]:
     """Open a file that `export_onnx` wrote. Raises InputError when it is not one or cannot be run."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such ONNX file.")
+    check_utf8(path)
     check_whole(path)
     try:
         model = onnx.load(str(path), load_external_data=False)

@@ -27,6 +27,8 @@ def draw_bench(found: "Bench", file: Path) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xlabel("batch")
     axes.set_ylabel("dense time / reduced time (dotted: MACs)")
-    axes.set_title(f"{Path(found.reduced).name} against {Path(found.dense).name}, {found.dtype}, {found.device}")
+    # Names are no formulas, and of a disk of another system perhaps no UTF-8.
+    names = f"{Path(found.reduced).name} against {Path(found.dense).name}".encode("utf-8", "replace").decode("utf-8")
+    axes.set_title(f"{names}, {found.dtype}, {found.device}", parse_math=False)
     axes.legend()
     FigureCanvasAgg(figure).print_png(str(file))  # type: ignore[no-untyped-call]

@@ -2,17 +2,20 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 
+from pumer_convert.bench import Bench, Cell
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert import apply, intend
 from pumer_convert.data.tokenizer import load_tokenizer
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import export_folder
-from pumer_convert.runtime import Pipeline
+from pumer_convert.plot import draw_bench
+from pumer_convert.runtime import Pipeline, open_runtime
 
 
 @pytest.fixture
@@ -77,3 +80,22 @@ def test_an_export_goes_to_a_folder(good: Path) -> None:
 def test_what_is_no_picture_is_refused(pictures: object) -> None:
     with pytest.raises(InputError, match="a picture is a file or a PIL image here, not a"):
         Pipeline(CHECKPOINT)(pictures, "what")  # type: ignore[arg-type]
+
+
+def test_a_name_that_is_no_utf8(good: Path) -> None:
+    odd = good.parent / "caf\udce9"
+    with pytest.raises(InputError, match="a name that is no UTF-8, under which ONNX Runtime opens no file"):
+        export_folder(good, odd)
+    assert not odd.exists()
+    odd.mkdir()
+    (odd / "model.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match="a name that is no UTF-8"):
+        open_runtime(odd / "model.onnx")
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "$\\bad$"])
+def test_a_plot_of_oddly_named_folders(tmp_path: Path, name: str) -> None:
+    times: Any = None  # which are not drawn
+    cell = Cell("eager", 1, 8, times, times, 1.0, 1.0, 1.0, 1.0, 1.0)
+    draw_bench(Bench(name, name, "cpu", "float32", 3, (cell,)), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000

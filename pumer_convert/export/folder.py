@@ -17,6 +17,7 @@ from pumer_convert.export.describe import PARTS, promise
 from pumer_convert.export.standing import stale, standing_engine, standing_onnx, without_list
 from pumer_convert.files.partial import recover
 from pumer_convert.files.stop import deferred
+from pumer_convert.files.there import check_utf8
 from pumer_convert.heap import give_back_at_once
 from pumer_convert.plan import family_module
 from pumer_convert.recipe import ExportSettings, Profile, load_recipe
@@ -79,6 +80,7 @@ def export_folder(
     settings = settings_of(path)
     folder = out if out is not None else own_folder(path)
     onnx_file = folder / "model.onnx"
+    check_utf8(onnx_file)
     chosen = dtype or settings.dtype
     if trt is not None and opset >= FUSED and chosen == "float32":
         raise InputError(

@@ -1,6 +1,8 @@
-"""Whether something is there, for names that files give."""
+"""Whether something is there, for names that files give, and whether its name can be handed on."""
 
 from pathlib import Path
+
+from pumer_convert.errors import InputError
 
 
 def there(path: Path) -> bool:
@@ -9,3 +11,13 @@ def there(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def check_utf8(path: Path) -> None:
+    """Raises InputError for a path that is no UTF-8, as a disk of another system may have: ONNX Runtime opens none."""
+    try:
+        str(path.absolute()).encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{path}: a name that is no UTF-8, under which ONNX Runtime opens no file; rename it, or choose another."
+        ) from None

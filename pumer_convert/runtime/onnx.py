@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.files.there import check_utf8
 from pumer_convert.files.whole import whole
 from pumer_convert.models.inputs import PictureInput
 from pumer_convert.runtime.base import Runtime
@@ -39,6 +40,7 @@ class OnnxRuntime(Runtime):
 
         if not path.is_file():
             raise InputError(f"{path}: there is no such ONNX file.")
+        check_utf8(path)
         name, index = _provider(device, onnxruntime.get_available_providers())
         onnxruntime.set_default_logger_severity(3)
         options = onnxruntime.SessionOptions()

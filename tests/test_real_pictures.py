@@ -275,3 +275,33 @@ def test_pictures_that_are_not_resized_have_no_limit(tmp_path: Path, pictures: l
 def test_an_aspect_that_no_picture_can_have_is_refused(small: Path) -> None:
     with pytest.raises(InputError, match=r"pictures of 400:1 cannot be measured: .* are too thin"):
         bench(small, aspect=(400, 1), repeats=3, device="cpu")
+
+
+def test_more_patches_than_the_model_takes_are_refused_however_they_come(tmp_path: Path) -> None:
+    folder = tmp_path / "vilt"
+    transformers_vilt.write(folder, num_hidden_layers=1)
+    config = json.loads((folder / "config.json").read_text())
+    most = Pipeline(folder).runtime.pictures.most
+    (folder / "config.json").write_text(json.dumps(config | {"max_image_length": most}))
+    export_folder(folder)
+    side, width = config["patch_size"], 3 * config["patch_size"] ** 2
+    ids = np.array([[2, 7, 3]])
+    for path in (folder, folder / "model.onnx"):
+        runtime = open_runtime(path, device="cpu")
+
+        def ask(count: int, runtime: Any = runtime) -> Any:
+            patches, grid = np.zeros((1, count, width), np.float32), np.array([[1, count]])
+            return runtime(ids, np.ones_like(ids), patches=patches, patch_grid=grid)
+
+        assert np.isfinite(ask(most)).all()
+        with pytest.raises(InputError, match=rf"{most + 1} patches, more than the model's max_image_length \({most}\)"):
+            ask(most + 1)
+        with pytest.raises(InputError, match="more than the model's max_image_length"):
+            runtime(ids, np.ones_like(ids), np.zeros((1, 3, side, side * (most + 1)), np.float32))
+
+
+def test_what_is_no_picture_at_all_is_named_by_its_kind(small: Path) -> None:
+    pipeline = Pipeline(small)
+    for wrong in (None, np.zeros((9, 9, 3), np.uint8), b"abc", 3):
+        with pytest.raises(InputError, match=f"a picture is a file or a PIL image here, not a {type(wrong).__name__}"):
+            pipeline(wrong, "what")

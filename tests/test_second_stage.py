@@ -9,10 +9,10 @@ import lessons
 import pytest
 
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.errors import InputError
+from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export import folder as module
 from pumer_convert.export.describe import promise
-from pumer_convert.export.folder import export_folder
+from pumer_convert.export.folder import export_folder, verify_export
 from pumer_convert.export.standing import stale
 from pumer_convert.files.owned import LIST
 from pumer_convert.runtime import Pipeline, open_runtime
@@ -212,3 +212,20 @@ def test_the_builder_s_process_goes_on_from_it_too(home: Path) -> None:
         progress=print,
     )
     assert made.report["there_already"]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("preprocessor_config.json", {"image_mean": [0.0, 0.0, 0.0]}, "preprocessing"),
+        ("config.json", {"id2label": {}, "label2id": {}}, "labels"),
+    ],
+)
+def test_a_sidecar_that_tells_otherwise_than_the_files_do_now_is_not_verified(
+    home: Path, file: str, change: dict[str, Any], says: str
+) -> None:
+    verify_export(home / "red")
+    path = home / "red" / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(VerificationError, match=rf"model\.onnx\.json: its {says} are not those of the checkpoint's"):
+        verify_export(home / "red")

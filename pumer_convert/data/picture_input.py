@@ -80,14 +80,15 @@ def input_of(settings: ImageSettings, family: str, config: Mapping[str, Any]) ->
     side = (settings.shorter or int(config["image_size"])) // patch
     if side < 1:
         raise InputError(f"pictures of {settings.shorter} pixels have no whole patch of {patch}x{patch}.")
+    told = int(config.get("max_image_length", -1))
+    limit = None if told < 0 else told
     if (largest := settings.largest()) is None:
-        most = int(config.get("max_image_length", -1))
-        return PictureInput(images, patch, None, 1, side * side, None if most < 0 else most)
+        return PictureInput(images, patch, None, 1, side * side, limit, limit)
     module.outline(config, largest)  # a model that does not take so many patches says so here
     short, long = (length // patch for length in largest)
     if images > 1:  # beside another a part of a patch may count, see `together`
         short = min(-(-largest[0] // patch), long)
-    return PictureInput(images, patch, None, long, short * short, short * long)
+    return PictureInput(images, patch, None, long, short * short, short * long, limit)
 
 
 def check_patch(settings: ImageSettings, patch: int) -> None:

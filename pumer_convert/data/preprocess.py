@@ -187,7 +187,7 @@ def _input_of_sidecar(values: Mapping[str, Any]) -> PictureInput:
         return PictureInput.fixed(2 if values["task"] == "nlvr2" else 1, 1, (int(height), int(width)))
     size = told["size"]
     numbers = {name: told[name] for name in ("images", "patch", "fewest", "usual", "most")}
-    return PictureInput(size=None if size is None else (int(size[0]), int(size[1])), **numbers)
+    return PictureInput(size=None if size is None else (int(size[0]), int(size[1])), **numbers, limit=told.get("limit"))
 
 
 def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:

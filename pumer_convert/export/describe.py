@@ -1,5 +1,6 @@
 """What an app has to know beside the model file: written next to ONNX files and engines, read by `Pipeline`."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -49,3 +50,16 @@ def promise(checkpoint: Checkpoint, dtype: str, image_size: Any, opset: int) -> 
         "source": {"fingerprint": fingerprint(checkpoint)},
         "pumer_convert": __version__,
     }
+
+
+def differing(values: Mapping[str, Any], checkpoint: Checkpoint) -> list[str]:
+    """What a sidecar's `values` tell of pictures, answers and texts otherwise than the checkpoint's files do now; the
+    sidecars of version 0.1 are not looked at."""
+    if values.get("pictures") is None:
+        return []
+    asked = values["pictures"]["asked"]
+    now = describe(checkpoint, asked)
+    family = checkpoint.family
+    same = settings_of(values["preprocessing"], family, asked) == settings_of(now["preprocessing"], family, asked)
+    changed = [] if same else ["preprocessing"]
+    return changed + [name for name in ("task", "labels", "text") if values[name] != now[name]]

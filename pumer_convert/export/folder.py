@@ -12,8 +12,8 @@ from pumer_convert.checkpoint.locate import EXPORTED, own_folder, resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.child import LostError, in_child
 from pumer_convert.data.tokenizer import check_fits
-from pumer_convert.errors import InputError
-from pumer_convert.export.describe import PARTS, promise
+from pumer_convert.errors import InputError, VerificationError
+from pumer_convert.export.describe import PARTS, differing, promise
 from pumer_convert.export.standing import stale, standing_engine, standing_onnx, without_list
 from pumer_convert.files.partial import recover
 from pumer_convert.files.stop import deferred
@@ -164,7 +164,8 @@ def engine_beside(
 
 
 def verify_export(path: Path, onnx_file: Path | None = None, cases: "tuple[Case, ...] | None" = None) -> dict[str, Any]:
-    """Compare an exported file with the checkpoint it was made from. Raises VerificationError when they differ."""
+    """Compare an exported file and its sidecar with the checkpoint they were made from. Raises VerificationError when
+    they differ."""
     from pumer_convert.verify import verify_onnx
 
     path = resolve(path)
@@ -172,8 +173,15 @@ def verify_export(path: Path, onnx_file: Path | None = None, cases: "tuple[Case,
     if not onnx_file.exists():
         raise InputError(f"{onnx_file}: there is no such file; run `pumer-convert export` first.")
     sidecar = onnx_file.with_name(onnx_file.name + ".json")
-    asked = (read_sidecar(onnx_file).get("pictures") or {}).get("asked") if sidecar.exists() else None
-    return {"onnx": str(onnx_file), **verify_onnx(onnx_file, open_checkpoint(path), cases, asked)}
+    values = read_sidecar(onnx_file) if sidecar.exists() else {}
+    checkpoint = open_checkpoint(path)
+    if changed := differing(values, checkpoint):
+        raise VerificationError(
+            f"{sidecar}: its {' and '.join(changed)} are not those of the checkpoint's files now; export once more "
+            "with --overwrite."
+        )
+    asked = (values.get("pictures") or {}).get("asked")
+    return {"onnx": str(onnx_file), **verify_onnx(onnx_file, checkpoint, cases, asked)}
 
 
 @dataclass(frozen=True)

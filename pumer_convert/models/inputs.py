@@ -31,6 +31,7 @@ class PictureInput:
              go in as patches, row by row and packed to the largest picture of the batch.
     fewest, usual, most
              patches of one picture: of the smallest, of a square one, and of the largest. None as `most`: no limit.
+    limit    the most patches that the model takes from whoever hands over more than its processor makes; None: any.
     """
 
     images: int
@@ -39,6 +40,7 @@ class PictureInput:
     fewest: int
     usual: int
     most: int | None
+    limit: int | None = None
 
     @classmethod
     def fixed(cls, images: int, patch: int, size: tuple[int, int]) -> "PictureInput":
@@ -73,9 +75,11 @@ class PictureInput:
         return tuple(port.name for port in self.ports[len(TEXT) :])
 
     @classmethod
-    def of_shapes(cls, shapes: Mapping[str, Sequence[int | str]], patch: int = 1) -> "PictureInput":
+    def of_shapes(
+        cls, shapes: Mapping[str, Sequence[int | str]], patch: int = 1, limit: int | None = None
+    ) -> "PictureInput":
         """Of a graph's inputs, name -> shape; `patch` where they are pixels, which do not tell it. The graph does not
-        know the largest picture. Raises InputError for inputs that are not ours."""
+        know the largest picture, nor a `limit`. Raises InputError for inputs that are not ours."""
         names = tuple(shapes)
         try:
             if set(names) == {*TEXT, PIXELS}:
@@ -86,7 +90,7 @@ class PictureInput:
                 *images, _, values = shapes[PATCHES][1:]
                 side = round((int(values) / CHANNELS) ** 0.5)
                 if CHANNELS * side**2 == int(values):
-                    return cls(int(images[0]) if images else 1, side, None, 1, 1, None)
+                    return cls(int(images[0]) if images else 1, side, None, 1, 1, None, limit)
         except (ValueError, TypeError):
             pass
         raise InputError(f"its inputs are {', '.join(sorted(names))}; it was not exported by pumer-convert.")

@@ -15,6 +15,7 @@ from pumer_convert.runtime.checks import (
     all_numpy,
     check_dtypes,
     check_grid,
+    check_limit,
     check_names,
     check_pictures,
     check_text,
@@ -68,7 +69,7 @@ class Runtime(ABC):
         check_text(given[TEXT[0]], given[TEXT[1]], self.text)
         check_pictures(given, expected)
         if expected.packed:
-            check_grid(given[GRID], given[PATCHES].shape[-2])
+            check_grid(given[GRID], given[PATCHES].shape[-2], expected.limit)
 
     @abstractmethod
     def _numpy(self, given: dict[str, NDArray[Any]]) -> NDArray[np.float32]: ...
@@ -78,11 +79,14 @@ class Runtime(ABC):
 
 
 def _of_these(pixels: Array, pictures: PictureInput) -> PictureInput:
-    """What pixels have to be where every size will do. Raises InputError for pictures smaller than a patch."""
+    """What pixels have to be where every size will do. Raises InputError for pictures smaller than a patch or beyond
+    the model's limit."""
     height, width = (int(side) for side in pixels.shape[-2:]) if len(pixels.shape) > 1 else (0, 0)
     if min(height, width) < pictures.patch:
         raise InputError(f"pixel_values of {height}x{width} have no whole patch of {pictures.patch}x{pictures.patch}.")
-    return PictureInput.fixed(pictures.images, pictures.patch, (height, width))
+    found = PictureInput.fixed(pictures.images, pictures.patch, (height, width))
+    check_limit(found.usual, pictures.limit)
+    return found
 
 
 def packed(pixels: Array, pictures: PictureInput) -> dict[str, Array]:

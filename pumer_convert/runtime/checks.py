@@ -111,11 +111,19 @@ def check_pictures(given: Mapping[str, Array], pictures: PictureInput) -> None:
         raise InputError(f"{pictures.names[0]} hold a NaN or an infinity.")
 
 
-def check_grid(grid: Array, patches: int) -> None:
-    """Raises InputError for rows and columns [..., 2] that are none, or more than the `patches` handed over."""
+def check_grid(grid: Array, patches: int, limit: int | None = None) -> None:
+    """Raises InputError for rows and columns [..., 2] that are none, or more than the `patches` handed over or than the
+    model's `limit`."""
     least, most = _numbers(grid.min(), (grid[..., 0] * grid[..., 1]).max())
     if least < 1 or most > patches:
         raise InputError(f"patch_grid tells rows and columns, from 1 on and of at most {patches} patches here.")
+    check_limit(most, limit)
+
+
+def check_limit(patches: int, limit: int | None) -> None:
+    """Raises InputError for a picture of more patches than the model's `limit`, of which it would draw that many."""
+    if limit is not None and patches > limit:
+        raise InputError(f"a picture has {patches} patches, more than the model's max_image_length ({limit}).")
 
 
 def _is_numpy(value: Array) -> bool:

@@ -66,14 +66,17 @@ class OnnxRuntime(Runtime):
         if PROVIDERS[name] not in self.session.get_providers():
             raise MissingDependencyError(f"ONNX Runtime could not start its provider '{name}' here; try device cpu.")
         outputs = self.session.get_outputs()
+        sidecar = path.with_name(path.name + ".json")
+        told = read_sidecar(path) if sidecar.is_file() else None
+        limit = (told.get("pictures") or {}).get("limit") if told is not None else None
         try:
-            self.pictures = PictureInput.of_shapes({entry.name: entry.shape for entry in self.session.get_inputs()})
+            shapes = {entry.name: entry.shape for entry in self.session.get_inputs()}
+            self.pictures = PictureInput.of_shapes(shapes, limit=limit)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         if [entry.name for entry in outputs] != ["logits"]:
             raise InputError(f"{path}: it gives no logits; it was not exported by pumer-convert.")
-        sidecar = path.with_name(path.name + ".json")
-        self.text = TextLimits.of_sidecar(read_sidecar(path)) if sidecar.is_file() else _limits(path)
+        self.text = TextLimits.of_sidecar(told) if told is not None else _limits(path)
         self.labels = int(outputs[0].shape[1])
         self.device = "cpu" if name == "cpu" else "cuda"
         self.index = index

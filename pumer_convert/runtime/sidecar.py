@@ -47,7 +47,8 @@ class Sidecar:
     @property
     def pictures(self) -> PictureInput:
         """How it takes pictures."""
-        return PictureInput.of_shapes({entry["name"]: entry["shape"] for entry in self.values["inputs"]})
+        shapes = {entry["name"]: entry["shape"] for entry in self.values["inputs"]}
+        return PictureInput.of_shapes(shapes, limit=(self.values.get("pictures") or {}).get("limit"))
 
     @property
     def labels(self) -> int:

@@ -29,7 +29,7 @@ def _is_pictures(told: Mapping[str, Any]) -> bool:
     # Version 0.1 wrote nothing of pictures; what did, wrote all of it.
     sizes = all(name in told for name in ("asked", "size"))
     numbers = all(_is_count(told.get(name), 1) for name in ("images", "patch", "fewest", "usual"))
-    limit = "most" in told and (told["most"] is None or _is_count(told["most"], 1))
+    limit = "most" in told and all(told.get(name) is None or _is_count(told[name], 1) for name in ("most", "limit"))
     asked, size = told.get("asked"), told.get("size")
     return (
         sizes

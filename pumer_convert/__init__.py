@@ -9,12 +9,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "apply": "pumer_convert.convert",
+    "apply": "pumer_convert.convert.apply",
     "build_engine": "pumer_convert.export.tensorrt",
     "distill": "pumer_convert.training.distill",
-    "evaluate": "pumer_convert.evaluation",
+    "evaluate": "pumer_convert.evaluation.evaluate",
     "export_onnx": "pumer_convert.export.onnx",
-    "load": "pumer_convert.convert",
+    "load": "pumer_convert.convert.apply",
     "open_runtime": "pumer_convert.runtime",
     "Pipeline": "pumer_convert.runtime",
 }

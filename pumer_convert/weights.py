@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pumer_convert.errors import InputError
-from pumer_convert.json_file import parse_object, read_object
+from pumer_convert.system.json_file import parse_object, read_object
 
 if TYPE_CHECKING:
     from torch import Tensor

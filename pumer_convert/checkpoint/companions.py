@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pumer_convert.errors import InputError
-from pumer_convert.json_file import LFS
+from pumer_convert.system.json_file import LFS
 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 """Files of which a tokenizer has one at least."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from pumer_convert.checkpoint.kinds import is_safetensors
 from pumer_convert.checkpoint.sources import safetensors_header
-from pumer_convert.json_file import read_object
+from pumer_convert.system.json_file import read_object
 from pumer_convert.weights import Checkpoint
 
 BLOCK = 2**12

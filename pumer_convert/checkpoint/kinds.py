@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pumer_convert.errors import InputError
-from pumer_convert.json_file import LFS
+from pumer_convert.system.json_file import LFS
 
 _OTHERS = (
     (LFS, "a Git LFS pointer, not the weights; fetch them with `git lfs pull`"),

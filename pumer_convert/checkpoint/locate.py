@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pumer_convert.checkpoint.companions import COMPANIONS
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.files.there import there
+from pumer_convert.system.paths import there
 
 WEIGHTS = (
     "model.safetensors",

@@ -15,13 +15,13 @@ from pumer_convert.checkpoint.pickles import PickleSource
 from pumer_convert.checkpoint.resized import at_image_size
 from pumer_convert.checkpoint.sources import MergedSource, RenamedSource, SafetensorsSource
 from pumer_convert.checkpoint.state import check_plain, owner, unwrapped
-from pumer_convert.data.image import image_settings
-from pumer_convert.data.picture_input import check_patch
 from pumer_convert.errors import InputError
-from pumer_convert.files.there import there
-from pumer_convert.json_file import read_object
+from pumer_convert.image_processor.picture_input import check_patch
+from pumer_convert.image_processor.settings import image_settings
 from pumer_convert.models import FAMILIES
 from pumer_convert.models.reductions import check_reductions
+from pumer_convert.system.json_file import read_object
+from pumer_convert.system.paths import there
 from pumer_convert.weights import (
     FLOATS,
     NESTED_PROCESSOR,

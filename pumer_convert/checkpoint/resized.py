@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.data.image import image_settings
+from pumer_convert.convert.plan import family_module
 from pumer_convert.errors import InputError
-from pumer_convert.models.outline import grid
-from pumer_convert.plan import family_module
+from pumer_convert.image_processor.settings import image_settings
+from pumer_convert.models.spec import grid
 from pumer_convert.weights import Checkpoint, TensorSource
 
 if TYPE_CHECKING:

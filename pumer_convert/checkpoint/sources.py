@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.json_file import parse_object
+from pumer_convert.system.json_file import parse_object
 from pumer_convert.weights import BYTES, TensorSource
 
 if TYPE_CHECKING:

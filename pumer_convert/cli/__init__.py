@@ -9,7 +9,7 @@ import click
 
 from pumer_convert import __version__
 from pumer_convert.errors import PumerError
-from pumer_convert.files.stop import Terminated, stoppable
+from pumer_convert.system.signals import Terminated, stoppable
 
 VERBS = {
     "inspect": "Show what a checkpoint is, its sites, and tokens and MACs of every layer.",

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from pumer_convert.cli.bar import Bar
-from pumer_convert.cli.learning import data_options, read_both, run_options, told
 from pumer_convert.cli.output import emit, plan_table, progress
-from pumer_convert.convert import Intent, apply, intend
+from pumer_convert.cli.progress import Bar
+from pumer_convert.cli.training_options import data_options, read_both, run_options, told
+from pumer_convert.convert.apply import Intent, apply, intend
 from pumer_convert.errors import InputError
 
 
@@ -76,7 +76,7 @@ def both(
         raise InputError("--distill needs something to train on: --data.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("apply runs in one process: apply first, then launch `pumer-convert distill`.")
-    from pumer_convert.files.output import check_out
+    from pumer_convert.system.output import check_out
     from pumer_convert.training.distill import distill
     from pumer_convert.training.work import WorkFolder
 

@@ -7,10 +7,10 @@ import click
 
 from pumer_convert.cli.output import emit, progress, ratio
 from pumer_convert.errors import InputError
-from pumer_convert.files.output import check_files, output_files
+from pumer_convert.system.output import check_files, output_files
 
 if TYPE_CHECKING:
-    from pumer_convert.bench import Bench
+    from pumer_convert.benchmark.bench import Bench
 
 
 @click.command("bench")
@@ -56,7 +56,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Time the reduced CHECKPOINT against the dense one, in turns, and compare with what the saved MACs allow."""
-    from pumer_convert.bench import bench
+    from pumer_convert.benchmark.bench import bench
 
     if plot is not None:
         if not plot.absolute().parent.is_dir():
@@ -80,7 +80,7 @@ def command(
     # Told before it is drawn: a disk that is full takes the picture alone.
     emit(found.to_json(), as_json, lambda: table(found))
     if plot is not None:
-        from pumer_convert.plot import draw_bench
+        from pumer_convert.benchmark.plot import draw_bench
 
         with output_files(plot, overwrite) as target:
             draw_bench(found, target)

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from pumer_convert.cli.bar import Bar
 from pumer_convert.cli.output import emit
+from pumer_convert.cli.progress import Bar
 
 
 @click.command("demo")

@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from pumer_convert.checkpoint.locate import beside, resolve
-from pumer_convert.cli.bar import Bar
-from pumer_convert.cli.learning import data_options, first_process, read_both, run_options, settings_in, told
 from pumer_convert.cli.output import emit
+from pumer_convert.cli.progress import Bar
+from pumer_convert.cli.training_options import data_options, first_process, read_both, run_options, settings_in, told
 
 
 @click.command("distill")

@@ -9,7 +9,7 @@ from pumer_convert.cli.output import emit, progress
 from pumer_convert.cli.pictures import max_pixels
 
 if TYPE_CHECKING:
-    from pumer_convert.evaluation import Comparison, Evaluation
+    from pumer_convert.evaluation.evaluate import Comparison, Evaluation
 
 SHOWN = 10
 """Flips that a person is shown; --json and --flips have all."""
@@ -54,7 +54,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure CHECKPOINT, and its dense original on the same examples."""
-    from pumer_convert.evaluation import evaluate
+    from pumer_convert.evaluation.evaluate import evaluate
 
     found = evaluate(
         checkpoint,

@@ -11,8 +11,8 @@ from pumer_convert.cli.output import EngineBar, emit, image_size, progress
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import converted_folder, export_folder
 from pumer_convert.export.tensorrt import EngineSettings
-from pumer_convert.files.output import check_out
-from pumer_convert.heap import give_back_at_once
+from pumer_convert.system.heap import give_back_at_once
+from pumer_convert.system.output import check_out
 
 
 @click.command("export")

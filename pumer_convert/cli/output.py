@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from pumer_convert.plan import Plan
-from pumer_convert.recipe import Profile
+from pumer_convert.convert.plan import Plan
+from pumer_convert.recipe.schema import Profile
 
 
 def progress(line: str) -> None:

@@ -2,7 +2,7 @@
 
 import click
 
-from pumer_convert.data.open_picture import MAX_PIXELS
+from pumer_convert.image_processor.open_picture import MAX_PIXELS
 
 max_pixels = click.option(
     "--max-pixels",

@@ -31,7 +31,7 @@ def command(
 
     Pruned patches are dark, merged ones share their mean colour.
     """
-    from pumer_convert.survivors import show
+    from pumer_convert.visualize.visualize import show
 
     found = show(checkpoint, images, text, out, overwrite=overwrite, max_pixels=max_pixels)
 

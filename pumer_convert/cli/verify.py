@@ -7,7 +7,7 @@ import click
 from pumer_convert.cli.output import emit
 from pumer_convert.export.folder import verify_export
 from pumer_convert.export.tensorrt import check_onnx
-from pumer_convert.verify import Case
+from pumer_convert.verification.verify import Case
 
 
 @click.command("verify")

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumer_convert.data.formats import read_samples
-from pumer_convert.data.open_picture import MAX_PIXELS
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError
+from pumer_convert.image_processor.open_picture import MAX_PIXELS
 
 
 def read_examples(

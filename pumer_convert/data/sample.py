@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from pumer_convert.data.open_picture import MAX_PIXELS, PictureError, as_rgb, open_picture
 from pumer_convert.errors import InputError
+from pumer_convert.image_processor.open_picture import MAX_PIXELS, PictureError, as_rgb, open_picture
 
 LABELS = ("contradiction", "neutral", "entailment")
 """What visual entailment tells apart, in the order of the published checkpoints."""

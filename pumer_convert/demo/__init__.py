@@ -1,4 +1,7 @@
-"""The embedded demo: a tiny ViLT (6 layers, 12x12 patches) that knows a drawn world, made by tools/train_demo.py."""
+"""The embedded demo: a tiny ViLT (6 layers, 12x12 patches) that knows a drawn world.
+
+Made by tools/make_demo/train_demo.py.
+"""
 
 from pathlib import Path
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.convert import apply, intend, load
+from pumer_convert.convert.apply import apply, intend, load
 from pumer_convert.data.sample import Sample
 from pumer_convert.demo import CHECKPOINT, RECIPE
 from pumer_convert.demo.picture import draw_survivors
 from pumer_convert.demo.world import samples
-from pumer_convert.files.output import output_files
-from pumer_convert.recipe import load_recipe
-from pumer_convert.settings import DistillSettings
+from pumer_convert.recipe.schema import load_recipe
+from pumer_convert.recipe.settings import DistillSettings
+from pumer_convert.system.output import output_files
 
 if TYPE_CHECKING:
     from pumer_convert.training.metrics import Status
@@ -41,10 +41,10 @@ def run_demo(
     """Convert the embedded ViLT, train it for `steps` steps of 32 fresh questions, measure it on `test` unseen ones,
     export it to `out` (with an engine where TensorRT-RTX is installed) and draw `out`/demo.png. Gives the report."""
     from pumer_convert.data.preprocess import Preprocessor
-    from pumer_convert.evaluation import compare
+    from pumer_convert.evaluation.evaluate import compare
+    from pumer_convert.evaluation.predict import predict_each
     from pumer_convert.export.folder import export_folder
     from pumer_convert.export.tensorrt import EngineSettings
-    from pumer_convert.predict import predict_each
     from pumer_convert.tasks import open_task
     from pumer_convert.training.distill import distill
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pumer_convert.data.sample import Sample
-from pumer_convert.survivors import survivors
+from pumer_convert.visualize.visualize import survivors
 
 if TYPE_CHECKING:
     from torch import nn

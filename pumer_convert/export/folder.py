@@ -7,25 +7,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pumer_convert.artifact.describe import PARTS, differing, promise
 from pumer_convert.checkpoint.companions import TOKENIZERS
 from pumer_convert.checkpoint.locate import EXPORTED, own_folder, resolve
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.child import LostError, in_child
+from pumer_convert.convert.plan import family_module
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError, VerificationError
-from pumer_convert.export.describe import PARTS, differing, promise
-from pumer_convert.export.standing import stale, standing_engine, standing_onnx, without_list
-from pumer_convert.files.partial import recover
-from pumer_convert.files.stop import deferred
-from pumer_convert.files.there import check_utf8
-from pumer_convert.heap import give_back_at_once
-from pumer_convert.plan import family_module
-from pumer_convert.recipe import ExportSettings, Profile, load_recipe
+from pumer_convert.export.reuse import stale, standing_engine, standing_onnx, without_list
+from pumer_convert.recipe.schema import ExportSettings, Profile, load_recipe
 from pumer_convert.runtime.pipeline import read_sidecar
+from pumer_convert.system.child_process import LostError, in_child
+from pumer_convert.system.heap import give_back_at_once
+from pumer_convert.system.partial import recover
+from pumer_convert.system.paths import check_utf8
+from pumer_convert.system.signals import deferred
 
 if TYPE_CHECKING:
     from pumer_convert.export.tensorrt import EngineSettings
-    from pumer_convert.verify import Case
+    from pumer_convert.verification.verify import Case
 
 
 FUSED = 23
@@ -143,7 +143,7 @@ def engine_beside(
     progress: Callable[[str, int, int], None] | None,
 ) -> dict[str, Any]:
     """Build an engine beside an ONNX file, as `build_engine` does; gives what a report tells of it."""
-    from pumer_convert.export.flavour import choose_flavour
+    from pumer_convert.artifact.tensorrt_flavours import choose_flavour
     from pumer_convert.export.tensorrt import build_engine
 
     engine_file = onnx_file.with_suffix(".engine")
@@ -166,7 +166,7 @@ def engine_beside(
 def verify_export(path: Path, onnx_file: Path | None = None, cases: "tuple[Case, ...] | None" = None) -> dict[str, Any]:
     """Compare an exported file and its sidecar with the checkpoint they were made from. Raises VerificationError when
     they differ."""
-    from pumer_convert.verify import verify_onnx
+    from pumer_convert.verification.verify import verify_onnx
 
     path = resolve(path)
     onnx_file = onnx_file or path / "model.onnx"

@@ -20,20 +20,20 @@ from onnxscript import opset20, optimizer, rewriter
 from onnxscript.rewriter.rules import common as rules
 from torch import Tensor, nn
 
+from pumer_convert.artifact.describe import PARTS, promise
 from pumer_convert.checkpoint.locate import own_folder
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.data.picture_input import picture_input
+from pumer_convert.convert.build import build
 from pumer_convert.errors import InputError
-from pumer_convert.export.describe import PARTS, promise
 from pumer_convert.export.tensorrt import ORIGIN
-from pumer_convert.files.output import check_files, output_files
-from pumer_convert.files.owned import digest, listed, same, write_list
+from pumer_convert.image_processor.picture_input import picture_input
 from pumer_convert.models.inputs import PictureInput
 from pumer_convert.reducers.base import BaseReducer
-from pumer_convert.reducers.step import Trace
+from pumer_convert.reducers.site import Trace
 from pumer_convert.reducers.traced import RENEW
-from pumer_convert.surgery import build
-from pumer_convert.verify import Case, sample, tensors, verify_onnx
+from pumer_convert.system.output import check_files, output_files
+from pumer_convert.system.owned import digest, listed, same, write_list
+from pumer_convert.verification.verify import Case, sample, tensors, verify_onnx
 from pumer_convert.weights import Checkpoint
 
 DOMAIN = "pumer"

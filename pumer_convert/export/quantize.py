@@ -14,13 +14,13 @@ import onnx
 import onnx.inliner
 from numpy.typing import NDArray
 
-from pumer_convert.child import ending_with_parent
+from pumer_convert.artifact.describe import PARTS
 from pumer_convert.errors import InputError, MissingDependencyError, VerificationError, nearest
-from pumer_convert.export.describe import PARTS
-from pumer_convert.files.output import output_files
-from pumer_convert.files.owned import LIST, digest, write_list
-from pumer_convert.files.whole import check_whole
 from pumer_convert.runtime.pipeline import read_sidecar
+from pumer_convert.system.child_process import ending_with_parent
+from pumer_convert.system.output import output_files
+from pumer_convert.system.owned import LIST, digest, write_list
+from pumer_convert.system.whole import check_whole
 
 MODES = ("int8", "fp8")
 HELP = (

@@ -6,13 +6,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from pumer_convert.artifact.tensorrt_flavours import choose_flavour, logger_of, one_line
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.export.flavour import choose_flavour, logger_of, one_line
-from pumer_convert.files.output import output_files
-from pumer_convert.files.owned import digest, write_list
-from pumer_convert.files.whole import check_whole
-from pumer_convert.json_file import read_object
-from pumer_convert.recipe import Profile
+from pumer_convert.recipe.schema import Profile
+from pumer_convert.system.json_file import read_object
+from pumer_convert.system.output import output_files
+from pumer_convert.system.owned import digest, write_list
+from pumer_convert.system.whole import check_whole
 
 ORIGIN = "module"
 """The metadata of a node that `export_onnx` writes: the part of the model that it came from."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pumer_convert.reducers.step import Trace
+from pumer_convert.reducers.site import Trace
 from pumer_convert.tokens import Tokens
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
-from pumer_convert.models.outline import Layer, Outline
+from pumer_convert.models.spec import Layer, Outline
+from pumer_convert.recipe.settings import Rule
 from pumer_convert.reducers import KINDS, REFERENCE_KINDS, WITH_MARGIN
-from pumer_convert.settings import Rule
 
 _VALUES: dict[str, tuple[Any, ...]] = {
     "version": (1,),

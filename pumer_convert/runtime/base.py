@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pumer_convert.data.patches import cut
 from pumer_convert.errors import InputError
+from pumer_convert.image_processor.patches import cut
 from pumer_convert.models.inputs import GRID, PATCHES, PIXELS, TEXT, PictureInput
-from pumer_convert.runtime.checks import (
+from pumer_convert.runtime.input_checks import (
     Array,
     TextLimits,
     all_numpy,

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert import outline_of
-from pumer_convert.data.picture_input import picture_input
+from pumer_convert.convert.apply import outline_of
+from pumer_convert.convert.build import build
 from pumer_convert.device import open_device
+from pumer_convert.image_processor.picture_input import picture_input
 from pumer_convert.runtime.base import Runtime
-from pumer_convert.runtime.checks import TextLimits
-from pumer_convert.surgery import build
+from pumer_convert.runtime.input_checks import TextLimits
 
 
 class TorchRuntime(Runtime):

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pumer_convert.artifact.sidecar import Sidecar
+from pumer_convert.artifact.tensorrt_flavours import has_gpu, import_flavour, logger_of
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.export.flavour import has_gpu, import_flavour, logger_of
-from pumer_convert.files.owned import digest
 from pumer_convert.models.inputs import PATCHES
 from pumer_convert.runtime.base import Runtime
-from pumer_convert.runtime.checks import TextLimits
-from pumer_convert.runtime.sidecar import Sidecar
+from pumer_convert.runtime.input_checks import TextLimits
+from pumer_convert.system.owned import digest
 
 
 class EngineRuntime(Runtime):

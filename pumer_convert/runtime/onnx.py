@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.files.there import check_utf8
-from pumer_convert.files.whole import whole
 from pumer_convert.models.inputs import PictureInput
 from pumer_convert.runtime.base import Runtime
-from pumer_convert.runtime.checks import TextLimits
+from pumer_convert.runtime.input_checks import TextLimits
 from pumer_convert.runtime.pipeline import read_sidecar
+from pumer_convert.system.paths import check_utf8
+from pumer_convert.system.whole import whole
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +135,7 @@ def _limits(path: Path) -> TextLimits:
 def _provider(device: str, offered: list[str]) -> tuple[str, int]:
     """ "auto", "cpu", "cuda:1", "tensorrt", ... as a provider's short name and a device number."""
     if device == "auto":
-        from pumer_convert.export.flavour import has_gpu
+        from pumer_convert.artifact.tensorrt_flavours import has_gpu
 
         device = "cuda" if PROVIDERS["cuda"] in offered and has_gpu() else "cpu"
     name, _, number = device.partition(":")

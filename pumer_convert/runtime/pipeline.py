@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pumer_convert.data.open_picture import MAX_PIXELS, PictureError, as_rgb, open_picture
+from pumer_convert.artifact.sidecar_checks import is_sidecar
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, VerificationError
-from pumer_convert.files.whole import unchanged
-from pumer_convert.json_file import read_object
-from pumer_convert.labels import read_labels
+from pumer_convert.image_processor.open_picture import MAX_PIXELS, PictureError, as_rgb, open_picture
+from pumer_convert.models.labels import read_labels
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.open import open_runtime
 from pumer_convert.runtime.scores import to_scores
-from pumer_convert.runtime.told import is_sidecar
+from pumer_convert.system.json_file import read_object
+from pumer_convert.system.whole import unchanged
 
 Pictures = Path | str | Image.Image | Sequence[Path | str | Image.Image]
 

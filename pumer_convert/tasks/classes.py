@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pumer_convert.errors import InputError
-from pumer_convert.labels import names, placeholders
+from pumer_convert.models.labels import names, placeholders
 from pumer_convert.tasks.base import Row, Task
 
 

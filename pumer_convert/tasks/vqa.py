@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
-from pumer_convert.labels import names, placeholders
+from pumer_convert.models.labels import names, placeholders
 from pumer_convert.tasks.answers import accuracy, normalise, soft_score
 from pumer_convert.tasks.base import Row
 from pumer_convert.tasks.base import Task as Base

@@ -10,11 +10,11 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 
+from pumer_convert.convert.build import build
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
-from pumer_convert.files.output import check_out
-from pumer_convert.settings import DistillSettings
-from pumer_convert.surgery import build
+from pumer_convert.recipe.settings import DistillSettings
+from pumer_convert.system.output import check_out
 from pumer_convert.training.cache import LogitCache
 from pumer_convert.training.device import accelerated
 from pumer_convert.training.job import Job, hash_inputs, hash_samples, hash_weights, make_job

@@ -8,9 +8,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from pumer_convert.data.loader import Batch
-from pumer_convert.settings import DistillSettings
+from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.tasks.base import Task
+from pumer_convert.tasks.batches import Batch
 from pumer_convert.training.ema import Average
 from pumer_convert.training.loss import losses
 from pumer_convert.training.ramp import Ramp

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pumer_convert.data.loader import Batch, batches
 from pumer_convert.errors import InputError, VerificationError
-from pumer_convert.predict import predict
+from pumer_convert.evaluation.predict import predict
+from pumer_convert.tasks.batches import Batch, batches
 from pumer_convert.training.job import Job
 from pumer_convert.training.learner import MEASURES, Learner
 from pumer_convert.training.metrics import Metrics, Status

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pumer_convert.data.loader import Batch
 from pumer_convert.models.output import Output
-from pumer_convert.settings import DistillSettings
+from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.tasks.base import Task
+from pumer_convert.tasks.batches import Batch
 from pumer_convert.tokens import Tokens
 
 

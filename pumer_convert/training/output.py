@@ -12,10 +12,10 @@ from torch import Tensor
 from pumer_convert import __version__
 from pumer_convert.checkpoint.write import write_safetensors
 from pumer_convert.errors import InputError
-from pumer_convert.files.output import output_folder
-from pumer_convert.files.owned import LIST, write_report
-from pumer_convert.json_file import read_object
-from pumer_convert.pair import source_entry
+from pumer_convert.evaluation.compatibility import source_entry
+from pumer_convert.system.json_file import read_object
+from pumer_convert.system.output import output_folder
+from pumer_convert.system.owned import LIST, write_report
 from pumer_convert.training.job import Job
 from pumer_convert.training.metrics import Metrics, draw_curve, headline
 from pumer_convert.training.work import WorkFolder, writing

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pumer_convert.settings import DistillSettings
+from pumer_convert.recipe.settings import DistillSettings
 
 BETAS = (0.9, 0.98)
 """Of AdamW, as in ViLT, METER and PuMer."""

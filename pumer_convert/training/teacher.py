@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
-from pumer_convert.data.loader import Batch
+from pumer_convert.convert.build import build
 from pumer_convert.models.inputs import TEXT
-from pumer_convert.surgery import build
+from pumer_convert.tasks.batches import Batch
 from pumer_convert.training.cache import LogitCache
 from pumer_convert.training.loss import Taught
 from pumer_convert.weights import Checkpoint

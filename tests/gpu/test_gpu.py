@@ -12,13 +12,13 @@ import torch
 from tiny import PUMER, batch, recipe
 
 import pumer_convert
+from pumer_convert.artifact.tensorrt_flavours import MODULES, import_flavour
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.demo.world import samples
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.export.flavour import MODULES, import_flavour
 from pumer_convert.export.folder import export_folder
 from pumer_convert.export.tensorrt import EngineSettings
-from pumer_convert.recipe import Profile
+from pumer_convert.recipe.schema import Profile
 from pumer_convert.runtime import Pipeline, open_runtime
 
 pytestmark = [

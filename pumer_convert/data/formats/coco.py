@@ -11,7 +11,7 @@ from typing import Any
 
 from pumer_convert.data.formats.source import Fields, Source, field
 from pumer_convert.data.formats.vqav2 import of_2017
-from pumer_convert.data.pictures import Pictures, roots
+from pumer_convert.data.picture_files import Pictures, roots
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pumer_convert.data.formats import simple
 from pumer_convert.data.formats.source import Fields, Source
-from pumer_convert.data.pictures import Pictures, roots
+from pumer_convert.data.picture_files import Pictures, roots
 from pumer_convert.data.sample import CellPicture, Sample
 from pumer_convert.errors import InputError, MissingDependencyError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pumer_convert.data.formats.snli_ve import FLICKR
 from pumer_convert.data.formats.source import Fields, Source, field
 from pumer_convert.data.formats.vqav2 import of_2017
-from pumer_convert.data.pictures import Pictures, roots
+from pumer_convert.data.picture_files import Pictures, roots
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError, nearest
 

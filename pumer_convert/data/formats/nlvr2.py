@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pumer_convert.data.formats.rows import read_rows
 from pumer_convert.data.formats.source import Fields, Source, field
-from pumer_convert.data.pictures import Pictures
+from pumer_convert.data.picture_files import Pictures
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
 

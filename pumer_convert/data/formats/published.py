@@ -13,7 +13,7 @@ from pumer_convert.data.formats.rows import read_rows
 from pumer_convert.data.formats.snli_ve import FLICKR
 from pumer_convert.data.formats.source import Fields, Source, field
 from pumer_convert.data.formats.vqav2 import of_2017
-from pumer_convert.data.pictures import Pictures
+from pumer_convert.data.picture_files import Pictures
 from pumer_convert.data.sample import FilePicture, Sample
 from pumer_convert.errors import InputError
 

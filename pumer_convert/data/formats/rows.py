@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pumer_convert.data.formats.source import Fields, Source
-from pumer_convert.data.pictures import Pictures, roots
+from pumer_convert.data.picture_files import Pictures, roots
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError, nearest
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from pumer_convert.data.formats.rows import read_rows
 from pumer_convert.data.formats.source import Fields, Source, field
-from pumer_convert.data.pictures import Pictures
+from pumer_convert.data.picture_files import Pictures
 from pumer_convert.data.sample import LABELS, Picture, Sample
 from pumer_convert.errors import InputError, UnjudgedError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.json_file import parse_value
+from pumer_convert.system.json_file import parse_value
 
 Fields = dict[str, Any]
 _TABLES = (".csv", ".tsv", ".parquet", ".arrow", ".xlsx", ".lmdb", ".feather")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pumer_convert.models.meter.config import MeterSettings, checked
 from pumer_convert.models.meter.formats import processor, recognise
 from pumer_convert.models.meter.parameters import parameters
-from pumer_convert.models.outline import Layer, Lengths, Outline, free, grid
+from pumer_convert.models.spec import Layer, Lengths, Outline, free, grid
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

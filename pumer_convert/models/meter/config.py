@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.labels import read_labels
-from pumer_convert.models.outline import grid
+from pumer_convert.models.labels import read_labels
+from pumer_convert.models.spec import grid
 from pumer_convert.models.values import (
     ACTIVATIONS,
     GENERAL,
@@ -21,7 +21,7 @@ from pumer_convert.models.values import (
     square,
     wrong,
 )
-from pumer_convert.settings import setting
+from pumer_convert.recipe.settings import setting
 
 HEADS = (
     ("vqa_classifier.", "vqa", "MeterForQuestionAnswering"),

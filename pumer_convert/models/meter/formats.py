@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.labels import label_map
+from pumer_convert.models.labels import label_map
 from pumer_convert.models.meter.config import HEADS, checked
 from pumer_convert.models.published import check_told, published_labels, reference_section, told_heads
 from pumer_convert.models.transforms import original_processor, original_text, transform

@@ -12,9 +12,9 @@ from pumer_convert.errors import InputError
 from pumer_convert.models import attention
 from pumer_convert.models.meter.config import MeterSettings, TextSettings
 from pumer_convert.models.meter.vision import VisionTower
-from pumer_convert.models.outline import grid
 from pumer_convert.models.output import Output
-from pumer_convert.reducers.step import Step, Trace
+from pumer_convert.models.spec import grid
+from pumer_convert.reducers.site import Step, Trace
 from pumer_convert.tokens import Tokens
 
 

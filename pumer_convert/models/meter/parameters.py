@@ -3,8 +3,8 @@
 from typing import Any
 
 from pumer_convert.models.meter.config import MeterSettings, TextSettings
-from pumer_convert.models.outline import grid
 from pumer_convert.models.parameters import Shapes, attention, feed_forward, head, linear, norm
+from pumer_convert.models.spec import grid
 
 
 def parameters(config: dict[str, Any]) -> Shapes:

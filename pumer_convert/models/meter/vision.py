@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pumer_convert.models import attention
 from pumer_convert.models.activations import quick_gelu
 from pumer_convert.models.meter.config import TowerSettings
-from pumer_convert.reducers.step import Step, Trace
+from pumer_convert.reducers.site import Step, Trace
 from pumer_convert.tokens import Tokens
 
 

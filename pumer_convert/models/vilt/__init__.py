@@ -6,7 +6,7 @@ feed-forward; relevance is the attention of the text rows to the image columns; 
 
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.models.outline import Layer, Lengths, Outline, free, grid
+from pumer_convert.models.spec import Layer, Lengths, Outline, free, grid
 from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings, checked
 from pumer_convert.models.vilt.formats import processor, recognise
 from pumer_convert.models.vilt.parameters import parameters

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.labels import read_labels
-from pumer_convert.models.outline import grid
+from pumer_convert.models.labels import read_labels
+from pumer_convert.models.spec import grid
 from pumer_convert.models.values import (
     ACTIVATIONS,
     GENERAL,
@@ -19,7 +19,7 @@ from pumer_convert.models.values import (
     square,
     wrong,
 )
-from pumer_convert.settings import setting
+from pumer_convert.recipe.settings import setting
 
 QUESTION, PAIRS, RETRIEVAL = (
     "ViltForQuestionAnswering",

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.json_file import read_object
-from pumer_convert.labels import label_map
+from pumer_convert.models.labels import label_map
 from pumer_convert.models.published import ENTAILMENT, check_told, published_labels, reference_section, told_heads
 from pumer_convert.models.transforms import original_processor, original_text, transform
 from pumer_convert.models.values import only_architecture, square, wrong
 from pumer_convert.models.vilt.config import HEADS, PAIRS, QUESTION, RETRIEVAL, ViltSettings, checked
+from pumer_convert.system.json_file import read_object
 from pumer_convert.weights import PROCESSOR, Checkpoint, Piece, RawCheckpoint, processor_of
 
 NO_CONFIG = (

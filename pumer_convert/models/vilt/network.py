@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from pumer_convert.errors import InputError
 from pumer_convert.models import attention
 from pumer_convert.models.activations import FUNCTIONS
-from pumer_convert.models.outline import grid
 from pumer_convert.models.output import Output
+from pumer_convert.models.spec import grid
 from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings
-from pumer_convert.reducers.step import Step, Trace
+from pumer_convert.reducers.site import Step, Trace
 from pumer_convert.tokens import Tokens
 
 

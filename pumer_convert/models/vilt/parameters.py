@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from pumer_convert.models.outline import grid
 from pumer_convert.models.parameters import Shapes, head, linear, norm
+from pumer_convert.models.spec import grid
 from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings
 
 

@@ -1,0 +1,1 @@
+"""What an export writes beside its graphs, and every runtime reads."""

@@ -1,0 +1,201 @@
+"""The first stage: a checkpoint and a recipe -> a reduced checkpoint folder; and loading any checkpoint."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pumer_convert import __version__
+from pumer_convert.checkpoint.locate import beside, resolve
+from pumer_convert.checkpoint.read import check_complete, open_checkpoint
+from pumer_convert.checkpoint.resized import resized
+from pumer_convert.checkpoint.write import write_safetensors
+from pumer_convert.convert.plan import Plan, edits_of, family_module, make_plan
+from pumer_convert.data.tokenizer import check_fits
+from pumer_convert.errors import InputError
+from pumer_convert.evaluation.compatibility import source_entry
+from pumer_convert.image_processor.picture_input import in_words, input_of, picture_input, settings_of, squashed
+from pumer_convert.models.spec import Outline
+from pumer_convert.recipe.schema import Recipe, load_recipe
+from pumer_convert.system.output import output_folder
+from pumer_convert.system.owned import write_report
+from pumer_convert.weights import Checkpoint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TEXT_LENGTH = 32
+"""Text tokens that plans are made for unless told otherwise: what the published figures were counted at."""
+
+
+@dataclass(frozen=True)
+class Intent:
+    """Everything that `apply` will do, decided before a weight is read. `original` is the checkpoint as it is;
+    `checkpoint` the same, for images of the size that the recipe says."""
+
+    original: Checkpoint
+    checkpoint: Checkpoint
+    recipe: Recipe
+    outline: Outline
+    plan: Plan
+    out: Path
+
+    @property
+    def changes_fit(self) -> bool:
+        """Whether the dense checkpoint takes pictures in their shape and the new one does not."""
+        return picture_input(self.original).packed and not picture_input(self.checkpoint).packed
+
+    @property
+    def pictures(self) -> str:
+        """What becomes of a picture, in words."""
+        settings = settings_of(self.checkpoint.processor, self.checkpoint.family)
+        words = in_words(settings, input_of(settings, self.checkpoint.family, self.checkpoint.config))
+        return words + " (the dense checkpoint keeps their shape)" * self.changes_fit
+
+
+def load(path: Path | str, image_size: Any = None, dtype: str = "float32") -> "nn.Module":
+    """The model of any readable checkpoint, dense or reduced, on the CPU in eval mode.
+
+    Called as model(input_ids [B, T], attention_mask [B, T], pixel_values [B, 3, H, W] or [B, 2, 3, H, W]).logits.
+    `image_size` S or [H, W] fits it to other images than the checkpoint's. Raises InputError.
+    """
+    from pumer_convert.convert.build import build
+
+    return build(open_checkpoint(Path(path)), image_size, dtype)
+
+
+def outline_of(checkpoint: Checkpoint, image_size: Any = None) -> Outline:
+    """The shape of a checkpoint's model: for pictures as its processor makes them, square ones where they keep their
+    shape, or for another `image_size` S or [H, W]."""
+    size = image_size or picture_input(checkpoint).nominal
+    return family_module(checkpoint.family).outline(checkpoint.config, size)  # type: ignore[no-any-return]
+
+
+def plan_of(checkpoint: Checkpoint, text_length: int | None = None, image_size: Any = None) -> Plan:
+    """What a checkpoint, dense or reduced, costs: beside its dense model at the image size that its recipe found,
+    or both at another `image_size`."""
+    pumer, outline = checkpoint.config.get("pumer", {}), outline_of(checkpoint, image_size)
+    changed = pumer.get("image_size") if image_size is None else None
+    original = outline_of(checkpoint, changed["from"]) if changed else None
+    length = text_length or min(TEXT_LENGTH, outline.max_text)
+    return make_plan(outline, pumer.get("edits", ()), length, original)
+
+
+def intend(
+    path: Path | str,
+    recipe: Path | str,
+    out: Path | str | None = None,
+    *,
+    tokenizer: Path | None = None,
+    text_length: int | None = None,
+) -> Intent:
+    """Decide what `apply` would do; reads no weight. Raises InputError when the recipe does not fit."""
+    parsed, path = load_recipe(recipe), resolve(path)
+    tokenizer = resolve(tokenizer, weights=False) if tokenizer is not None else None
+    checkpoint = open_checkpoint(path, tokenizer)
+    if tokenizer is not None:
+        check_fits(tokenizer, checkpoint.family, checkpoint.config)
+    if parsed.model != checkpoint.family:
+        raise parsed.error(_line(parsed, "model"), f"model: '{parsed.model}', but {path} is a {checkpoint.family}.")
+    if parsed.task is not None and parsed.task != checkpoint.task:
+        raise parsed.error(
+            _line(parsed, "task"), f"task: '{parsed.task}', but the head of {path} is '{checkpoint.task}'."
+        )
+    if checkpoint.config.get("pumer", {}).get("edits"):
+        raise InputError(f"{path}: reduced already; apply the recipe to the dense checkpoint it was made from.")
+    original, dense = checkpoint, outline_of(checkpoint)
+    if parsed.image_size is not None:
+        try:
+            checkpoint = resized(original, parsed.image_size)
+        except InputError as error:
+            raise parsed.error(_line(parsed, "image_size"), f"image_size: {error}") from None
+    if parsed.fit == "squash" or parsed.semantics == "reference":
+        checkpoint = squashed(checkpoint)
+    outline = outline_of(checkpoint)
+    length = text_length or min(TEXT_LENGTH, outline.max_text)
+    plan = make_plan(outline, edits_of(parsed, outline), length, dense)
+    check_complete(checkpoint)
+    target = Path(out) if out is not None else beside(path, "pumer")
+    if path.is_dir() and target.resolve().is_relative_to(path.resolve()):
+        raise InputError(f"{target}: lies inside the checkpoint itself; choose another place with -o.")
+    return Intent(original, checkpoint, parsed, outline, plan, target)
+
+
+def apply(
+    path: Path | str,
+    recipe: Path | str,
+    out: Path | str | None = None,
+    *,
+    tokenizer: Path | None = None,
+    text_length: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Insert the recipe's reducers into the checkpoint at `path` and write the folder `out` (default: PATH-pumer;
+    of a name on the Hub, NAME-pumer here).
+
+    The weights are copied tensor by tensor under their names of the one form; the edits go into config.json. Gives
+    the report. Raises InputError for anything that does not fit; nothing is written then.
+    """
+    tokenizer = resolve(tokenizer, weights=False) if tokenizer is not None else None
+    intent = intend(path, recipe, out, tokenizer=tokenizer, text_length=text_length)
+    from pumer_convert.convert.build import pumer_section, reduced
+
+    height, width = picture_input(intent.original).nominal
+    old_size = height if height == width else [height, width]
+    fit = "squash" if intent.changes_fit else None
+    checkpoint = reduced(intent.checkpoint, pumer_section(intent.recipe, intent.plan.edits, old_size, fit))
+    inputs = [intent.original.path, Path(recipe), *((tokenizer,) if tokenizer is not None else ())]
+    with output_folder(intent.out, overwrite, inputs) as folder:
+        progress(f"copying {checkpoint.parameters / 1e6:.1f}M parameters")
+        layout = {n: (checkpoint.source.dtype(p.key), checkpoint.shape(n)) for n, p in checkpoint.pieces.items()}
+        hashes = write_safetensors(folder, checkpoint.tensors(), layout)
+        for file in checkpoint.companions:
+            shutil.copyfile(file, folder / file.name)
+        for name, text in checkpoint.extra_files.items():
+            (folder / name).write_text(text, "utf-8")
+        (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=2) + "\n", "utf-8")
+        (folder / "recipe.yaml").write_text(intent.recipe.text, "utf-8")
+        (folder / "README.md").write_text(_card(intent), "utf-8", "surrogateescape")
+        return write_report(folder, _report(intent, checkpoint, hashes), hashes)
+
+
+def _report(intent: Intent, checkpoint: Checkpoint, hashes: dict[str, str]) -> dict[str, Any]:
+    return {
+        "pumer_convert": __version__,
+        "versions": {name: version(name) for name in ("torch", "transformers", "safetensors")},
+        "source": source_entry(intent.original, intent.out),
+        "out": str(intent.out),
+        "model": checkpoint.family,
+        "task": checkpoint.task,
+        "parameters": checkpoint.parameters,
+        "sha256": hashes,
+        "recipe": intent.recipe.to_json(),
+        "plan": intent.plan.to_json(),
+        "pictures": intent.pictures,
+        "ignored_weights": list(checkpoint.ignored),
+        "notes": list(checkpoint.notes),
+    }
+
+
+def _card(intent: Intent) -> str:
+    plan, last = intent.plan, intent.plan.rows[-1]
+    first = plan.rows[0]
+    return (
+        f"# {intent.out.name}\n\n"
+        f"A {intent.checkpoint.family} checkpoint ({intent.checkpoint.task}) with PuMer token reducers, made by "
+        f"pumer-convert {__version__} from `{intent.checkpoint.path.name}`.\n\n"
+        f"At {plan.text_length} text tokens: {first.image_in} image tokens -> {last.image_out}, "
+        f"{first.text_in} text tokens -> {last.text_out}, {plan.dense_macs / 1e9:.2f} -> "
+        f"{(plan.macs + plan.reducer_macs) / 1e9:.2f} GMACs.\n\n"
+        "`recipe.yaml` is the recipe word for word, `report.json` what was done. The weights are those of the "
+        "dense checkpoint: a short distillation finetune is what brings the accuracy back.\n"
+    )
+
+
+def _line(recipe: Recipe, key: str) -> int:
+    lines = recipe.text.splitlines()
+    return next((i for i, line in enumerate(lines, 1) if line.startswith(f"{key}:")), 1)

@@ -1,0 +1,88 @@
+"""Plan -> a network with reducers standing in it, and checkpoint -> network."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pumer_convert.checkpoint.read import check_complete
+from pumer_convert.checkpoint.resized import check_image_size
+from pumer_convert.convert.plan import family_module
+from pumer_convert.recipe.schema import Recipe
+from pumer_convert.reducers.site import Step
+from pumer_convert.weights import Checkpoint, check_finite
+
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
+
+
+def insert(model: nn.Module, pumer: Mapping[str, Any]) -> nn.Module:
+    """Replay the edits that a config's `pumer` section records onto a dense network; gives it back."""
+    reducers = model.get_submodule("reducers")
+    assert isinstance(reducers, nn.ModuleDict)
+    for edit in pumer.get("edits", ()):
+        step = Step(edit["at"], edit["actions"], pumer.get("semantics", "default"))
+        reducers[edit["at"].replace(".", "_")] = step
+    return model
+
+
+def pumer_section(
+    recipe: Recipe, edits: tuple[dict[str, Any], ...], old_size: Any = None, fit: str | None = None
+) -> dict[str, Any]:
+    """What config.json records of a recipe under "pumer"; `old_size` is the dense checkpoint's image size, of which a
+    recipe that changes it leaves a record; `fit` is how pictures fit from now on, if that is new."""
+    return {
+        "version": 1,
+        **({"image_size": {"from": old_size, "to": recipe.image_size}} if recipe.image_size else {}),
+        **({"fit": fit} if fit else {}),
+        "semantics": recipe.semantics,
+        "attention": "reference" if recipe.semantics == "reference" else "fused",
+        "proportional_attention": recipe.proportional_attention,
+        "edits": list(edits),
+    }
+
+
+def reduced(checkpoint: Checkpoint, pumer: dict[str, Any]) -> Checkpoint:
+    """The same weights under a config with these edits."""
+    return replace(checkpoint, config={**checkpoint.config, "pumer": pumer})
+
+
+def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = None) -> nn.Module:
+    """The network of a checkpoint with its weights and reducers, on the CPU, in eval mode.
+
+    `image_size` S or [H, W] fits the position table to other images; `dtype` as torch spells it, float32 by default.
+    Raises InputError for missing, unexpected or misshapen weights, and for an image size the
+    patches do not divide.
+    """
+    check_complete(checkpoint)
+    family = family_module(checkpoint.family)
+    if image_size is not None:
+        check_image_size(image_size, checkpoint)
+    with torch.device("meta"):
+        network: nn.Module = family.build(checkpoint.config, image_size)
+    wanted = DTYPES[dtype or "float32"]
+
+    known: set[int] = set()
+
+    def fit(name: str, tensor: Tensor) -> Tensor:
+        if tensor.dtype != wanted:
+            tensor = tensor.to(wanted)
+            check_finite(tensor, name, f"{checkpoint.path}, in {dtype or 'float32'}")
+        # A parameter has memory of its own, also where a file gives one tensor two names or one value many places.
+        tensor = tensor.contiguous()
+        tensor = tensor.clone() if tensor.data_ptr() in known else tensor
+        known.add(tensor.data_ptr())
+        return tensor if image_size is None else family.fit_positions(name, tensor, checkpoint.config, image_size)
+
+    network.load_state_dict(dict(checkpoint.tensors(fit)), strict=True, assign=True)
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    if hasattr(family, "fill_buffers"):
+        family.fill_buffers(network)
+    return insert(network, checkpoint.config.get("pumer", {})).eval()

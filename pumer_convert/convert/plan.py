@@ -1,0 +1,183 @@
+"""Recipe + model shape -> Plan: the tokens and the multiply-accumulates of every layer, before any weight is read."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from types import ModuleType
+from typing import Any
+
+from pumer_convert.amount import Amount
+from pumer_convert.errors import InputError, nearest
+from pumer_convert.models import FAMILIES
+from pumer_convert.models.spec import Layer, Lengths, Outline
+from pumer_convert.recipe.schema import Action, Recipe, Step
+
+TOP_K = 3840
+"""The most that TensorRT's TopK takes; a longer sequence would build and then fail."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer of a plan; MACs are per image pass. `reducers` is what the reducers themselves cost there."""
+
+    layer: str
+    image_in: int
+    image_out: int
+    text_in: int
+    text_out: int
+    dense_macs: int
+    macs: int
+    reducers: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe does to a model.
+
+    `rows` are the layers; `dense_macs`, `macs` and `reducer_macs` the whole, per example; `edits` is what
+    config.json will record: one {"at": site, "actions": [...]} per site.
+    """
+
+    rows: tuple[Row, ...]
+    dense_macs: int
+    macs: int
+    reducer_macs: int
+    text_length: int
+    edits: tuple[dict[str, Any], ...]
+
+    @property
+    def ratio(self) -> float:
+        """Dense MACs over reduced ones, the reducers' own included: the speed to expect at best."""
+        return self.dense_macs / (self.macs + self.reducer_macs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for report.json."""
+        return {**asdict(self), "ratio": round(self.ratio, 4)}
+
+
+def family_module(name: str) -> ModuleType:
+    """The module of a model family. Raises InputError when there is none of that name."""
+    if name not in FAMILIES:
+        raise InputError(f"there is no model family '{name}'; known: {', '.join(FAMILIES)}.{nearest(name, FAMILIES)}")
+    return importlib.import_module(FAMILIES[name])
+
+
+def edits_of(recipe: Recipe, outline: Outline) -> tuple[dict[str, Any], ...]:
+    """The recipe as edits in the order of the layers. Raises InputError for a site that the model has not."""
+    at: dict[str, list[dict[str, Any]]] = {}
+    for step in recipe.steps:
+        for site in step.sites:
+            layer = next((layer for layer in outline.layers if layer.site == site), None)
+            if layer is None:
+                raise recipe.error(step.line, f"at: the model has no site '{site}'; {_sites(outline)}")
+            if problem := _problem(recipe, step, layer):
+                raise recipe.error(step.line, problem)
+            at[site] = [_edit(action, layer) for action in step.actions]
+    return tuple({"at": site, "actions": at[site]} for site in outline.sites if site in at)
+
+
+def _edit(action: Action, layer: Layer) -> dict[str, Any]:
+    edit: dict[str, Any] = {
+        "op": action.op,
+        "modality": action.modality,
+        "amount": action.amount.to_json(),
+        "by": action.by,
+    }
+    if action.margin is not None:
+        # PiToMe, equation 4: what counts as alike grows wider with depth.
+        edit["margin"] = action.margin * (1 - layer.depth)
+    return edit
+
+
+def _problem(recipe: Recipe, step: Step, layer: Layer) -> str | None:
+    """What the step asks for that this layer has not, as a sentence."""
+    site = layer.site
+    if recipe.semantics == "reference" and layer.modalities != ("image", "text"):
+        return f"semantics: reference has no reducers at {site}, nor has the published method; use semantics: default."
+    for action in step.actions:
+        if action.modality not in layer.modalities:
+            return f"{action.op}: no {action.modality} runs through {site}, so it cannot be reduced there."
+        if action.op == "prune" and action.by not in layer.scores:
+            return (
+                f"prune.by cannot be '{action.by}' at {site}, where the text has not met the image; "
+                f"allowed there: {', '.join(layer.scores)}, or merge instead."
+            )
+    return None
+
+
+def make_plan(
+    outline: Outline, edits: Sequence[dict[str, Any]], text_length: int, original: Outline | None = None
+) -> Plan:
+    """Tokens and MACs of every layer at `text_length` text tokens (CLS included). `original` is the dense model where
+    that is of another image size.
+
+    Raises InputError when the text is longer than the model's positions or an image is too long for TopK.
+    """
+    if not 2 <= text_length <= outline.max_text:
+        raise InputError(f"a text of {text_length} tokens does not fit; this model takes 2 to {outline.max_text}.")
+    actions = {edit["at"]: edit["actions"] for edit in edits}
+    if edits and outline.image_tokens > TOP_K:
+        raise InputError(
+            f"{outline.image_tokens} image tokens are more than the {TOP_K} that TensorRT's TopK takes; "
+            "choose a smaller image size."
+        )
+    original = original or outline
+    dense = Lengths(original.image_tokens, text_length)
+    now, rows = Lengths(outline.image_tokens, text_length), []
+    for layer, whole in zip(outline.layers, original.layers, strict=True):
+        after, own = now, 0
+        if layer.site in actions:
+            after, own = _reduce(now, actions[layer.site], layer)
+            asked = {a["by"] for a in actions[layer.site] if a["op"] == "prune"}
+            own += sum(layer.scores[score](now, after) for score in asked)
+        rows.append(
+            Row(
+                layer.name,
+                now.image,
+                after.image,
+                now.text,
+                after.text,
+                whole.cost(dense, dense),
+                layer.cost(now, after),
+                own,
+            )
+        )
+        now = after
+    return Plan(
+        rows=tuple(rows),
+        dense_macs=outline.passes * sum(r.dense_macs for r in rows) + outline.head,
+        macs=outline.passes * sum(r.macs for r in rows) + outline.head,
+        reducer_macs=outline.passes * sum(r.reducers for r in rows),
+        text_length=text_length,
+        edits=tuple(edits),
+    )
+
+
+def _reduce(before: Lengths, actions: Sequence[dict[str, Any]], layer: Layer) -> tuple[Lengths, int]:
+    now = {"image": before.image, "text": before.text}
+    entry, own = dict(now), 0
+    for action in actions:
+        kind, amount = action["modality"], Amount.from_json(action["amount"])
+        n = now[kind]
+        prune = action["op"] == "prune"
+        gone = min(int(amount.removed(entry[kind], n)), n - 1 if prune else (n - 1) // 2)
+        if not prune and gone:
+            own += _merging(action["by"], n, gone, layer)
+        now[kind] = n - gone
+    return Lengths(now["image"], now["text"]), own
+
+
+def _merging(by: str, n: int, gone: int, layer: Layer) -> int:
+    """What merging `gone` of `n` tokens costs: similarities of keys, and the mixing of states by a product."""
+    if by == "pitome":  # each with each, then only what merges
+        return n * n * layer.key_width + gone * gone * (layer.key_width + layer.width)
+    half = n // 2
+    return (n - half) * half * (layer.key_width + layer.width)
+
+
+def _sites(outline: Outline) -> str:
+    last: dict[str, int] = {}
+    for site in outline.sites:
+        name, number = site.rsplit(".", 1)
+        last[name] = int(number)
+    return "it has " + " and ".join(f"{name}.0-{number}" for name, number in last.items()) + "."

@@ -1,0 +1,1 @@
+"""How good the answers of a checkpoint are, and how they compare with another's."""

@@ -1,0 +1,183 @@
+"""What the files of a checkpoint say of pictures: one typed view of a processor's values."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pumer_convert.errors import InputError, nearest
+from pumer_convert.image_processor.pixels import MOST, ImageSettings
+
+FITS = ("squash", "crop")
+_HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+_STEPS = {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
+CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+CLASSES: dict[str, dict[str, Any]] = {
+    "Vilt": {**_STEPS, **_HALF, "size": {"shortest_edge": 384}, "size_divisor": 32, "resample": 3},
+    "CLIP": {
+        **_STEPS,
+        "size": {"shortest_edge": 224},
+        "do_center_crop": True,
+        "crop_size": {"height": 224, "width": 224},
+        "resample": 3,
+        "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD,
+    },
+    "ViT": {**_STEPS, **_HALF, "size": {"height": 224, "width": 224}, "default_to_square": True, "resample": 2},
+}
+"""The processors that are known, and what transformers' classes of these names take for keys that are absent."""
+_KIND = re.compile(rf"({'|'.join(CLASSES)})(?:ImageProcessor(?:Fast|Pil)?|FeatureExtractor)")
+_READ = {
+    *("do_resize", "size", "default_to_square", "size_divisor", "resample", "do_center_crop", "crop_size"),
+    *("crop_rounding", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "pad_size"),
+}
+_HARMLESS = {
+    # Who wrote the file, and for which class.
+    *("image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "transformers_version"),
+    *("_valid_processor_keys", "_valid_kwargs_names", "_processor_class", "_name_or_path", "name_or_path"),
+    *("_commit_hash", "_auto_class", "model_input_names", "use_fast", "backend", "is_fast"),
+    # Pictures are always made RGB, and a batch is padded as the model needs it.
+    *("do_convert_rgb", "do_pad", "pad_and_return_pixel_mask"),
+    # Of the call: where it runs, and in which kind of array and order of axes its result comes.
+    *("device", "return_tensors", "data_format", "input_data_format", "disable_grouping"),
+    # Of models with image tokens among the words, and of label maps.
+    *("image_seq_length", "do_reduce_labels", "reduce_labels"),
+}
+_FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
+
+
+def image_settings(values: Mapping[str, Any], default_class: str) -> ImageSettings:
+    """The settings that a processor's values mean, as transformers understands them.
+
+    `values` are those of preprocessor_config.json or of "image_processor" in processor_config.json; `default_class`
+    is the class for values that name none, such as "ViltImageProcessor". Keys that are absent have the defaults of
+    their class; a null is transformers' None: a step is not done, a number that a step needs is missing. Raises
+    InputError, naming the key, for a class or key that is not known here and for values that make no sense.
+    """
+    return _View(values, default_class).settings()
+
+
+def at_size(settings: ImageSettings, size: tuple[int, int], fit: str | None = None) -> ImageSettings:
+    """The settings for a model that takes pictures of one `size` (height, width) alone; `fit` overrules theirs.
+
+    Pictures that would keep their shape are squashed: the stretch is what the published PuMer checkpoints were
+    trained with, a crop would cut away what the text may ask about. A crop of another size than the processor's
+    keeps as much of the picture as that can hold. Raises InputError for a `fit` that there is not.
+    """
+    if fit is not None and fit not in FITS:
+        raise InputError(f"a picture cannot be made to fit by '{fit}'; allowed: {', '.join(FITS)}.")
+    fit = fit or ("crop" if settings.fit == "crop" else "squash")
+    if (fit, size) == (settings.fit, settings.size):
+        return settings
+    plain = replace(settings, fit=fit, size=size, shorter=None, longer=None, divisor=None, stretched=None)
+    return replace(plain, covers=fit == "crop")
+
+
+class _View:
+    """A processor's values with the defaults of its class."""
+
+    def __init__(self, values: Mapping[str, Any], default_class: str) -> None:
+        named = values.get("image_processor_type") or values.get("feature_extractor_type") or default_class
+        match = _KIND.fullmatch(str(named))
+        if match is None:
+            known = ", ".join(f"{kind}ImageProcessor" for kind in CLASSES)
+            raise InputError(f"the processor's file is of a '{named}', which is not read here; known are {known}.")
+        self.kind = match[1]
+        for key, value in values.items():
+            # What is null or false asks for nothing.
+            if key not in _READ and key not in _HARMLESS and value is not None and value is not False:
+                raise InputError(f"the processor's file says {key!r}, which is not understood.{nearest(key, _READ)}")
+        self.values = {**CLASSES[self.kind], **values}
+
+    def settings(self) -> ImageSettings:
+        scale = self._number("rescale_factor") if self._does("do_rescale") else 1.0
+        normal = self._does("do_normalize")
+        mean = self._channels("image_mean") if normal else (0.0, 0.0, 0.0)
+        std = self._channels("image_std") if normal else (1.0, 1.0, 1.0)
+        if 0 in std:
+            raise self._bad("image_std", "numbers other than 0")
+        made = ImageSettings("shape", scale=scale, mean=mean, std=std)
+        if self._does("do_resize"):
+            made = self._resized(replace(made, filter=self._filter()))
+        crop = self._sides("crop_size", square=True) if self._does("do_center_crop") else None
+        if self.kind == "Vilt":
+            return made  # its class in transformers asks for a crop_size and does not crop
+        if self._does("do_pad") and self.values.get("pad_size") is not None:
+            raise InputError("the processor's file says 'pad_size', which is not understood.")
+        if crop is None:
+            return made
+        if not isinstance(crop, tuple):
+            raise self._bad("crop_size", "a height and a width")
+        rounded = self.values.get("crop_rounding") == "half-even"
+        return replace(made, fit="crop", size=crop, stretched=made.size, rounded=rounded)
+
+    def _resized(self, made: ImageSettings) -> ImageSettings:
+        size = self._sides("size", square=self._does("default_to_square"))
+        if self.kind == "Vilt":
+            if not isinstance(size, dict) or size.get("shortest_edge") is None:
+                raise self._bad("size", "a shortest_edge")
+            shorter = size["shortest_edge"]
+            # ViLT's class goes by this share even where the file has a longest_edge.
+            longer, divisor = int(1333 / 800 * shorter), self._whole("size_divisor", self.values.get("size_divisor"))
+            if shorter < divisor:
+                raise self._bad("size", f"a shortest_edge of {divisor} or more, the size_divisor")
+            return replace(made, shorter=shorter, longer=longer, divisor=divisor)
+        if isinstance(size, tuple):
+            return replace(made, fit="squash", size=size)
+        if size.get("shortest_edge") is None:
+            raise self._bad("size", "a shortest_edge, or a height and a width")
+        return replace(made, shorter=size["shortest_edge"], longer=size.get("longest_edge"))
+
+    def _sides(self, key: str, square: bool) -> tuple[int, int] | dict[str, int]:
+        """(height, width), or the edges that are given."""
+        value = self.values.get(key)
+        if isinstance(value, list | tuple) and len(value) == 2:
+            return self._whole(key, value[0]), self._whole(key, value[1])
+        if not isinstance(value, Mapping):
+            side = self._whole(key, value)
+            return (side, side) if square else {"shortest_edge": side}
+        given = {str(name): self._whole(key, side) for name, side in value.items() if side is not None}
+        if set(given) == {"height", "width"}:
+            return given["height"], given["width"]
+        if not given or not set(given) <= {"shortest_edge", "longest_edge"}:
+            raise self._bad(key, "a number, a shortest_edge, or a height and a width")
+        return given
+
+    def _filter(self) -> int:
+        value = self.values["resample"]
+        if isinstance(value, str):
+            value = _FILTERS.get(value.lower().removeprefix("pilimageresampling."))
+        if isinstance(value, bool) or value not in _FILTERS.values():
+            raise self._bad("resample", f"0 to 5 or one of {', '.join(_FILTERS)}")
+        return int(value)
+
+    def _does(self, key: str) -> bool:
+        value = self.values.get(key)
+        if value not in (None, True, False):
+            raise self._bad(key, "true or false")
+        return bool(value)
+
+    def _whole(self, key: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < MOST or value % 1:
+            raise self._bad(key, "whole numbers of 1 or more")
+        return int(value)
+
+    def _number(self, key: str) -> float:
+        value = self.values.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self._bad(key, "a number")
+        return float(value)
+
+    def _channels(self, key: str) -> tuple[float, ...]:
+        value = self.values.get(key)
+        parts = value if isinstance(value, list | tuple) else [value]
+        found = [float(p) for p in parts if isinstance(p, int | float) and not isinstance(p, bool) and math.isfinite(p)]
+        if len(found) != len(parts):
+            raise self._bad(key, "numbers")
+        if len(found) not in (1, 3):
+            raise InputError(f"image_mean and image_std have a number per channel, 3 in all, not {len(found)}.")
+        return tuple(found * 3 if len(found) == 1 else found)
+
+    def _bad(self, key: str, wanted: str) -> InputError:
+        return InputError(f"the processor's file has {key} {self.values.get(key)!r}; it has to be {wanted}.")

@@ -1,0 +1,303 @@
+"""What a recipe may say: reading the YAML, with every mistake named by its line."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from yaml.nodes import Node, ScalarNode, SequenceNode
+
+from pumer_convert.amount import UNLIMITED, Amount
+from pumer_convert.errors import InputError, nearest
+from pumer_convert.models import FAMILIES
+from pumer_convert.recipe.settings import AUGMENT_RULES, RULES, Augment, DistillSettings, Rule
+from pumer_convert.recipe.yaml_reader import Nodes, quote
+from pumer_convert.reducers import KINDS, MARGIN, REFERENCE_KINDS, WITH_MARGIN
+
+KEYS = (
+    *("recipe", "model", "task", "semantics", "proportional_attention", "image_size", "fit"),
+    *("reduce", "distill", "export"),
+)
+FITS = ("squash",)
+TASKS = ("vqa", "nlvr2", "ve", "retrieval")
+SEMANTICS = ("default", "reference")
+DTYPES = ("float32", "float16", "bfloat16")
+NULL = "tag:yaml.org,2002:null"  # an empty value at the top says the same as no key
+
+SITES = "name.number as in fusion.0, fusion.0-3 or fusion.0,2,5, or a list of these"
+MODALITIES = {"prune": ("image",), "merge": ("image", "text")}
+SETTINGS = {"prune": (), "merge": ("margin",)}
+MARGIN_RULE = Rule(float, least=0, most=1)
+
+_SITE = re.compile(r"([A-Za-z_]\w*)\.(\d{1,3}(?:-\d{1,3})?(?:\s*,\s*\d{1,3}(?:-\d{1,3})?)*)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Action:
+    """One reducer: `op` ("prune" or "merge") on `modality` ("image" or "text"), by the reducer kind `by`; `margin` is
+    PiToMe's at the first layer, None for other kinds."""
+
+    op: str
+    modality: str
+    amount: Amount
+    by: str
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done at some sites; `line` is where the step starts in the recipe, counted from 1.
+
+    The actions stand in the order of PuMer (ACL 2023, section 3): prune image, merge image, merge text.
+    """
+
+    sites: tuple[str, ...]
+    actions: tuple[Action, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The batch sizes and text lengths an engine is built for, each (smallest, fastest, largest); and the patches of
+    the largest picture of a batch where pictures keep their shape, None: all that the processor can make, square ones
+    the fastest."""
+
+    batch: tuple[int, int, int] = (1, 1, 8)
+    text: tuple[int, int, int] = (4, 32, 40)
+    patches: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """The number type and shapes that an export is made for."""
+
+    dtype: str = "float32"
+    profiles: tuple[Profile, ...] = (Profile(),)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe with every default filled in; `text` is the YAML word for word and `path` where it came from.
+
+    `semantics` "reference" is the published PuMer behaviour with its quirks, "default" the mended one.
+    `proportional_attention` weighs a merged token by its size (ToMe, ICLR 2023, section 3): on unless the
+    recipe says otherwise, always off under the reference semantics, which never had it. `distill` is None when the
+    recipe has no such section. `image_size` is the shorter side of the images that the model is to take from now on,
+    None: the checkpoint's. `fit` "squash" stretches every picture to a square, None: what the processor does; the
+    reference semantics always squash, as the published code does.
+    """
+
+    model: str
+    task: str | None
+    semantics: str
+    proportional_attention: bool
+    steps: tuple[Step, ...]
+    export: ExportSettings
+    text: str
+    path: str
+    distill: DistillSettings | None = None
+    image_size: int | None = None
+    fit: str | None = None
+
+    def error(self, line: int, message: str) -> InputError:
+        """An error to raise about this recipe's `line`: "recipes/x.yaml:12: message"."""
+        return InputError(f"{self.path}:{line}: {message}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe in its own format with the defaults filled in: read again as YAML, it means the same."""
+        profiles = [
+            {name: list(sides) for name, sides in asdict(p).items() if sides is not None} for p in self.export.profiles
+        ]
+        return {
+            "recipe": 1,
+            "model": self.model,
+            "task": self.task,
+            "semantics": self.semantics,
+            "proportional_attention": self.proportional_attention,
+            "image_size": self.image_size,
+            "fit": self.fit,
+            "reduce": [_step_to_json(step) for step in self.steps],
+            "distill": None if self.distill is None else self.distill.to_json(),
+            "export": {"dtype": self.export.dtype, "profiles": profiles},
+        }
+
+
+def _step_to_json(step: Step) -> dict[str, Any]:
+    result: dict[str, Any] = {"at": list(step.sites)}
+    for action in step.actions:
+        entry = result.setdefault(action.op, {"by": action.by})
+        entry[action.modality] = action.amount.to_json()
+        if action.margin is not None:
+            entry["margin"] = action.margin
+    return result
+
+
+def load_recipe(path: Path | str) -> Recipe:
+    """Read the recipe in a file. Raises InputError when there is none, or it says something impossible."""
+    path = Path(path)
+    data = b""
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8")
+    except FileNotFoundError:
+        close = nearest(path.name, (other.name for other in path.parent.glob("*.yaml")))
+        raise InputError(f"{path}: there is no such recipe.{close}") from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: the recipe is not UTF-8 text.") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: the recipe cannot be read: {why}.") from None
+    return parse_recipe(text, str(path))
+
+
+def parse_recipe(text: str, path: str = "<recipe>") -> Recipe:
+    """Read the text of a recipe, named `path` in messages. Raises InputError with the line of a mistake."""
+    parser = _Parser(path)
+    return parser.recipe(parser.compose(text), text)
+
+
+class _Parser(Nodes):
+    """Reads a recipe."""
+
+    def recipe(self, root: Node, text: str) -> Recipe:
+        keys = self.mapping(root, "the recipe", KEYS)
+        keys = {key: node for key, node in keys.items() if node.tag != NULL}
+        for key, allowed in (("recipe", "1"), ("model", ", ".join(FAMILIES))):
+            if key not in keys:
+                self.fail(root, f"the recipe does not say '{key}'; allowed: {allowed}.")
+        self.choice(keys["recipe"], "recipe (the version of the format)", ("1",))
+        model = self.choice(keys["model"], "model", FAMILIES)
+        task = self.choice(keys["task"], "task", TASKS) if "task" in keys else None
+        mode = self.choice(keys["semantics"], "semantics", SEMANTICS) if "semantics" in keys else SEMANTICS[0]
+        proportional = self.proportional(keys.get("proportional_attention"), mode)
+        steps = self.steps(keys["reduce"], mode) if "reduce" in keys else ()
+        export = self.export(keys["export"]) if "export" in keys else ExportSettings()
+        distill = self.distill(keys["distill"]) if "distill" in keys else None
+        size = self.count(keys["image_size"], "image_size", 1) if "image_size" in keys else None
+        fit = self.choice(keys["fit"], "fit", FITS) if "fit" in keys else None
+        return Recipe(model, task, mode, proportional, steps, export, text, self.path, distill, size, fit)
+
+    def proportional(self, node: Node | None, semantics: str) -> bool:
+        if node is None:
+            return semantics == "default"
+        wanted = self.choice(node, "proportional_attention", ("true", "false")) == "true"
+        if wanted and semantics == "reference":
+            why = "the published method has none; leave it out, or use semantics: default"
+            self.fail(node, f"proportional_attention cannot be true under semantics: reference: {why}.")
+        return wanted
+
+    def steps(self, node: Node, semantics: str) -> tuple[Step, ...]:
+        kinds = REFERENCE_KINDS if semantics == "reference" else KINDS
+        steps = tuple(self.step(item, kinds) for item in self.items(node, "reduce"))
+        taken: dict[str, int] = {}
+        for step in steps:
+            for site in step.sites:
+                if site in taken:
+                    self.fail(step.line, f"{site} is already named by the step at line {taken[site]}.")
+                taken[site] = step.line
+            if semantics == "reference":
+                self.check_reference(step, steps[0])
+        return steps
+
+    def step(self, node: Node, kinds: Mapping[str, Mapping[str, str]]) -> Step:
+        keys = self.mapping(node, "a step of reduce", ("at", *MODALITIES))
+        if "at" not in keys:
+            self.fail(node, f"the step does not say 'at', where it stands; allowed: {SITES}.")
+        sites = self.sites(keys["at"])
+        actions = [a for op in MODALITIES if op in keys for a in self.actions(keys[op], op, kinds[op])]
+        if not actions:
+            self.fail(node, "the step has neither 'prune' nor 'merge'; give one or both, or remove the step.")
+        return Step(sites, tuple(actions), node.start_mark.line + 1)
+
+    def actions(self, node: Node, op: str, kinds: Mapping[str, str]) -> list[Action]:
+        keys = self.mapping(node, op, (*MODALITIES[op], "by", *SETTINGS[op]))
+        by = self.choice(keys["by"], f"{op}.by", kinds) if "by" in keys else next(iter(kinds))
+        found = [m for m in MODALITIES[op] if m in keys]
+        if not found:
+            self.fail(node, f"{op} does not say of what; give it {' or '.join(MODALITIES[op])}.")
+        margin = MARGIN if by in WITH_MARGIN else None
+        if "margin" in keys:
+            if margin is None:
+                self.fail(keys["margin"], f"{op} by {by} has no margin; {' and '.join(WITH_MARGIN)} alone has one.")
+            margin = self.settings({"margin": keys["margin"]}, op, {"margin": MARGIN_RULE}).get("margin", margin)
+        return [Action(op, m, self.amount(keys[m], f"{op}.{m}"), by, margin) for m in found]
+
+    def sites(self, node: Node) -> tuple[str, ...]:
+        sites: list[str] = []
+        for item in node.value if isinstance(node, SequenceNode) else [node]:
+            text = self.word(item, "at", SITES)
+            match = _SITE.fullmatch(text.strip())
+            if match is None:
+                self.fail(item, f"at cannot be {quote(text)}; allowed: {SITES}.")
+            for part in match[2].split(","):
+                first, _, last = part.strip().partition("-")
+                numbers = range(int(first), int(last or first) + 1)
+                if not numbers:
+                    self.fail(item, f"at has {first}-{last}, which runs backwards; write {last}-{first}.")
+                sites.extend(f"{match[1]}.{number}" for number in numbers)
+        if not sites:
+            self.fail(node, f"at names no site; allowed: {SITES}.")
+        return tuple(sites)
+
+    def check_reference(self, step: Step, first: Step) -> None:
+        """What the published method needs: one set of shares, with image pruning and merging both at work."""
+        amounts = [action.amount for action in step.actions]
+        images = {action.op for action in step.actions if action.modality == "image" and action.amount.num}
+        if any(amount.drop or amount.keep != UNLIMITED for amount in amounts):
+            self.fail(step.line, "semantics: reference takes only shares, as the published method does.")
+        if images != {"prune", "merge"}:
+            needs = "prune.image and merge.image above 0 at every step, as the published method does"
+            self.fail(step.line, f"semantics: reference needs {needs}; use semantics: default for one alone.")
+        if step.actions != first.actions:
+            needs = f"the same shares at every step, and this one differs from the step at line {first.line}"
+            self.fail(step.line, f"semantics: reference needs {needs}.")
+
+    def distill(self, node: Node) -> DistillSettings:
+        keys = self.mapping(node, "distill", (*RULES, "augment"))
+        augment = keys.pop("augment", None)
+        values: dict[str, Any] = self.settings(keys, "distill", RULES)
+        if augment is not None and augment.tag != NULL:
+            inner = self.mapping(augment, "distill.augment", AUGMENT_RULES)
+            values["augment"] = Augment(**self.settings(inner, "distill.augment", AUGMENT_RULES))
+        return DistillSettings(**values)
+
+    def settings(self, keys: Mapping[str, Node], name: str, rules: Mapping[str, Rule]) -> dict[str, Any]:
+        """The values of those that are not left empty, each by its rule."""
+        values: dict[str, Any] = {}
+        for key, node in keys.items():
+            rule = rules[key]
+            if node.tag == NULL:
+                continue
+            text = self.word(node, f"{name}.{key}", rule.allowed)
+            values[key] = rule.read(text)
+            if not rule.holds(values[key]):
+                hint = nearest(text, rule.words)
+                self.fail(node, f"{name}.{key} cannot be {quote(text)}; allowed: {rule.allowed}.{hint}")
+        return values
+
+    def export(self, node: Node) -> ExportSettings:
+        keys = self.mapping(node, "export", ("dtype", "profiles"))
+        dtype = self.choice(keys["dtype"], "export.dtype", DTYPES) if "dtype" in keys else "float32"
+        profiles = ExportSettings.profiles
+        if "profiles" in keys:
+            profiles = tuple(self.profile(item) for item in self.items(keys["profiles"], "export.profiles"))
+        if not profiles:
+            self.fail(node, "export.profiles is empty; give one profile or leave the key out.")
+        return ExportSettings(dtype, profiles)
+
+    def profile(self, node: Node) -> Profile:
+        keys = self.mapping(node, "a profile of export", ("batch", "text", "patches"))
+        batch = self.bounds(keys["batch"], "batch", 1) if "batch" in keys else Profile.batch
+        text = self.bounds(keys["text"], "text", 2) if "text" in keys else Profile.text
+        patches = self.bounds(keys["patches"], "patches", 1) if "patches" in keys else None
+        return Profile(batch, text, patches)
+
+    def bounds(self, node: Node, name: str, least: int) -> tuple[int, int, int]:
+        if isinstance(node, ScalarNode):
+            return (self.count(node, name, least),) * 3
+        values = [self.count(item, name, least) for item in self.items(node, name)]
+        if len(values) != 3 or values != sorted(values):
+            self.fail(node, f"{name} must be one number, or [min, opt, max] with min <= opt <= max.")
+        return values[0], values[1], values[2]

@@ -1,0 +1,1 @@
+"""Files that are written whole, signals, child processes and memory."""

@@ -1,0 +1,1 @@
+"""Whether an exported graph decides and computes what the model does."""

@@ -1,0 +1,75 @@
+"""Every file in recipes/: loaded, planned, applied, exported and built into an engine; and gradients."""
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import random_checkpoint
+import tiny
+import torch
+
+from pumer_convert.convert.apply import apply, intend, load
+from pumer_convert.export.folder import export_folder
+from pumer_convert.export.tensorrt import EngineSettings
+from pumer_convert.recipe.schema import load_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+def checkpoint(folder: Path, model: str, task: str | None, depth: int | None = None) -> Path:
+    """A tiny original checkpoint for the recipe; its heads have the published number of tokens to reduce."""
+    return random_checkpoint.write(folder / "tiny.ckpt", model, "original", task or "vqa", depth=depth)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_applied_exported_and_built(tmp_path: Path, path: Path) -> None:
+    recipe = load_recipe(path)
+    tower = {"vilt": "encoder.", "meter": "vision."}[recipe.model]
+    sites = [site for step in recipe.steps for site in step.sites]
+    deepest = max((int(site.removeprefix(tower)) for site in sites if site.startswith(tower)), default=0)
+    source = checkpoint(tmp_path, recipe.model, recipe.task, depth=deepest + 1)
+    plan = intend(source, path).plan
+    assert plan.ratio > 1
+    out = tmp_path / "out"
+    report = apply(source, path, out)
+    assert (out / "recipe.yaml").read_text() == path.read_text()
+    assert [edit["at"] for edit in report["plan"]["edits"]] == sites
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    result = export_folder(out, trt=EngineSettings("tensorrt-rtx", compute_capabilities=("8.9",)), dtype="float16")
+    assert result["verification"]["worst_slack"] <= 3e-2
+    model = onnx.load(out / "model.onnx")
+    kinds = {node.op_type for part in (model.graph, *model.functions) for node in part.node}
+    assert not any("Scatter" in kind for kind in kinds)
+    sidecar = json.loads((out / "model.engine.json").read_text())
+    assert (out / "model.engine").stat().st_size == sidecar["engine"]["bytes"] == result["engine"]["bytes"] > 100_000
+    assert sidecar["profiles"][0]["input_ids"] == [[1, 4], [1, 32], [8, 40]]
+    assert sidecar["compute_capabilities"] == ["8.9"]
+
+
+@pytest.mark.parametrize("task", random_checkpoint.TASKS)
+@pytest.mark.parametrize("model", random_checkpoint.FORMATS)
+def test_gradients_reach_every_parameter(tmp_path: Path, model: str, task: str) -> None:
+    source = checkpoint(tmp_path, model, task)
+    site = {"vilt": "encoder.1,3,5", "meter": "fusion.0-2"}[model]
+    early = {"vilt": ("encoder.0", "encoder.2"), "meter": ("vision.1-3", "vision.5")}[model]
+    body = f"  - at: {site}\n    prune: {{image: 0.2}}\n    merge: {{image: 0.3, text: 0.2}}\n"
+    for place, by in zip(early, ("pitome", "tome"), strict=True):
+        body += f"  - at: {place}\n    prune: {{image: 2 tokens, by: cls_attention}}\n"
+        body += f"    merge: {{image: 0.1, by: {by}}}\n"
+    network = load(apply_recipe(tmp_path, model, source, body))
+    side, images = network.image_size[0], network.images
+    shape = (2, 2, 3, side, side) if images > 1 else (2, 3, side, side)
+    inputs = tiny.batch(rows=2, text=12) | {"pixel_values": torch.randn(shape)}
+    output = network(**inputs)
+    assert output.image.states.shape[1] < network(**inputs).image.source.shape[1]
+    output.logits.square().sum().backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert not without
+
+
+def apply_recipe(folder: Path, model: str, source: Path, body: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(f"recipe: 1\nmodel: {model}\nreduce:\n{body}")
+    apply(source, path, folder / "out")
+    return folder / "out"

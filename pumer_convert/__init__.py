@@ -14,7 +14,7 @@ _PUBLIC = {
     "distill": "pumer_convert.training.distill",
     "evaluate": "pumer_convert.evaluation.evaluate",
     "export_onnx": "pumer_convert.export.onnx",
-    "load": "pumer_convert.convert.apply",
+    "load": "pumer_convert.convert.load",
     "open_runtime": "pumer_convert.runtime",
     "Pipeline": "pumer_convert.runtime",
 }

@@ -6,8 +6,8 @@ from typing import Any
 
 from pumer_convert import __version__
 from pumer_convert.checkpoint.fingerprint import fingerprint
-from pumer_convert.convert.plan import family_module
 from pumer_convert.image_processor.picture_input import input_of, settings_of
+from pumer_convert.models.family import family_module
 from pumer_convert.weights import Checkpoint
 
 PARTS = (".data", ".json")

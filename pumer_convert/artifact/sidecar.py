@@ -1,128 +1,77 @@
-"""The JSON file beside an engine: what it is, where it runs, and what an app needs to use it."""
+"""The JSON file beside an exported model, as its readers take it: whether it is whole, and the names of its labels."""
 
-import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from pumer_convert.artifact.tensorrt_flavours import MODULES
-from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.models.inputs import PictureInput
+from pumer_convert.errors import InputError
+from pumer_convert.image_processor.pixels import MOST
+from pumer_convert.models.family import FAMILIES
+from pumer_convert.models.labels import read_labels
 from pumer_convert.system.json_file import read_object
-
-LEAST_RTX = (8, 0)
-"""The oldest GPU that a TensorRT-RTX engine without a chosen target runs on."""
+from pumer_convert.tasks import TASKS
 
 
-@dataclass(frozen=True)
-class Sidecar:
-    """The sidecar of the engine at `engine`; see `build_engine` for what it says."""
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """The sidecar of an exported file. Raises InputError when it is missing or none of ours."""
+    file = path.with_name(path.name + ".json")
+    if not file.exists():
+        raise InputError(f"{path}: its sidecar {file.name} is missing; copy it along, or export once more.")
+    values = read_object(file)
+    if not is_sidecar(values):
+        raise InputError(f"{file}: not a sidecar that pumer-convert wrote; export once more.")
+    return values
 
-    engine: Path
-    values: dict[str, Any]
 
-    @classmethod
-    def of(cls, engine: Path) -> "Sidecar":
-        """Read it. Raises InputError when it or the engine is missing, or it is not one of ours."""
-        if not engine.is_file():
-            raise InputError(f"{engine}: there is no such engine.")
-        file = engine.with_name(engine.name + ".json")
-        if not file.is_file():
-            raise InputError(f"{engine}: its sidecar {file.name} is missing; copy it along, or export once more.")
-        values = read_object(file)
-        try:
-            found = cls(engine, values)
-            if values["format"] != 1:
-                raise InputError(f"{file}: written by a newer pumer-convert (format {values['format']}); update.")
-            _ = (found.flavour, found.pictures, found.labels, found.profiles, values["engine"]["sha256"])
-        except (ValueError, KeyError, TypeError, IndexError, OSError):
-            raise InputError(f"{file}: not a sidecar that pumer-convert wrote; export the engine once more.") from None
-        return found
+def labels_of(values: Mapping[str, Any], path: Path) -> list[str]:
+    """The names of the logits, in their order. Raises InputError when there are none."""
+    if values["task"] == "retrieval":
+        return ["match"]
+    found = read_labels({"id2label": values["labels"]}, path)
+    if found is None:
+        raise InputError(f"{path}: nothing names its labels (id2label); add them to the checkpoint's config.json.")
+    return found
 
-    @property
-    def flavour(self) -> str:
-        """ "tensorrt" or "tensorrt-rtx"."""
-        return MODULES[self.values["flavour"]][0] and str(self.values["flavour"])
 
-    @property
-    def pictures(self) -> PictureInput:
-        """How it takes pictures."""
-        shapes = {entry["name"]: entry["shape"] for entry in self.values["inputs"]}
-        return PictureInput.of_shapes(shapes, limit=(self.values.get("pictures") or {}).get("limit"))
+def is_sidecar(values: Mapping[str, Any]) -> bool:
+    """Whether every value that is gone by is there and of its kind; see `describe` for what they mean."""
+    text, pictures = values.get("text"), values.get("pictures")
+    return (
+        _one_of(values.get("task"), TASKS)
+        and _one_of(values.get("model"), FAMILIES)
+        and all(name in values and isinstance(values[name], dict | None) for name in ("labels", "preprocessing"))
+        and _is_size(values.get("image_size"))
+        and isinstance(text, dict)
+        and _is_count(text.get("longest"), 2)
+        and "pad_token_id" in text
+        and all(text.get(name) is None or _is_count(text[name], 0) for name in ("pad_token_id", "vocab_size"))
+        and (pictures is None or (isinstance(pictures, dict) and _is_pictures(pictures)))
+    )
 
-    @property
-    def labels(self) -> int:
-        """Number of logits."""
-        return int(self.values["outputs"][0]["shape"][1])
 
-    @property
-    def profiles(self) -> list[dict[str, tuple[int, int, int]]]:
-        """Of each profile (smallest, fastest, largest) of every dynamic side: batch, text and perhaps patches."""
-        dynamic = {
-            side: (entry["name"], place)
-            for entry in reversed(self.values["inputs"])  # the first that has it tells of a side
-            for place, side in enumerate(entry["shape"])
-            if isinstance(side, str)
-        }
+def _is_pictures(told: Mapping[str, Any]) -> bool:
+    # Version 0.1 wrote nothing of pictures; what did, wrote all of it.
+    sizes = all(name in told for name in ("asked", "size"))
+    numbers = all(_is_count(told.get(name), 1) for name in ("images", "patch", "fewest", "usual"))
+    limit = "most" in told and all(told.get(name) is None or _is_count(told[name], 1) for name in ("most", "limit"))
+    asked, size = told.get("asked"), told.get("size")
+    return (
+        sizes
+        and numbers
+        and limit
+        and (asked is None or _is_count(asked, 1) or _is_size(asked))
+        and (size is None or _is_size(size))
+    )
 
-        def side(shapes: dict[str, list[list[int]]], name: str, place: int) -> tuple[int, int, int]:
-            least, best, most = (shape[place] for shape in shapes[name])
-            return least, best, most
 
-        return [{key: side(shapes, *where) for key, where in dynamic.items()} for shapes in self.values["profiles"]]
+def _one_of(value: Any, known: Mapping[str, Any]) -> bool:
+    return isinstance(value, str) and value in known
 
-    def profile(self, **sides: int) -> int:
-        """The profile for batch, text and perhaps patches: of those that hold them, the one made for the nearest.
-        Raises InputError for none."""
-        holding = [
-            (sum(abs(sides[side] - best) / best for side, (_, best, _) in profile.items()), index)
-            for index, profile in enumerate(self.profiles)
-            if all(least <= sides[side] <= most for side, (least, _, most) in profile.items())
-        ]
-        if not holding:
-            ranges = " or ".join(
-                " with ".join(f"{side} {least} to {most}" for side, (least, _, most) in sorted(profile.items()))
-                for profile in self.profiles
-            )
-            asked = " with ".join(f"{side} {size}" for side, size in sorted(sides.items()))
-            raise InputError(f"{self.engine}: {asked} is outside of it; it takes {ranges}.")
-        return min(holding)[1]
 
-    @property
-    def least_patches(self) -> int:
-        """Up to this many patches smaller pictures are filled up with zeros, 1 where pictures have one size."""
-        return min(profile.get("patches", (1,))[0] for profile in self.profiles)
+def _is_count(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value <= MOST
 
-    def check_engine(self) -> None:
-        """Raises InputError when the engine is not the file that the sidecar was written for."""
-        with self.engine.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != self.values["engine"]["sha256"]:
-            raise InputError(
-                f"{self.engine}: not the engine of its sidecar, or damaged; copy both again or export anew."
-            )
 
-    def check_version(self, version: str) -> None:
-        """Raises MissingDependencyError when the engine was built by another version than `version`."""
-        built = str(self.values["tensorrt_version"])
-        if built != version and not self.values.get("version_compatible"):
-            raise MissingDependencyError(
-                f"{self.engine}: built by {self.flavour} {built}, and {version} is here; install that version "
-                "or build the engine again."
-            )
-
-    def check_capability(self, capability: tuple[int, int]) -> None:
-        """Raises MissingDependencyError when a GPU of this compute capability cannot run the engine."""
-        targets = self.values["compute_capabilities"]
-        here = "{}.{}".format(*capability)
-        if isinstance(targets, str):  # TensorRT-RTX's default, in words
-            fits = capability >= LEAST_RTX
-        elif self.flavour == "tensorrt-rtx":
-            fits = here in targets
-        else:
-            fits = here in targets or not targets or bool(self.values.get("hardware_compatible"))
-        if not fits:
-            built = targets if isinstance(targets, str) else ", ".join(targets)
-            raise MissingDependencyError(
-                f"{self.engine}: built for compute capability {built}, and this GPU is {here}; build it for this one."
-            )
+def _is_size(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(_is_count(n, 1) for n in value) and prod(value) <= MOST

@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.benchmark.memory import peak
 from pumer_convert.benchmark.reducer_cost import without_reducing
 from pumer_convert.checkpoint.locate import resolve
+from pumer_convert.checkpoint.origin import Source, source_of
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.apply import plan_of
+from pumer_convert.convert.load import plan_of
 from pumer_convert.errors import InputError
-from pumer_convert.evaluation.compatibility import Source, check_comparable, source_of
+from pumer_convert.evaluation.compatibility import check_comparable
 from pumer_convert.image_processor.picture_input import settings_of
 from pumer_convert.models.inputs import CHANNELS, PIXELS, PictureInput
 from pumer_convert.runtime.base import Runtime, packed
 from pumer_convert.runtime.onnx import OnnxRuntime
 from pumer_convert.runtime.open import open_runtime
-from pumer_convert.runtime.pipeline import read_sidecar
 from pumer_convert.weights import Checkpoint
 
 RUNTIMES = {"eager": "", "compiled": "", "onnx": "model.onnx", "engine": "model.engine"}

@@ -18,7 +18,7 @@ from pumer_convert.checkpoint.state import check_plain, owner, unwrapped
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.picture_input import check_patch
 from pumer_convert.image_processor.settings import image_settings
-from pumer_convert.models import FAMILIES
+from pumer_convert.models.family import FAMILIES
 from pumer_convert.models.reductions import check_reductions
 from pumer_convert.system.json_file import read_object
 from pumer_convert.system.paths import there

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.convert.plan import family_module
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.settings import image_settings
+from pumer_convert.models.family import family_module
 from pumer_convert.models.spec import grid
 from pumer_convert.weights import Checkpoint, TensorSource
 

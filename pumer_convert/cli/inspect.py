@@ -7,7 +7,7 @@ import click
 
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.cli.output import emit, image_size, plan_table
-from pumer_convert.convert.apply import TEXT_LENGTH, outline_of, plan_of
+from pumer_convert.convert.load import TEXT_LENGTH, outline_of, plan_of
 from pumer_convert.image_processor.picture_input import in_words, input_of, settings_of
 
 

@@ -53,11 +53,11 @@ def command(
     The ranges of the activations come from real examples. NVIDIA's modelopt does the work, in an environment of its
     own; reducers, attention, norms and the head keep their types. int8 and fp8 pay on a GPU with a TensorRT engine.
     """
+    from pumer_convert.artifact.sidecar import read_sidecar
     from pumer_convert.data.examples import read_examples
     from pumer_convert.export.folder import engine_beside, profiles_of, settings_of
     from pumer_convert.export.quantize import modelopt_version, quantize
     from pumer_convert.export.tensorrt import EngineSettings
-    from pumer_convert.runtime.pipeline import read_sidecar
 
     source = folder / "model.onnx"
     sidecar = read_sidecar(source)

@@ -1,4 +1,4 @@
-"""The first stage: a checkpoint and a recipe -> a reduced checkpoint folder; and loading any checkpoint."""
+"""The first stage: a checkpoint and a recipe -> a reduced checkpoint folder."""
 
 import json
 import shutil
@@ -6,29 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pumer_convert import __version__
 from pumer_convert.checkpoint.locate import beside, resolve
+from pumer_convert.checkpoint.origin import source_entry
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.checkpoint.resized import resized
 from pumer_convert.checkpoint.write import write_safetensors
-from pumer_convert.convert.plan import Plan, edits_of, family_module, make_plan
+from pumer_convert.convert.load import TEXT_LENGTH, outline_of
+from pumer_convert.convert.plan import Plan, edits_of, make_plan
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError
-from pumer_convert.evaluation.compatibility import source_entry
 from pumer_convert.image_processor.picture_input import in_words, input_of, picture_input, settings_of, squashed
 from pumer_convert.models.spec import Outline
 from pumer_convert.recipe.schema import Recipe, load_recipe
 from pumer_convert.system.output import output_folder
 from pumer_convert.system.owned import write_report
 from pumer_convert.weights import Checkpoint
-
-if TYPE_CHECKING:
-    from torch import nn
-
-TEXT_LENGTH = 32
-"""Text tokens that plans are made for unless told otherwise: what the published figures were counted at."""
 
 
 @dataclass(frozen=True)
@@ -54,34 +49,6 @@ class Intent:
         settings = settings_of(self.checkpoint.processor, self.checkpoint.family)
         words = in_words(settings, input_of(settings, self.checkpoint.family, self.checkpoint.config))
         return words + " (the dense checkpoint keeps their shape)" * self.changes_fit
-
-
-def load(path: Path | str, image_size: Any = None, dtype: str = "float32") -> "nn.Module":
-    """The model of any readable checkpoint, dense or reduced, on the CPU in eval mode.
-
-    Called as model(input_ids [B, T], attention_mask [B, T], pixel_values [B, 3, H, W] or [B, 2, 3, H, W]).logits.
-    `image_size` S or [H, W] fits it to other images than the checkpoint's. Raises InputError.
-    """
-    from pumer_convert.convert.build import build
-
-    return build(open_checkpoint(Path(path)), image_size, dtype)
-
-
-def outline_of(checkpoint: Checkpoint, image_size: Any = None) -> Outline:
-    """The shape of a checkpoint's model: for pictures as its processor makes them, square ones where they keep their
-    shape, or for another `image_size` S or [H, W]."""
-    size = image_size or picture_input(checkpoint).nominal
-    return family_module(checkpoint.family).outline(checkpoint.config, size)  # type: ignore[no-any-return]
-
-
-def plan_of(checkpoint: Checkpoint, text_length: int | None = None, image_size: Any = None) -> Plan:
-    """What a checkpoint, dense or reduced, costs: beside its dense model at the image size that its recipe found,
-    or both at another `image_size`."""
-    pumer, outline = checkpoint.config.get("pumer", {}), outline_of(checkpoint, image_size)
-    changed = pumer.get("image_size") if image_size is None else None
-    original = outline_of(checkpoint, changed["from"]) if changed else None
-    length = text_length or min(TEXT_LENGTH, outline.max_text)
-    return make_plan(outline, pumer.get("edits", ()), length, original)
 
 
 def intend(

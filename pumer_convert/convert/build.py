@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pumer_convert.checkpoint.read import check_complete
 from pumer_convert.checkpoint.resized import check_image_size
-from pumer_convert.convert.plan import family_module
+from pumer_convert.models.family import family_module
 from pumer_convert.recipe.schema import Recipe
 from pumer_convert.reducers.site import Step
 from pumer_convert.weights import Checkpoint, check_finite

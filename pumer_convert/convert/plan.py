@@ -1,14 +1,11 @@
 """Recipe + model shape -> Plan: the tokens and the multiply-accumulates of every layer, before any weight is read."""
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from types import ModuleType
 from typing import Any
 
 from pumer_convert.amount import Amount
-from pumer_convert.errors import InputError, nearest
-from pumer_convert.models import FAMILIES
+from pumer_convert.errors import InputError
 from pumer_convert.models.spec import Layer, Lengths, Outline
 from pumer_convert.recipe.schema import Action, Recipe, Step
 
@@ -53,13 +50,6 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Plain values for report.json."""
         return {**asdict(self), "ratio": round(self.ratio, 4)}
-
-
-def family_module(name: str) -> ModuleType:
-    """The module of a model family. Raises InputError when there is none of that name."""
-    if name not in FAMILIES:
-        raise InputError(f"there is no model family '{name}'; known: {', '.join(FAMILIES)}.{nearest(name, FAMILIES)}")
-    return importlib.import_module(FAMILIES[name])
 
 
 def edits_of(recipe: Recipe, outline: Outline) -> tuple[dict[str, Any], ...]:

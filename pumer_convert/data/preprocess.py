@@ -11,7 +11,6 @@ from PIL import Image
 
 from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.plan import family_module
 from pumer_convert.data.augment import RandAugment
 from pumer_convert.data.sample import fault_of_text
 from pumer_convert.data.tokenizer import check_tokenizer, load_tokenizer, longest_of, pad_id_of
@@ -19,7 +18,7 @@ from pumer_convert.errors import InputError
 from pumer_convert.image_processor.patches import pack, together
 from pumer_convert.image_processor.picture_input import input_of, settings_of
 from pumer_convert.image_processor.pixels import ImageSettings, to_pixels
-from pumer_convert.models import FAMILIES
+from pumer_convert.models.family import FAMILIES, family_module
 from pumer_convert.models.inputs import GRID, PATCHES, PIXELS, PictureInput
 from pumer_convert.system.json_file import read_object
 from pumer_convert.weights import PROCESSOR, processor_of

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.checkpoint.companions import TOKENIZERS, check_links
-from pumer_convert.convert.plan import family_module
 from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.models.family import family_module
 from pumer_convert.system.json_file import read_object
 
 _BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")

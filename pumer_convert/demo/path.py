@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.convert.apply import apply, intend, load
+from pumer_convert.convert.apply import apply, intend
+from pumer_convert.convert.load import load
 from pumer_convert.data.sample import Sample
 from pumer_convert.demo import CHECKPOINT, RECIPE
 from pumer_convert.demo.picture import draw_survivors

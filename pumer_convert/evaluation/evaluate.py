@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.checkpoint.locate import resolve
+from pumer_convert.checkpoint.origin import Source, source_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.build import build
 from pumer_convert.data.formats import read_samples
@@ -18,7 +19,7 @@ from pumer_convert.data.sample import Sample
 from pumer_convert.device import open_device
 from pumer_convert.errors import InputError
 from pumer_convert.evaluation.bootstrap import RESAMPLES, interval
-from pumer_convert.evaluation.compatibility import Source, check_comparable, source_of
+from pumer_convert.evaluation.compatibility import check_comparable
 from pumer_convert.evaluation.predict import Predictions, Progress, predict_each
 from pumer_convert.image_processor.open_picture import MAX_PIXELS
 from pumer_convert.system.output import output_files

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert.artifact.describe import PARTS, differing, promise
+from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.checkpoint.companions import TOKENIZERS
 from pumer_convert.checkpoint.locate import EXPORTED, own_folder, resolve
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.plan import family_module
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export.reuse import stale, standing_engine, standing_onnx, without_list
+from pumer_convert.models.family import family_module
 from pumer_convert.recipe.schema import ExportSettings, Profile, load_recipe
-from pumer_convert.runtime.pipeline import read_sidecar
 from pumer_convert.system.child_process import LostError, in_child
 from pumer_convert.system.heap import give_back_at_once
 from pumer_convert.system.partial import recover

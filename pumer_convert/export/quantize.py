@@ -15,8 +15,8 @@ import onnx.inliner
 from numpy.typing import NDArray
 
 from pumer_convert.artifact.describe import PARTS
+from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.errors import InputError, MissingDependencyError, VerificationError, nearest
-from pumer_convert.runtime.pipeline import read_sidecar
 from pumer_convert.system.child_process import ending_with_parent
 from pumer_convert.system.output import output_files
 from pumer_convert.system.owned import LIST, digest, write_list

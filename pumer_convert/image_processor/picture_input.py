@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pumer_convert.convert.plan import family_module
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.pixels import ImageSettings
 from pumer_convert.image_processor.settings import at_size, image_settings
+from pumer_convert.models.family import family_module
 from pumer_convert.models.inputs import PictureInput
 from pumer_convert.weights import Checkpoint
 

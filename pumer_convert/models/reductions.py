@@ -5,8 +5,8 @@ from typing import Any
 
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
+from pumer_convert.models.rules import Rule
 from pumer_convert.models.spec import Layer, Outline
-from pumer_convert.recipe.settings import Rule
 from pumer_convert.reducers import KINDS, REFERENCE_KINDS, WITH_MARGIN
 
 _VALUES: dict[str, tuple[Any, ...]] = {

@@ -10,8 +10,9 @@ from yaml.nodes import Node, ScalarNode, SequenceNode
 
 from pumer_convert.amount import UNLIMITED, Amount
 from pumer_convert.errors import InputError, nearest
-from pumer_convert.models import FAMILIES
-from pumer_convert.recipe.settings import AUGMENT_RULES, RULES, Augment, DistillSettings, Rule
+from pumer_convert.models.family import FAMILIES
+from pumer_convert.models.rules import Rule
+from pumer_convert.recipe.settings import AUGMENT_RULES, RULES, Augment, DistillSettings
 from pumer_convert.recipe.yaml_reader import Nodes, quote
 from pumer_convert.reducers import KINDS, MARGIN, REFERENCE_KINDS, WITH_MARGIN
 

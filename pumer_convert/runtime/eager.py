@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.apply import outline_of
 from pumer_convert.convert.build import build
+from pumer_convert.convert.load import outline_of
 from pumer_convert.device import open_device
 from pumer_convert.image_processor.picture_input import picture_input
 from pumer_convert.runtime.base import Runtime

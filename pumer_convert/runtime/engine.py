@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pumer_convert.artifact.sidecar import Sidecar
+from pumer_convert.artifact.engine_sidecar import Sidecar
 from pumer_convert.artifact.tensorrt_flavours import has_gpu, import_flavour, logger_of
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.models.inputs import PATCHES

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.models.inputs import PictureInput
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.input_checks import TextLimits
-from pumer_convert.runtime.pipeline import read_sidecar
 from pumer_convert.system.paths import check_utf8
 from pumer_convert.system.whole import whole
 

@@ -1,7 +1,7 @@
 """Pictures and a question in, an answer out: a runtime with the preprocessing that was exported beside it."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pumer_convert.artifact.sidecar_checks import is_sidecar
+from pumer_convert.artifact.sidecar import labels_of, read_sidecar
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.image_processor.open_picture import MAX_PIXELS, PictureError, as_rgb, open_picture
-from pumer_convert.models.labels import read_labels
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.open import open_runtime
 from pumer_convert.runtime.scores import to_scores
-from pumer_convert.system.json_file import read_object
 from pumer_convert.system.whole import unchanged
 
 Pictures = Path | str | Image.Image | Sequence[Path | str | Image.Image]
@@ -109,30 +107,9 @@ class Pipeline:
         return Answer(*ranking[0], ranking)
 
 
-def read_sidecar(path: Path) -> dict[str, Any]:
-    """The sidecar of an exported file. Raises InputError when it is missing or none of ours."""
-    file = path.with_name(path.name + ".json")
-    if not file.exists():
-        raise InputError(f"{path}: its sidecar {file.name} is missing; copy it along, or export once more.")
-    values = read_object(file)
-    if not is_sidecar(values):
-        raise InputError(f"{file}: not a sidecar that pumer-convert wrote; export once more.")
-    return values
-
-
 def _checkpoint(path: Path) -> dict[str, Any]:
     from pumer_convert.checkpoint.read import NO_TOKENIZER, open_checkpoint
 
     checkpoint = open_checkpoint(path)
     notes = tuple(note for note in checkpoint.notes if note != NO_TOKENIZER)  # without one there is no pipeline
     return {"task": checkpoint.task, "labels": checkpoint.config.get("id2label"), "notes": notes}
-
-
-def labels_of(values: Mapping[str, Any], path: Path) -> list[str]:
-    """The names of the logits, in their order. Raises InputError when there are none."""
-    if values["task"] == "retrieval":
-        return ["match"]
-    found = read_labels({"id2label": values["labels"]}, path)
-    if found is None:
-        raise InputError(f"{path}: nothing names its labels (id2label); add them to the checkpoint's config.json.")
-    return found

@@ -9,13 +9,13 @@ from typing import Any
 
 from pumer_convert.checkpoint.companions import TOKENIZERS
 from pumer_convert.checkpoint.locate import resolve
+from pumer_convert.checkpoint.origin import source_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
 from pumer_convert.data.tokenizer import load_tokenizer
 from pumer_convert.errors import InputError
-from pumer_convert.evaluation.compatibility import source_of
 from pumer_convert.image_processor.picture_input import input_of, picture_input, settings_of
 from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.tasks import open_task

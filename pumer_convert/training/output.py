@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from pumer_convert import __version__
+from pumer_convert.checkpoint.origin import source_entry
 from pumer_convert.checkpoint.write import write_safetensors
 from pumer_convert.errors import InputError
-from pumer_convert.evaluation.compatibility import source_entry
 from pumer_convert.system.json_file import read_object
 from pumer_convert.system.output import output_folder
 from pumer_convert.system.owned import LIST, write_report

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pumer_convert.convert.build import build
-from pumer_convert.convert.plan import family_module
 from pumer_convert.errors import VerificationError
 from pumer_convert.image_processor.picture_input import picture_input
+from pumer_convert.models.family import family_module
 from pumer_convert.models.inputs import GRID, PATCHES, PIXELS, PictureInput
 from pumer_convert.reducers.site import Trace
 from pumer_convert.system.heap import trim

@@ -54,7 +54,7 @@ def test_every_shape_of_every_runtime(pair: tuple[Path, Path]) -> None:
 
 def test_macs_are_the_plan_s(pair: tuple[Path, Path]) -> None:
     from pumer_convert.checkpoint.read import open_checkpoint
-    from pumer_convert.convert.apply import outline_of
+    from pumer_convert.convert.load import outline_of
 
     checkpoint = open_checkpoint(pair[1])
     plan = make_plan(outline_of(checkpoint), tuple(checkpoint.config["pumer"]["edits"]), 8)

@@ -13,14 +13,15 @@ from PIL import Image
 from pumer_convert import cli
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.checkpoint.resized import at_image_size
-from pumer_convert.convert.apply import apply, intend, load, outline_of, plan_of
+from pumer_convert.convert.apply import apply, intend
 from pumer_convert.convert.build import build
-from pumer_convert.convert.plan import family_module
+from pumer_convert.convert.load import load, outline_of, plan_of
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
 from pumer_convert.evaluation.evaluate import evaluate
 from pumer_convert.export.onnx import export_onnx
 from pumer_convert.image_processor.settings import image_settings
+from pumer_convert.models.family import family_module
 from pumer_convert.verification.verify import Case
 
 SIZES = {"vilt": (96, 64), "meter": (48, 32)}

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from pumer_convert.benchmark.bench import bench
 from pumer_convert.checkpoint import fingerprint as module
 from pumer_convert.checkpoint.fingerprint import fingerprint
+from pumer_convert.checkpoint.origin import source_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
-from pumer_convert.evaluation.compatibility import source_of
 from pumer_convert.training.job import recorded_source
 
 

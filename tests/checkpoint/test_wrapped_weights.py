@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
-from pumer_convert.convert.apply import load
+from pumer_convert.convert.load import load
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
 from pumer_convert.weights import Checkpoint

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import tiny
 
-from pumer_convert.convert.apply import load
+from pumer_convert.convert.load import load
 from pumer_convert.export.folder import verify_export
 from pumer_convert.verification.verify import Case
 

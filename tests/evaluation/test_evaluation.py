@@ -15,6 +15,7 @@ from PIL import Image
 
 import pumer_convert
 from pumer_convert import cli
+from pumer_convert.checkpoint.origin import source_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.apply import apply
 from pumer_convert.data.sample import Sample
@@ -23,7 +24,7 @@ from pumer_convert.device import open_device
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.evaluation import bootstrap
 from pumer_convert.evaluation.bootstrap import interval
-from pumer_convert.evaluation.compatibility import check_comparable, source_of
+from pumer_convert.evaluation.compatibility import check_comparable
 from pumer_convert.evaluation.evaluate import compare, right_answer
 from pumer_convert.evaluation.predict import Predictions
 

@@ -13,13 +13,13 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.cli import cli
 from pumer_convert.data.examples import read_examples
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.export.onnx import export_onnx
 from pumer_convert.export.quantize import flatten, quantize
 from pumer_convert.runtime import open_runtime
-from pumer_convert.runtime.pipeline import read_sidecar
 
 STAND_IN = """
 import argparse, sys

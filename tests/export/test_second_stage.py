@@ -9,13 +9,13 @@ import lessons
 import pytest
 
 from pumer_convert.artifact.describe import promise
+from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export import folder as module
 from pumer_convert.export.folder import export_folder, verify_export
 from pumer_convert.export.reuse import stale
 from pumer_convert.runtime import Pipeline, open_runtime
-from pumer_convert.runtime.pipeline import read_sidecar
 from pumer_convert.system.owned import LIST
 from pumer_convert.verification.verify import Case
 

@@ -15,7 +15,7 @@ import random_checkpoint
 import torch
 from PIL import Image
 
-from pumer_convert.convert.apply import load
+from pumer_convert.convert.load import load
 from pumer_convert.export.folder import export_folder
 from pumer_convert.runtime.pipeline import Pipeline
 

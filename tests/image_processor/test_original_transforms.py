@@ -12,7 +12,8 @@ from pictures import noise
 from PIL import Image
 
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.apply import apply, load, outline_of
+from pumer_convert.convert.apply import apply
+from pumer_convert.convert.load import load, outline_of
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.pixels import ImageSettings, to_pixels
 from pumer_convert.image_processor.settings import image_settings

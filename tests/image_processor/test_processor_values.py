@@ -12,7 +12,8 @@ from pictures import noise
 from PIL import Image
 
 from pumer_convert.checkpoint.read import NO_PROCESSOR, open_checkpoint
-from pumer_convert.convert.apply import apply, load
+from pumer_convert.convert.apply import apply
+from pumer_convert.convert.load import load
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError

@@ -14,9 +14,10 @@ import transformers_vilt
 from PIL import Image
 from transformers.image_utils import load_image
 
-from pumer_convert.artifact.sidecar import Sidecar
+from pumer_convert.artifact.engine_sidecar import Sidecar
 from pumer_convert.benchmark.bench import bench
-from pumer_convert.convert.apply import apply, load
+from pumer_convert.convert.apply import apply
+from pumer_convert.convert.load import load
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import export_folder
 from pumer_convert.export.tensorrt import EngineSettings, build_engine

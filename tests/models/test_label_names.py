@@ -10,10 +10,10 @@ import torch
 from draw_config import HEADS
 from saved_vilt import save
 
+from pumer_convert.artifact.sidecar import labels_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
 from pumer_convert.models.labels import label_map, read_labels
-from pumer_convert.runtime.pipeline import labels_of
 from pumer_convert.tasks import open_task
 
 THREE = ["yes", "no", "3"]

@@ -7,7 +7,8 @@ import random_checkpoint
 import torch
 
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.apply import apply, load
+from pumer_convert.convert.apply import apply
+from pumer_convert.convert.load import load
 from pumer_convert.convert.plan import edits_of, make_plan
 from pumer_convert.models.meter import fill_buffers, outline
 from pumer_convert.models.meter.network import Meter

@@ -12,9 +12,9 @@ from tiny import PUMER, recipe
 import pumer_convert
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.apply import intend
-from pumer_convert.convert.plan import family_module
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
+from pumer_convert.models.family import family_module
 
 
 @pytest.mark.parametrize("base", [False, True])

@@ -9,7 +9,8 @@ import torch
 
 from pumer_convert.checkpoint import sources
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.apply import apply, intend, load
+from pumer_convert.convert.apply import apply, intend
+from pumer_convert.convert.load import load
 from pumer_convert.convert.plan import make_plan
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.recipe.schema import load_recipe
@@ -127,7 +128,8 @@ def test_merging_equal_tokens_changes_nothing(tmp_path: Path, by: str) -> None:
 
 @pytest.mark.parametrize("path", [p for p in RECIPES if "fast" not in p.stem], ids=lambda p: p.stem)
 def test_every_recipe_is_planned_within_one_percent_of_the_published_macs(path: Path) -> None:
-    from pumer_convert.convert.plan import edits_of, family_module
+    from pumer_convert.convert.plan import edits_of
+    from pumer_convert.models.family import family_module
 
     family = family_module("vilt")
     pairs = path.stem == "vilt-nlvr2"

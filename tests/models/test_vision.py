@@ -9,7 +9,8 @@ import random_checkpoint
 import torch
 from torch import nn
 
-from pumer_convert.convert.apply import apply, intend, load
+from pumer_convert.convert.apply import apply, intend
+from pumer_convert.convert.load import load
 from pumer_convert.convert.plan import edits_of, make_plan
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import export_folder

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
-from pumer_convert.models import FAMILIES
+from pumer_convert.models.family import FAMILIES
 from pumer_convert.recipe.schema import Action, ExportSettings, Profile, Recipe, Step, load_recipe, parse_recipe
 from pumer_convert.recipe.settings import Augment, DistillSettings
 from pumer_convert.reducers import KINDS

@@ -9,7 +9,8 @@ import random_checkpoint
 import tiny
 import torch
 
-from pumer_convert.convert.apply import apply, intend, load
+from pumer_convert.convert.apply import apply, intend
+from pumer_convert.convert.load import load
 from pumer_convert.export.folder import export_folder
 from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.recipe.schema import load_recipe

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from pumer_convert.amount import Amount
-from pumer_convert.convert.apply import apply, intend, load
+from pumer_convert.convert.apply import apply, intend
 from pumer_convert.convert.build import insert
+from pumer_convert.convert.load import load
 from pumer_convert.convert.plan import TOP_K
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError

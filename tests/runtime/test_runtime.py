@@ -20,7 +20,7 @@ from PIL import Image
 from tiny import batch, recipe
 
 import pumer_convert
-from pumer_convert.artifact.sidecar import Sidecar
+from pumer_convert.artifact.engine_sidecar import Sidecar
 from pumer_convert.cli import cli
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.demo.world import samples

@@ -9,7 +9,7 @@ import equal_cost
 import pytest
 
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.apply import outline_of
+from pumer_convert.convert.load import outline_of
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.models.meter import outline as meter_outline
 from pumer_convert.models.spec import Outline

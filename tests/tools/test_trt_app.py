@@ -13,7 +13,7 @@ import pytest
 import trt_input
 from trt_program import APP, Run, arrays, build, compiled, refused, run
 
-from pumer_convert.artifact.sidecar import Sidecar
+from pumer_convert.artifact.engine_sidecar import Sidecar
 from pumer_convert.demo.world import samples
 from pumer_convert.errors import InputError
 from pumer_convert.runtime.scores import to_scores

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from trt_program import APP, arrays, build, compiled, refused, run
 
-from pumer_convert.artifact.sidecar import Sidecar
+from pumer_convert.artifact.engine_sidecar import Sidecar
 
 
 @pytest.fixture(scope="module")

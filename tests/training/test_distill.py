@@ -26,7 +26,7 @@ from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.evaluation.predict import predict
 from pumer_convert.export.onnx import export_onnx
-from pumer_convert.models import FAMILIES
+from pumer_convert.models.family import FAMILIES
 from pumer_convert.recipe.settings import Augment, DistillSettings
 from pumer_convert.tasks import TASKS, open_task
 from pumer_convert.tasks.batches import batches

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import pumer_convert
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.apply import outline_of
+from pumer_convert.convert.load import outline_of
 from pumer_convert.convert.plan import Plan, edits_of, make_plan
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample

@@ -217,8 +217,8 @@ def sharded(folder: Path) -> None:
 def read_checkpoint(folder: Path) -> None:
     """Opens it, tells its plan, and loads it."""
     from pumer_convert.checkpoint.read import open_checkpoint
-    from pumer_convert.convert.apply import outline_of, plan_of
     from pumer_convert.convert.build import build
+    from pumer_convert.convert.load import outline_of, plan_of
     from pumer_convert.tasks import open_task
 
     found = open_checkpoint(folder)
@@ -254,8 +254,8 @@ def read_sidecar_of(folder: Path) -> None:
     """Makes inputs by a sidecar, and names answers."""
     from PIL import Image
 
+    from pumer_convert.artifact.sidecar import labels_of, read_sidecar
     from pumer_convert.data.preprocess import Preprocessor
-    from pumer_convert.runtime.pipeline import labels_of, read_sidecar
 
     values = read_sidecar(folder / "model.onnx")
     made = Preprocessor.of_sidecar(values, folder)

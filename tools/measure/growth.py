@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 from pumer_convert.benchmark.memory import taken
 from pumer_convert.convert.build import insert, pumer_section
-from pumer_convert.convert.plan import edits_of, family_module
+from pumer_convert.convert.plan import edits_of
 from pumer_convert.device import open_device
+from pumer_convert.models.family import family_module
 from pumer_convert.recipe.schema import load_recipe
 from pumer_convert.system.heap import give_back_at_once
 

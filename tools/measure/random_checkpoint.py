@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pumer_convert.convert.plan import family_module
+from pumer_convert.models.family import family_module
 
 TASKS = ("vqa", "nlvr2", "ve", "retrieval")
 FORMATS = {

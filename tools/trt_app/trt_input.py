@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pumer_convert.artifact.sidecar import Sidecar
+from pumer_convert.artifact.engine_sidecar import Sidecar
+from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import FilePicture
 from pumer_convert.errors import InputError, PumerError
-from pumer_convert.runtime.pipeline import read_sidecar
 
 
 def write(model: Path, out: Path, pictures: Sequence[Path], text: str, pad_to: int | None = None) -> None:

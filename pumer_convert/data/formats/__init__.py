@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, cast
 
+from pumer_convert.data.formats.simple import TASKS
 from pumer_convert.data.formats.source import Source
 from pumer_convert.data.picture_files import CHECKS, check_picture
 from pumer_convert.data.sample import CellPicture, FilePicture, Sample, fault_of_text
 from pumer_convert.errors import InputError, UnjudgedError, nearest
 from pumer_convert.image_processor.open_picture import MAX_PIXELS
-from pumer_convert.tasks import TASKS
 
 FORMATS = {
     "vqav2": "pumer_convert.data.formats.vqav2",

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from pumer_convert import __version__
-from pumer_convert.artifact.sidecar import Sidecar
+from pumer_convert.artifact.engine_sidecar import Sidecar
+from pumer_convert.artifact.sidecar import labels_of, read_sidecar
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.export.triton.config import BACKENDS, DELAY, WARM_TEXT, Tensor, model_config
 from pumer_convert.models.inputs import PictureInput
-from pumer_convert.runtime.pipeline import labels_of, read_sidecar
 from pumer_convert.system.output import output_folder
 from pumer_convert.system.owned import write_report
 from pumer_convert.system.whole import whole

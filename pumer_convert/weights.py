@@ -74,7 +74,7 @@ class RawCheckpoint:
 
 
 @dataclass(frozen=True)
-class Piece:
+class TensorSlice:
     """Where a tensor of the one form lies: a key of the source, and the rows of it (all when None)."""
 
     key: str
@@ -85,7 +85,7 @@ class Piece:
 class Checkpoint:
     """A checkpoint in the one form.
 
-    `config` is what config.json of an output folder holds; `pieces` maps this project's parameter names to the
+    `config` is what config.json of an output folder holds; `slices` maps this project's parameter names to the
     source; `ignored` are keys of the source that are known and not needed; `extra_files` are small files to be
     written beside the weights because the source has none (name -> text); `notes` are sentences for the report.
     """
@@ -96,7 +96,7 @@ class Checkpoint:
     task: str
     config: dict[str, Any]
     source: TensorSource
-    pieces: dict[str, Piece]
+    slices: dict[str, TensorSlice]
     ignored: tuple[str, ...] = ()
     companions: tuple[Path, ...] = ()
     extra_files: dict[str, str] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Checkpoint:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of the parameter `name` of the one form."""
-        piece = self.pieces[name]
+        piece = self.slices[name]
         shape = self.source.shape(piece.key)
         return shape if piece.rows is None else (piece.rows[1] - piece.rows[0], *shape[1:])
 
@@ -118,7 +118,7 @@ class Checkpoint:
         """Every parameter of the one form in turn, on the CPU and in the type it is stored in, through `change`; no
         more than one needs to be in memory. Raises InputError at the first with a NaN or an infinity."""
         with self.source.reader() as read:
-            for name, piece in self.pieces.items():
+            for name, piece in self.slices.items():
                 tensor = read(piece.key)
                 tensor = tensor if piece.rows is None else tensor[piece.rows[0] : piece.rows[1]]
                 check_finite(tensor, name, self.path)
@@ -140,12 +140,12 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         """Number of parameters."""
-        return sum(prod(self.shape(name)) for name in self.pieces)
+        return sum(prod(self.shape(name)) for name in self.slices)
 
     @property
     def bytes(self) -> int:
         """Size of the weights in bytes."""
-        return sum(prod(self.shape(name)) * BYTES.get(self.source.dtype(p.key), 4) for name, p in self.pieces.items())
+        return sum(prod(self.shape(name)) * BYTES.get(self.source.dtype(p.key), 4) for name, p in self.slices.items())
 
 
 def processor_of(path: Path, files: Iterable[Path], extra: Mapping[str, str] | None = None) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ def describe(checkpoint: Checkpoint, image_size: Any = None) -> dict[str, Any]:
     `image_size` is the one that was asked for at export, if any. In the description it is [H, W] of the one size that
     pictures have, or of a square one where they keep their shape; "pictures" tells the rest.
     """
-    config, outline = checkpoint.config, family_module(checkpoint.family).outline(checkpoint.config)
+    config, spec = checkpoint.config, family_module(checkpoint.family).spec(checkpoint.config)
     settings = settings_of(checkpoint.processor, checkpoint.family, image_size)
     pictures = input_of(settings, checkpoint.family, config)
     return {
@@ -32,8 +32,8 @@ def describe(checkpoint: Checkpoint, image_size: Any = None) -> dict[str, Any]:
         "labels": config.get("id2label"),
         "preprocessing": checkpoint.processor,
         "text": {
-            "longest": outline.max_text,
-            "vocab_size": outline.vocabulary,
+            "longest": spec.max_text,
+            "vocab_size": spec.vocabulary,
             "pad_token_id": config.get("text", config).get("pad_token_id"),
         },
         "reductions": config.get("pumer", {}),

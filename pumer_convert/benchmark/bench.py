@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.benchmark.memory import peak
-from pumer_convert.benchmark.reducer_cost import without_reducing
+from pumer_convert.benchmark.reducer_cost import strip_reducers
 from pumer_convert.checkpoint.locate import resolve
-from pumer_convert.checkpoint.origin import Source, source_of
+from pumer_convert.checkpoint.origin import Origin, origin_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.load import plan_of
 from pumer_convert.errors import InputError
@@ -51,7 +51,7 @@ class Cell:
     """One shape. `ratio` is the median over pairs of dense time / reduced time, `low` and `high` its quartiles;
     `macs` is what the saved MACs allow; `realised` is ratio / macs. `memory` is what a pass takes beyond the weights,
     (dense, reduced) bytes; `reducers` is the reducers' share of the reduced model's time, the median over passes in
-    turn with a model whose reducers cost nothing (see `without_reducing`). None where not measured."""
+    turn with a model whose reducers cost nothing (see `strip_reducers`). None where not measured."""
 
     runtime: str
     batch: int
@@ -107,7 +107,7 @@ def bench(
     file is missing, MissingDependencyError for a device or package.
     """
     reduced = resolve(reduced)
-    source = Source(resolve(dense)) if dense is not None else source_of(reduced) or Source(None)
+    source = Origin(resolve(dense)) if dense is not None else origin_of(reduced) or Origin(None)
     if source.place is None or not source.place.exists():
         told = f" ({source.why})" if source.why else ""
         raise InputError(f"{reduced}: the dense checkpoint that it was made from is not known or gone{told}; name it.")
@@ -127,7 +127,7 @@ def bench(
         size = _size(found["reduced"], opened["reduced"].pictures, aspect)
         if opened["dense"].pictures.ports != opened["reduced"].pictures.ports:
             raise InputError(f"{paths['dense']} and {paths['reduced']} take images of other sizes; export both alike.")
-        if runtime == "onnx" and (graph := without_reducing(reduced / RUNTIMES[runtime])) is not None:
+        if runtime == "onnx" and (graph := strip_reducers(reduced / RUNTIMES[runtime])) is not None:
             opened["free"] = OnnxRuntime(reduced / RUNTIMES[runtime], device, graph=graph)
         for batch in batches:
             for text in texts:

@@ -54,7 +54,7 @@ FREE = {
 """Functions that keep as many tokens as those of their name, namely the first ones, and look at nothing."""
 
 
-def without_reducing(path: Path) -> bytes | None:
+def strip_reducers(path: Path) -> bytes | None:
     """The graph of an exported file with the same lengths everywhere, but reducers that cost nothing: nothing is
     scored, matched, gathered or mixed. Its answers are wrong and its weights lie beside `path`. The difference in time
     is the reducers' own. None for a dense model, and for one under the reference semantics."""

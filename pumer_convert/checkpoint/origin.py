@@ -12,14 +12,14 @@ from pumer_convert.weights import Checkpoint
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """`place` None: not known for certain; `why` is a sentence without its end that tells so."""
 
     place: Path | None
     why: str = ""
 
 
-def source_entry(checkpoint: Checkpoint, out: Path) -> dict[str, str]:
+def origin_entry(checkpoint: Checkpoint, out: Path) -> dict[str, str]:
     """What the report.json of the folder `out` says of the checkpoint that it is made from: where that lies, and how it
     is known again."""
     return {
@@ -30,7 +30,7 @@ def source_entry(checkpoint: Checkpoint, out: Path) -> dict[str, str]:
     }
 
 
-def source_of(path: Path) -> Source | None:
+def origin_of(path: Path) -> Origin | None:
     """The checkpoint that a reduced folder was made from, by its report.json; None when that names none.
 
     It is looked for where it was, and where it would be had both been moved together; what lies there counts only when
@@ -50,10 +50,10 @@ def source_of(path: Path) -> Source | None:
     there = [place for place in dict.fromkeys(places) if place.exists()]
     for place in there:
         if _known(place, entry["fingerprint"]):
-            return Source(place)
+            return Origin(place)
     if there:
-        return Source(None, f"{there[0]} is not the checkpoint that {path} was made from, or was changed since")
-    return Source(None, f"{named}, which {path} was made from, is not there any more")
+        return Origin(None, f"{there[0]} is not the checkpoint that {path} was made from, or was changed since")
+    return Origin(None, f"{named}, which {path} was made from, is not there any more")
 
 
 def _known(place: Path, recorded: str) -> bool:
@@ -63,9 +63,9 @@ def _known(place: Path, recorded: str) -> bool:
         return False
 
 
-def _of_before(named: Path, path: Path) -> Source:
+def _of_before(named: Path, path: Path) -> Origin:
     if not named.is_absolute():
-        return Source(None, f"{path} was made by an earlier version, from '{named}' in a folder that is not known")
+        return Origin(None, f"{path} was made by an earlier version, from '{named}' in a folder that is not known")
     if not named.exists():
-        return Source(None, f"{named}, which {path} was made from, is not there any more")
-    return Source(named, f"{named} is taken for what {path} was made from: an earlier version kept no fingerprint")
+        return Origin(None, f"{named}, which {path} was made from, is not there any more")
+    return Origin(named, f"{named} is taken for what {path} was made from: an earlier version kept no fingerprint")

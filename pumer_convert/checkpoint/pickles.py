@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.checkpoint.sources import Mapped
+from pumer_convert.checkpoint.sources import MappedFile
 from pumer_convert.checkpoint.state import find_state, is_tensor, kind
 from pumer_convert.errors import InputError
 
@@ -134,7 +134,7 @@ class PickleSource:
 
     @contextmanager
     def reader(self) -> "Iterator[Callable[[str], Tensor]]":
-        yield Mapped(lambda: self._state(_load(self._file)).__getitem__).read
+        yield MappedFile(lambda: self._state(_load(self._file)).__getitem__).read
 
     def _state(self, content: Any) -> "Mapping[str, Tensor]":
         for key in self._keys:

@@ -62,7 +62,7 @@ def open_checkpoint(path: Path, tokenizer: Path | None = None) -> Checkpoint:
         held = _held(raw, family.KNOWN_BY)
         checkpoint: Checkpoint | None = family.recognise(held)
         if checkpoint is not None:
-            check_reductions(checkpoint.config, family.outline(checkpoint.config), path)
+            check_reductions(checkpoint.config, family.spec(checkpoint.config), path)
             return _for_pictures(_noted(checkpoint, held.notes))
     kind = raw.config.get("model_type")
     found = f"weights such as '{next(iter(raw.source.names()))}'" + (f", model_type '{kind}'" if kind else "")
@@ -73,7 +73,7 @@ def check_complete(checkpoint: Checkpoint) -> None:
     """Raises InputError naming the weights that are missing, too many or misshapen for the config."""
     expected: Mapping[str, tuple[int, ...]]
     expected = importlib.import_module(FAMILIES[checkpoint.family]).parameters(checkpoint.config)
-    have = checkpoint.pieces
+    have = checkpoint.slices
     for name, piece in have.items():
         if name in expected and (kind := checkpoint.source.dtype(piece.key)) not in FLOATS:
             raise InputError(

@@ -66,7 +66,7 @@ def at_image_size(checkpoint: Checkpoint, image_size: int | list[int], *, exact:
     """
     family, config = family_module(checkpoint.family), checkpoint.config
     name = family.POSITIONS
-    key = checkpoint.pieces[name].key
+    key = checkpoint.slices[name].key
     rows, columns = grid(image_size, int(config["patch_size"]))
     *front, _, width = checkpoint.source.shape(key)
     kind = checkpoint.source.dtype(key)

@@ -58,19 +58,19 @@ class SafetensorsSource:
     def reader(self) -> "Iterator[Callable[[str], Tensor]]":
         from safetensors import safe_open
 
-        files: dict[Path, Mapped] = {}
+        files: dict[Path, MappedFile] = {}
 
         def read(name: str) -> "Tensor":
             path = self._where[name][0]
             if path not in files:
                 files.clear()
-                files[path] = Mapped(lambda: safe_open(path, framework="pt").get_tensor)
+                files[path] = MappedFile(lambda: safe_open(path, framework="pt").get_tensor)
             return files[path].read(name)
 
         yield read
 
 
-class Mapped:
+class MappedFile:
     """The tensors of a file. What was read stays mapped, and counts as memory, until the file is let go: it is opened
     anew after `MAPPED` bytes."""
 

@@ -10,7 +10,7 @@ import click
 from pumer_convert.cli.output import emit, plan_table, progress
 from pumer_convert.cli.progress import Bar
 from pumer_convert.cli.training_options import data_options, read_both, run_options, told
-from pumer_convert.convert.apply import Intent, apply, intend
+from pumer_convert.convert.apply import ApplyPlan, apply, prepare_apply
 from pumer_convert.errors import InputError
 
 
@@ -41,15 +41,15 @@ def command(
     **learning: Any,
 ) -> None:
     """Insert a recipe's reducers into CHECKPOINT and write the reduced folder."""
-    intent = intend(checkpoint, recipe, out, tokenizer=tokenizer, text_length=text_length)
+    prepared = prepare_apply(checkpoint, recipe, out, tokenizer=tokenizer, text_length=text_length)
     if dry_run:
-        report = {"out": str(intent.out), "recipe": intent.recipe.to_json(), "plan": intent.plan.to_json()}
-        report["pictures"] = intent.pictures
-        emit(report, as_json, lambda: f"{plan_table(intent.plan)}\n{intent.pictures}\n\nwould write {intent.out}")
+        report = {"out": str(prepared.out), "recipe": prepared.recipe.to_json(), "plan": prepared.plan.to_json()}
+        report["pictures"] = prepared.pictures
+        emit(report, as_json, lambda: f"{plan_table(prepared.plan)}\n{prepared.pictures}\n\nwould write {prepared.out}")
         return
     if distill:
-        report = both(intent, data, recipe, tokenizer, overwrite, learning)
-        emit(report, as_json, lambda: f"{plan_table(intent.plan)}\n\n{told(report)}")
+        report = both(prepared, data, recipe, tokenizer, overwrite, learning)
+        emit(report, as_json, lambda: f"{plan_table(prepared.plan)}\n\n{told(report)}")
         return
     if data is not None:
         raise InputError("--data is for a training; say --distill as well.")
@@ -63,14 +63,19 @@ def command(
         progress=progress,
     )
     notes = "".join(f"\nnote: {note}" for note in report["notes"])
-    emit(report, as_json, lambda: f"{plan_table(intent.plan)}\n{intent.pictures}\n\nwrote {intent.out}{notes}")
+    emit(report, as_json, lambda: f"{plan_table(prepared.plan)}\n{prepared.pictures}\n\nwrote {prepared.out}{notes}")
 
 
 def both(
-    intent: Intent, data: Path | None, recipe: Path, tokenizer: Path | None, overwrite: bool, learning: dict[str, Any]
+    prepared: ApplyPlan,
+    data: Path | None,
+    recipe: Path,
+    tokenizer: Path | None,
+    overwrite: bool,
+    learning: dict[str, Any],
 ) -> dict[str, Any]:
     """Surgery to a folder beside the output, and a finetune of that one; the report of the latter."""
-    if intent.recipe.distill is None:
+    if prepared.recipe.distill is None:
         raise InputError(f"{recipe}: it has no section `distill:`, which --distill goes by; `distill: {{}}` is enough.")
     if data is None:
         raise InputError("--distill needs something to train on: --data.")
@@ -80,22 +85,22 @@ def both(
     from pumer_convert.training.distill import distill
     from pumer_convert.training.work import WorkFolder
 
-    bar, out = Bar(), intent.out
-    check_out(out, overwrite, [intent.checkpoint.path])
+    bar, out = Bar(), prepared.out
+    check_out(out, overwrite, [prepared.checkpoint.path])
     names = ("images", "split", "validation", "validation_split", "on_error", "max_pixels")
     reading = {name: learning.pop(name) for name in names}
-    train, chosen_by = read_both(intent.checkpoint.task, data, **reading, say=bar.line)
+    train, chosen_by = read_both(prepared.checkpoint.task, data, **reading, say=bar.line)
     student = out.absolute().with_name(f".{out.name}.student")
     try:
         if not (learning["resume"] and student.exists()):
-            apply(intent.checkpoint.path, recipe, student, tokenizer=tokenizer, overwrite=True, progress=bar.line)
+            apply(prepared.checkpoint.path, recipe, student, tokenizer=tokenizer, overwrite=True, progress=bar.line)
         return distill(
             student,
-            intent.checkpoint.path,
+            prepared.checkpoint.path,
             train,
             chosen_by,
             out,
-            intent.recipe.distill,
+            prepared.recipe.distill,
             overwrite=overwrite,
             progress=bar.line,
             watch=bar,

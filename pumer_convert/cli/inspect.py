@@ -7,7 +7,7 @@ import click
 
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.cli.output import emit, image_size, plan_table
-from pumer_convert.convert.load import TEXT_LENGTH, outline_of, plan_of
+from pumer_convert.convert.load import TEXT_LENGTH, plan_of, spec_of
 from pumer_convert.image_processor.picture_input import in_words, input_of, settings_of
 
 
@@ -22,7 +22,7 @@ def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json:
     check_complete(found)
     settings = settings_of(found.processor, found.family, image_size)
     pictures = input_of(settings, found.family, found.config)
-    outline = outline_of(found, pictures.nominal)
+    spec = spec_of(found, pictures.nominal)
     edits = found.config.get("pumer", {}).get("edits", [])
     plan = plan_of(found, text_length, image_size)
     report = {
@@ -34,8 +34,8 @@ def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json:
         "bytes": found.bytes,
         "image_size": list(pictures.nominal),
         "pictures": in_words(settings, pictures),
-        "max_text": outline.max_text,
-        "sites": list(outline.sites),
+        "max_text": spec.max_text,
+        "sites": list(spec.sites),
         "reduced_at": [edit["at"] for edit in edits],
         "notes": list(found.notes),
         "plan": plan.to_json(),
@@ -45,7 +45,7 @@ def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json:
         lines = [
             f"{found.path}: {found.origin}",
             f"model {found.family}, task {found.task}, {found.parameters / 1e6:.1f}M parameters "
-            f"({found.bytes / 1e6:.0f} MB), text up to {outline.max_text} tokens",
+            f"({found.bytes / 1e6:.0f} MB), text up to {spec.max_text} tokens",
             f"{report['pictures']}",
             f"reduced at: {', '.join(edit['at'] for edit in edits) or 'nowhere (dense)'}",
             *(f"note: {note}" for note in found.notes),

@@ -10,16 +10,16 @@ from typing import Any
 
 from pumer_convert import __version__
 from pumer_convert.checkpoint.locate import beside, resolve
-from pumer_convert.checkpoint.origin import source_entry
+from pumer_convert.checkpoint.origin import origin_entry
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.checkpoint.resized import resized
 from pumer_convert.checkpoint.write import write_safetensors
-from pumer_convert.convert.load import TEXT_LENGTH, outline_of
+from pumer_convert.convert.load import TEXT_LENGTH, spec_of
 from pumer_convert.convert.plan import Plan, edits_of, make_plan
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.picture_input import in_words, input_of, picture_input, settings_of, squashed
-from pumer_convert.models.spec import Outline
+from pumer_convert.models.spec import ModelSpec
 from pumer_convert.recipe.schema import Recipe, load_recipe
 from pumer_convert.system.output import output_folder
 from pumer_convert.system.owned import write_report
@@ -27,14 +27,14 @@ from pumer_convert.weights import Checkpoint
 
 
 @dataclass(frozen=True)
-class Intent:
+class ApplyPlan:
     """Everything that `apply` will do, decided before a weight is read. `original` is the checkpoint as it is;
     `checkpoint` the same, for images of the size that the recipe says."""
 
     original: Checkpoint
     checkpoint: Checkpoint
     recipe: Recipe
-    outline: Outline
+    spec: ModelSpec
     plan: Plan
     out: Path
 
@@ -51,14 +51,14 @@ class Intent:
         return words + " (the dense checkpoint keeps their shape)" * self.changes_fit
 
 
-def intend(
+def prepare_apply(
     path: Path | str,
     recipe: Path | str,
     out: Path | str | None = None,
     *,
     tokenizer: Path | None = None,
     text_length: int | None = None,
-) -> Intent:
+) -> ApplyPlan:
     """Decide what `apply` would do; reads no weight. Raises InputError when the recipe does not fit."""
     parsed, path = load_recipe(recipe), resolve(path)
     tokenizer = resolve(tokenizer, weights=False) if tokenizer is not None else None
@@ -73,7 +73,7 @@ def intend(
         )
     if checkpoint.config.get("pumer", {}).get("edits"):
         raise InputError(f"{path}: reduced already; apply the recipe to the dense checkpoint it was made from.")
-    original, dense = checkpoint, outline_of(checkpoint)
+    original, dense = checkpoint, spec_of(checkpoint)
     if parsed.image_size is not None:
         try:
             checkpoint = resized(original, parsed.image_size)
@@ -81,14 +81,14 @@ def intend(
             raise parsed.error(_line(parsed, "image_size"), f"image_size: {error}") from None
     if parsed.fit == "squash" or parsed.semantics == "reference":
         checkpoint = squashed(checkpoint)
-    outline = outline_of(checkpoint)
-    length = text_length or min(TEXT_LENGTH, outline.max_text)
-    plan = make_plan(outline, edits_of(parsed, outline), length, dense)
+    spec = spec_of(checkpoint)
+    length = text_length or min(TEXT_LENGTH, spec.max_text)
+    plan = make_plan(spec, edits_of(parsed, spec), length, dense)
     check_complete(checkpoint)
     target = Path(out) if out is not None else beside(path, "pumer")
     if path.is_dir() and target.resolve().is_relative_to(path.resolve()):
         raise InputError(f"{target}: lies inside the checkpoint itself; choose another place with -o.")
-    return Intent(original, checkpoint, parsed, outline, plan, target)
+    return ApplyPlan(original, checkpoint, parsed, spec, plan, target)
 
 
 def apply(
@@ -108,53 +108,53 @@ def apply(
     the report. Raises InputError for anything that does not fit; nothing is written then.
     """
     tokenizer = resolve(tokenizer, weights=False) if tokenizer is not None else None
-    intent = intend(path, recipe, out, tokenizer=tokenizer, text_length=text_length)
+    prepared = prepare_apply(path, recipe, out, tokenizer=tokenizer, text_length=text_length)
     from pumer_convert.convert.build import pumer_section, reduced
 
-    height, width = picture_input(intent.original).nominal
+    height, width = picture_input(prepared.original).nominal
     old_size = height if height == width else [height, width]
-    fit = "squash" if intent.changes_fit else None
-    checkpoint = reduced(intent.checkpoint, pumer_section(intent.recipe, intent.plan.edits, old_size, fit))
-    inputs = [intent.original.path, Path(recipe), *((tokenizer,) if tokenizer is not None else ())]
-    with output_folder(intent.out, overwrite, inputs) as folder:
+    fit = "squash" if prepared.changes_fit else None
+    checkpoint = reduced(prepared.checkpoint, pumer_section(prepared.recipe, prepared.plan.edits, old_size, fit))
+    inputs = [prepared.original.path, Path(recipe), *((tokenizer,) if tokenizer is not None else ())]
+    with output_folder(prepared.out, overwrite, inputs) as folder:
         progress(f"copying {checkpoint.parameters / 1e6:.1f}M parameters")
-        layout = {n: (checkpoint.source.dtype(p.key), checkpoint.shape(n)) for n, p in checkpoint.pieces.items()}
+        layout = {n: (checkpoint.source.dtype(p.key), checkpoint.shape(n)) for n, p in checkpoint.slices.items()}
         hashes = write_safetensors(folder, checkpoint.tensors(), layout)
         for file in checkpoint.companions:
             shutil.copyfile(file, folder / file.name)
         for name, text in checkpoint.extra_files.items():
             (folder / name).write_text(text, "utf-8")
         (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=2) + "\n", "utf-8")
-        (folder / "recipe.yaml").write_text(intent.recipe.text, "utf-8")
-        (folder / "README.md").write_text(_card(intent), "utf-8", "surrogateescape")
-        return write_report(folder, _report(intent, checkpoint, hashes), hashes)
+        (folder / "recipe.yaml").write_text(prepared.recipe.text, "utf-8")
+        (folder / "README.md").write_text(_card(prepared), "utf-8", "surrogateescape")
+        return write_report(folder, _report(prepared, checkpoint, hashes), hashes)
 
 
-def _report(intent: Intent, checkpoint: Checkpoint, hashes: dict[str, str]) -> dict[str, Any]:
+def _report(prepared: ApplyPlan, checkpoint: Checkpoint, hashes: dict[str, str]) -> dict[str, Any]:
     return {
         "pumer_convert": __version__,
         "versions": {name: version(name) for name in ("torch", "transformers", "safetensors")},
-        "source": source_entry(intent.original, intent.out),
-        "out": str(intent.out),
+        "source": origin_entry(prepared.original, prepared.out),
+        "out": str(prepared.out),
         "model": checkpoint.family,
         "task": checkpoint.task,
         "parameters": checkpoint.parameters,
         "sha256": hashes,
-        "recipe": intent.recipe.to_json(),
-        "plan": intent.plan.to_json(),
-        "pictures": intent.pictures,
+        "recipe": prepared.recipe.to_json(),
+        "plan": prepared.plan.to_json(),
+        "pictures": prepared.pictures,
         "ignored_weights": list(checkpoint.ignored),
         "notes": list(checkpoint.notes),
     }
 
 
-def _card(intent: Intent) -> str:
-    plan, last = intent.plan, intent.plan.rows[-1]
+def _card(prepared: ApplyPlan) -> str:
+    plan, last = prepared.plan, prepared.plan.rows[-1]
     first = plan.rows[0]
     return (
-        f"# {intent.out.name}\n\n"
-        f"A {intent.checkpoint.family} checkpoint ({intent.checkpoint.task}) with PuMer token reducers, made by "
-        f"pumer-convert {__version__} from `{intent.checkpoint.path.name}`.\n\n"
+        f"# {prepared.out.name}\n\n"
+        f"A {prepared.checkpoint.family} checkpoint ({prepared.checkpoint.task}) with PuMer token reducers, made by "
+        f"pumer-convert {__version__} from `{prepared.checkpoint.path.name}`.\n\n"
         f"At {plan.text_length} text tokens: {first.image_in} image tokens -> {last.image_out}, "
         f"{first.text_in} text tokens -> {last.text_out}, {plan.dense_macs / 1e9:.2f} -> "
         f"{(plan.macs + plan.reducer_macs) / 1e9:.2f} GMACs.\n\n"

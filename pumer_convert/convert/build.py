@@ -11,7 +11,7 @@ from pumer_convert.checkpoint.read import check_complete
 from pumer_convert.checkpoint.resized import check_image_size
 from pumer_convert.models.family import family_module
 from pumer_convert.recipe.schema import Recipe
-from pumer_convert.reducers.site import Step
+from pumer_convert.reducers.site import SiteReducers
 from pumer_convert.weights import Checkpoint, check_finite
 
 DTYPES = {
@@ -27,7 +27,7 @@ def insert(model: nn.Module, pumer: Mapping[str, Any]) -> nn.Module:
     reducers = model.get_submodule("reducers")
     assert isinstance(reducers, nn.ModuleDict)
     for edit in pumer.get("edits", ()):
-        step = Step(edit["at"], edit["actions"], pumer.get("semantics", "default"))
+        step = SiteReducers(edit["at"], edit["actions"], pumer.get("semantics", "default"))
         reducers[edit["at"].replace(".", "_")] = step
     return model
 

@@ -7,7 +7,7 @@ from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.plan import Plan, make_plan
 from pumer_convert.image_processor.picture_input import picture_input
 from pumer_convert.models.family import family_module
-from pumer_convert.models.spec import Outline
+from pumer_convert.models.spec import ModelSpec
 from pumer_convert.weights import Checkpoint
 
 if TYPE_CHECKING:
@@ -28,18 +28,18 @@ def load(path: Path | str, image_size: Any = None, dtype: str = "float32") -> "n
     return build(open_checkpoint(Path(path)), image_size, dtype)
 
 
-def outline_of(checkpoint: Checkpoint, image_size: Any = None) -> Outline:
+def spec_of(checkpoint: Checkpoint, image_size: Any = None) -> ModelSpec:
     """The shape of a checkpoint's model: for pictures as its processor makes them, square ones where they keep their
     shape, or for another `image_size` S or [H, W]."""
     size = image_size or picture_input(checkpoint).nominal
-    return family_module(checkpoint.family).outline(checkpoint.config, size)  # type: ignore[no-any-return]
+    return family_module(checkpoint.family).spec(checkpoint.config, size)  # type: ignore[no-any-return]
 
 
 def plan_of(checkpoint: Checkpoint, text_length: int | None = None, image_size: Any = None) -> Plan:
     """What a checkpoint, dense or reduced, costs: beside its dense model at the image size that its recipe found,
     or both at another `image_size`."""
-    pumer, outline = checkpoint.config.get("pumer", {}), outline_of(checkpoint, image_size)
+    pumer, spec = checkpoint.config.get("pumer", {}), spec_of(checkpoint, image_size)
     changed = pumer.get("image_size") if image_size is None else None
-    original = outline_of(checkpoint, changed["from"]) if changed else None
-    length = text_length or min(TEXT_LENGTH, outline.max_text)
-    return make_plan(outline, pumer.get("edits", ()), length, original)
+    original = spec_of(checkpoint, changed["from"]) if changed else None
+    length = text_length or min(TEXT_LENGTH, spec.max_text)
+    return make_plan(spec, pumer.get("edits", ()), length, original)

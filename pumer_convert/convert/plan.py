@@ -6,15 +6,15 @@ from typing import Any
 
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
-from pumer_convert.models.spec import Layer, Lengths, Outline
-from pumer_convert.recipe.schema import Action, Recipe, Step
+from pumer_convert.models.spec import Layer, Lengths, ModelSpec
+from pumer_convert.recipe.schema import Action, Recipe, StepSpec
 
 TOP_K = 3840
 """The most that TensorRT's TopK takes; a longer sequence would build and then fail."""
 
 
 @dataclass(frozen=True)
-class Row:
+class PlanRow:
     """One layer of a plan; MACs are per image pass. `reducers` is what the reducers themselves cost there."""
 
     layer: str
@@ -35,7 +35,7 @@ class Plan:
     config.json will record: one {"at": site, "actions": [...]} per site.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[PlanRow, ...]
     dense_macs: int
     macs: int
     reducer_macs: int
@@ -52,18 +52,18 @@ class Plan:
         return {**asdict(self), "ratio": round(self.ratio, 4)}
 
 
-def edits_of(recipe: Recipe, outline: Outline) -> tuple[dict[str, Any], ...]:
+def edits_of(recipe: Recipe, spec: ModelSpec) -> tuple[dict[str, Any], ...]:
     """The recipe as edits in the order of the layers. Raises InputError for a site that the model has not."""
     at: dict[str, list[dict[str, Any]]] = {}
     for step in recipe.steps:
         for site in step.sites:
-            layer = next((layer for layer in outline.layers if layer.site == site), None)
+            layer = next((layer for layer in spec.layers if layer.site == site), None)
             if layer is None:
-                raise recipe.error(step.line, f"at: the model has no site '{site}'; {_sites(outline)}")
+                raise recipe.error(step.line, f"at: the model has no site '{site}'; {_sites(spec)}")
             if problem := _problem(recipe, step, layer):
                 raise recipe.error(step.line, problem)
             at[site] = [_edit(action, layer) for action in step.actions]
-    return tuple({"at": site, "actions": at[site]} for site in outline.sites if site in at)
+    return tuple({"at": site, "actions": at[site]} for site in spec.sites if site in at)
 
 
 def _edit(action: Action, layer: Layer) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _edit(action: Action, layer: Layer) -> dict[str, Any]:
     return edit
 
 
-def _problem(recipe: Recipe, step: Step, layer: Layer) -> str | None:
+def _problem(recipe: Recipe, step: StepSpec, layer: Layer) -> str | None:
     """What the step asks for that this layer has not, as a sentence."""
     site = layer.site
     if recipe.semantics == "reference" and layer.modalities != ("image", "text"):
@@ -96,32 +96,32 @@ def _problem(recipe: Recipe, step: Step, layer: Layer) -> str | None:
 
 
 def make_plan(
-    outline: Outline, edits: Sequence[dict[str, Any]], text_length: int, original: Outline | None = None
+    spec: ModelSpec, edits: Sequence[dict[str, Any]], text_length: int, original: ModelSpec | None = None
 ) -> Plan:
     """Tokens and MACs of every layer at `text_length` text tokens (CLS included). `original` is the dense model where
     that is of another image size.
 
     Raises InputError when the text is longer than the model's positions or an image is too long for TopK.
     """
-    if not 2 <= text_length <= outline.max_text:
-        raise InputError(f"a text of {text_length} tokens does not fit; this model takes 2 to {outline.max_text}.")
+    if not 2 <= text_length <= spec.max_text:
+        raise InputError(f"a text of {text_length} tokens does not fit; this model takes 2 to {spec.max_text}.")
     actions = {edit["at"]: edit["actions"] for edit in edits}
-    if edits and outline.image_tokens > TOP_K:
+    if edits and spec.image_tokens > TOP_K:
         raise InputError(
-            f"{outline.image_tokens} image tokens are more than the {TOP_K} that TensorRT's TopK takes; "
+            f"{spec.image_tokens} image tokens are more than the {TOP_K} that TensorRT's TopK takes; "
             "choose a smaller image size."
         )
-    original = original or outline
+    original = original or spec
     dense = Lengths(original.image_tokens, text_length)
-    now, rows = Lengths(outline.image_tokens, text_length), []
-    for layer, whole in zip(outline.layers, original.layers, strict=True):
+    now, rows = Lengths(spec.image_tokens, text_length), []
+    for layer, whole in zip(spec.layers, original.layers, strict=True):
         after, own = now, 0
         if layer.site in actions:
             after, own = _reduce(now, actions[layer.site], layer)
             asked = {a["by"] for a in actions[layer.site] if a["op"] == "prune"}
             own += sum(layer.scores[score](now, after) for score in asked)
         rows.append(
-            Row(
+            PlanRow(
                 layer.name,
                 now.image,
                 after.image,
@@ -135,9 +135,9 @@ def make_plan(
         now = after
     return Plan(
         rows=tuple(rows),
-        dense_macs=outline.passes * sum(r.dense_macs for r in rows) + outline.head,
-        macs=outline.passes * sum(r.macs for r in rows) + outline.head,
-        reducer_macs=outline.passes * sum(r.reducers for r in rows),
+        dense_macs=spec.images_per_example * sum(r.dense_macs for r in rows) + spec.head,
+        macs=spec.images_per_example * sum(r.macs for r in rows) + spec.head,
+        reducer_macs=spec.images_per_example * sum(r.reducers for r in rows),
         text_length=text_length,
         edits=tuple(edits),
     )
@@ -165,9 +165,9 @@ def _merging(by: str, n: int, gone: int, layer: Layer) -> int:
     return (n - half) * half * (layer.key_width + layer.width)
 
 
-def _sites(outline: Outline) -> str:
+def _sites(spec: ModelSpec) -> str:
     last: dict[str, int] = {}
-    for site in outline.sites:
+    for site in spec.sites:
         name, number = site.rsplit(".", 1)
         last[name] = int(number)
     return "it has " + " and ".join(f"{name}.0-{number}" for name, number in last.items()) + "."

@@ -65,12 +65,12 @@ class Preprocessor:
         config, values = _settings(folder)
         image = settings_of(values, config["model_type"], image_size, fit)
         tokenizer = load_tokenizer(folder, config["model_type"])
-        outline = family_module(config["model_type"]).outline(config)
-        longest = longest_of(tokenizer, folder, outline.max_text)
+        spec = family_module(config["model_type"]).spec(config)
+        longest = longest_of(tokenizer, folder, spec.max_text)
         if pad_to is not None and not 2 <= pad_to <= longest:
             raise InputError(f"{folder}: a text of {pad_to} tokens does not fit; this model takes 2 to {longest}.")
         pad = pad_id_of(tokenizer, config.get("text", config).get("pad_token_id"))
-        check_tokenizer(tokenizer, folder, outline.vocabulary, pad)
+        check_tokenizer(tokenizer, folder, spec.vocabulary, pad)
         return cls(
             image=image,
             input=input_of(image, config["model_type"], config),
@@ -79,7 +79,7 @@ class Preprocessor:
             pad_id=pad,
             pad_to=pad_to,
             augment=augment,
-            vocabulary=outline.vocabulary,
+            vocabulary=spec.vocabulary,
         )
 
     @classmethod

@@ -87,7 +87,7 @@ def check_fits(folder: Path, family: str, config: Mapping[str, Any]) -> None:
     """Raises InputError when the tokenizer in a folder cannot be that of a model with this config."""
     tokenizer = load_tokenizer(folder, family)
     pad = pad_id_of(tokenizer, config.get("text", config).get("pad_token_id"))
-    check_tokenizer(tokenizer, folder, family_module(family).outline(config).vocabulary, pad)
+    check_tokenizer(tokenizer, folder, family_module(family).spec(config).vocabulary, pad)
     longest_of(tokenizer, folder, 2)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.convert.apply import apply, intend
+from pumer_convert.convert.apply import apply, prepare_apply
 from pumer_convert.convert.load import load
 from pumer_convert.data.sample import Sample
 from pumer_convert.demo import CHECKPOINT, RECIPE
@@ -50,7 +50,7 @@ def run_demo(
     from pumer_convert.training.distill import distill
 
     engine = importlib.util.find_spec("tensorrt_rtx") is not None
-    plan = intend(CHECKPOINT, RECIPE, out).plan
+    plan = prepare_apply(CHECKPOINT, RECIPE, out).plan
     with tempfile.TemporaryDirectory() as scratch:
         progress("1/4 plan and apply")
         reduced = Path(scratch) / "reduced"

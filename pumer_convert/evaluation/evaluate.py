@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.checkpoint.locate import resolve
-from pumer_convert.checkpoint.origin import Source, source_of
+from pumer_convert.checkpoint.origin import Origin, origin_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.build import build
 from pumer_convert.data.formats import read_samples
@@ -232,7 +232,7 @@ def right_answer(sample: Sample) -> str:
 
 def _dense_of(checkpoint: Checkpoint, against: Path | str | None) -> tuple[Checkpoint | None, str]:
     """What a checkpoint is to be compared with, and what there is to say if it is nothing."""
-    source = Source(resolve(against)) if against is not None else source_of(checkpoint.path)
+    source = Origin(resolve(against)) if against is not None else origin_of(checkpoint.path)
     if source is None:
         return None, ""
     if source.place is None:

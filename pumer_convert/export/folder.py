@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pumer_convert.verification.verify import Case
 
 
-FUSED = 23
+ATTENTION_OPSET = 23
 """The opset from which on attention is one node, which TensorRT runs by a fused kernel or refuses."""
 
 
@@ -82,7 +82,7 @@ def export_folder(
     onnx_file = folder / "model.onnx"
     check_utf8(onnx_file)
     chosen = dtype or settings.dtype
-    if trt is not None and opset >= FUSED and chosen == "float32":
+    if trt is not None and opset >= ATTENTION_OPSET and chosen == "float32":
         raise InputError(
             f"TensorRT has no fused kernel for opset {opset}'s attention in float32; export in half precision "
             "(--dtype float16 or bfloat16), or at opset 20."
@@ -208,7 +208,7 @@ def _export(
     checkpoint = open_checkpoint(path)
     if out.parent.resolve() != path.resolve() and any(file.name in TOKENIZERS for file in checkpoint.companions):
         check_fits(checkpoint.companions[0].parent, checkpoint.family, checkpoint.config)  # it goes along
-    longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
+    longest = family_module(checkpoint.family).spec(checkpoint.config).max_text
     profiles = profiles_of(settings, given, longest)
     home = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
     # The tokenizer, without which `Pipeline` takes no text.

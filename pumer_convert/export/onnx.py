@@ -59,7 +59,7 @@ _RULES = (
 with the square of the graph."""
 
 
-class Graph(nn.Module):
+class ExportWrapper(nn.Module):
     """The model as its exported form: float32 pictures in, float32 logits out, then every decision of the reducers.
 
     `names` are those of the inputs that hold pictures.
@@ -143,7 +143,7 @@ def trace_to_onnx(
     sides = [{i: side for i, side in enumerate(port.shape) if isinstance(side, str)} for port in pictures.ports]
     with _quiet():
         program = torch.onnx.export(
-            Graph(model, pictures.names).eval(),
+            ExportWrapper(model, pictures.names).eval(),
             tuple(tensors(inputs, torch.float32).values()),
             dynamo=True,
             opset_version=opset,

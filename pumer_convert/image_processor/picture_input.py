@@ -67,7 +67,7 @@ def picture_input(checkpoint: Checkpoint, image_size: Any = None, fit: str | Non
 def input_of(settings: ImageSettings, family: str, config: Mapping[str, Any]) -> PictureInput:
     """The same by settings that are read already."""
     module = family_module(family)
-    images, patch = module.outline(config).passes, int(config["patch_size"])
+    images, patch = module.spec(config).images_per_example, int(config["patch_size"])
     if settings.size is not None:
         check_patch(settings, patch)
         return PictureInput.fixed(images, patch, settings.size)
@@ -84,7 +84,7 @@ def input_of(settings: ImageSettings, family: str, config: Mapping[str, Any]) ->
     limit = None if told < 0 else told
     if (largest := settings.largest()) is None:
         return PictureInput(images, patch, None, 1, side * side, limit, limit)
-    module.outline(config, largest)  # a model that does not take so many patches says so here
+    module.spec(config, largest)  # a model that does not take so many patches says so here
     short, long = (length // patch for length in largest)
     if images > 1:  # beside another a part of a patch may count, see `together`
         short = min(-(-largest[0] // patch), long)

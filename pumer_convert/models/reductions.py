@@ -6,7 +6,7 @@ from typing import Any
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
 from pumer_convert.models.rules import Rule
-from pumer_convert.models.spec import Layer, Outline
+from pumer_convert.models.spec import Layer, ModelSpec
 from pumer_convert.reducers import KINDS, REFERENCE_KINDS, WITH_MARGIN
 
 _VALUES: dict[str, tuple[Any, ...]] = {
@@ -18,7 +18,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
 _COUNT, _MARGIN = Rule(int), Rule(float, most=1)
 
 
-def check_reductions(config: Mapping[str, Any], outline: Outline, where: object) -> None:
+def check_reductions(config: Mapping[str, Any], spec: ModelSpec, where: object) -> None:
     """Raises InputError when the section is not one that this version wrote, or names what the model has not."""
     if "pumer" not in config:
         return
@@ -38,7 +38,7 @@ def check_reductions(config: Mapping[str, Any], outline: Outline, where: object)
     if "image_size" in pumer and not _is_change(pumer["image_size"]):
         raise _wrong(where, "pumer.image_size", f"{pumer['image_size']!r}, not sizes from and to")
     kinds = REFERENCE_KINDS if pumer.get("semantics") == "reference" else KINDS
-    layers, seen = {layer.site: layer for layer in outline.layers if layer.site is not None}, set()
+    layers, seen = {layer.site: layer for layer in spec.layers if layer.site is not None}, set()
     for number, edit in enumerate(edits):
         name = f"pumer.edits[{number}]"
         site = edit.get("at") if isinstance(edit, Mapping) else None

@@ -42,15 +42,15 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Outline:
-    """A model as layers in the order they run. `passes`: forward passes per example (2 for image pairs).
+class ModelSpec:
+    """A model as layers in the order they run. `images_per_example`: forward passes per example (2 for image pairs).
 
     `max_text` is the longest text, `vocabulary` the number of ids that the text's table has.
     """
 
     image_tokens: int
     layers: tuple[Layer, ...]
-    passes: int
+    images_per_example: int
     head: int
     max_text: int
     vocabulary: int

@@ -13,7 +13,7 @@ from pumer_convert.errors import InputError, nearest
 from pumer_convert.models.family import FAMILIES
 from pumer_convert.models.rules import Rule
 from pumer_convert.recipe.settings import AUGMENT_RULES, RULES, Augment, DistillSettings
-from pumer_convert.recipe.yaml_reader import Nodes, quote
+from pumer_convert.recipe.yaml_reader import YamlReader, quote
 from pumer_convert.reducers import KINDS, MARGIN, REFERENCE_KINDS, WITH_MARGIN
 
 KEYS = (
@@ -47,7 +47,7 @@ class Action:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepSpec:
     """What is done at some sites; `line` is where the step starts in the recipe, counted from 1.
 
     The actions stand in the order of PuMer (ACL 2023, section 3): prune image, merge image, merge text.
@@ -93,7 +93,7 @@ class Recipe:
     task: str | None
     semantics: str
     proportional_attention: bool
-    steps: tuple[Step, ...]
+    steps: tuple[StepSpec, ...]
     export: ExportSettings
     text: str
     path: str
@@ -124,7 +124,7 @@ class Recipe:
         }
 
 
-def _step_to_json(step: Step) -> dict[str, Any]:
+def _step_to_json(step: StepSpec) -> dict[str, Any]:
     result: dict[str, Any] = {"at": list(step.sites)}
     for action in step.actions:
         entry = result.setdefault(action.op, {"by": action.by})
@@ -159,7 +159,7 @@ def parse_recipe(text: str, path: str = "<recipe>") -> Recipe:
     return parser.recipe(parser.compose(text), text)
 
 
-class _Parser(Nodes):
+class _Parser(YamlReader):
     """Reads a recipe."""
 
     def recipe(self, root: Node, text: str) -> Recipe:
@@ -189,7 +189,7 @@ class _Parser(Nodes):
             self.fail(node, f"proportional_attention cannot be true under semantics: reference: {why}.")
         return wanted
 
-    def steps(self, node: Node, semantics: str) -> tuple[Step, ...]:
+    def steps(self, node: Node, semantics: str) -> tuple[StepSpec, ...]:
         kinds = REFERENCE_KINDS if semantics == "reference" else KINDS
         steps = tuple(self.step(item, kinds) for item in self.items(node, "reduce"))
         taken: dict[str, int] = {}
@@ -202,7 +202,7 @@ class _Parser(Nodes):
                 self.check_reference(step, steps[0])
         return steps
 
-    def step(self, node: Node, kinds: Mapping[str, Mapping[str, str]]) -> Step:
+    def step(self, node: Node, kinds: Mapping[str, Mapping[str, str]]) -> StepSpec:
         keys = self.mapping(node, "a step of reduce", ("at", *MODALITIES))
         if "at" not in keys:
             self.fail(node, f"the step does not say 'at', where it stands; allowed: {SITES}.")
@@ -210,7 +210,7 @@ class _Parser(Nodes):
         actions = [a for op in MODALITIES if op in keys for a in self.actions(keys[op], op, kinds[op])]
         if not actions:
             self.fail(node, "the step has neither 'prune' nor 'merge'; give one or both, or remove the step.")
-        return Step(sites, tuple(actions), node.start_mark.line + 1)
+        return StepSpec(sites, tuple(actions), node.start_mark.line + 1)
 
     def actions(self, node: Node, op: str, kinds: Mapping[str, str]) -> list[Action]:
         keys = self.mapping(node, op, (*MODALITIES[op], "by", *SETTINGS[op]))
@@ -242,7 +242,7 @@ class _Parser(Nodes):
             self.fail(node, f"at names no site; allowed: {SITES}.")
         return tuple(sites)
 
-    def check_reference(self, step: Step, first: Step) -> None:
+    def check_reference(self, step: StepSpec, first: StepSpec) -> None:
         """What the published method needs: one set of shares, with image pruning and merging both at work."""
         amounts = [action.amount for action in step.actions]
         images = {action.op for action in step.actions if action.modality == "image" and action.amount.num}

@@ -19,7 +19,7 @@ _COUNT = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 _FINEST = 1_000_000  # keeps 2 * length * numerator far inside int64
 
 
-class Nodes:
+class YamlReader:
     """Reads the nodes of the file at `path`; raises InputError, in one sentence that names the line."""
 
     def __init__(self, path: str) -> None:

@@ -28,7 +28,7 @@ class Trace:
     differing: dict[str, int] = field(default_factory=dict)
 
 
-class Step(nn.Module):
+class SiteReducers(nn.Module):
     """The reducers of one site.
 
     `actions` is a list of {"op", "modality", "amount", "by"} as config.json records them; see `Amount.to_json`. The

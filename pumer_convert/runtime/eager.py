@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.build import build
-from pumer_convert.convert.load import outline_of
+from pumer_convert.convert.load import spec_of
 from pumer_convert.device import open_device
 from pumer_convert.image_processor.picture_input import picture_input
 from pumer_convert.runtime.base import Runtime
@@ -25,8 +25,8 @@ class TorchRuntime(Runtime):
     ) -> None:
         self.device = open_device(device)
         checkpoint = open_checkpoint(Path(path))
-        outline = outline_of(checkpoint)
-        self.text = TextLimits(outline.vocabulary, outline.max_text)
+        spec = spec_of(checkpoint)
+        self.text = TextLimits(spec.vocabulary, spec.max_text)
         model = build(checkpoint, image_size, dtype).to(self.device)
         self.pictures = picture_input(checkpoint, image_size)
         self.dtype = next(model.parameters()).dtype

@@ -13,7 +13,7 @@ from pumer_convert.errors import InputError
 
 
 @dataclass(frozen=True)
-class Line:
+class ModelInput:
     """What one line of the model's inputs is made of."""
 
     pictures: tuple[Picture, ...]
@@ -21,7 +21,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Row:
+class Example:
     """One example of a batch: `lines` inputs that are judged together. `index` is its place among the samples.
 
     There is one line, except in retrieval: there a row is a query, its lines are the candidates, the right one first.
@@ -29,30 +29,30 @@ class Row:
 
     sample: Sample
     index: int
-    lines: tuple[Line, ...]
+    lines: tuple[ModelInput, ...]
 
 
-class Rows(Sequence[Row]):
+class Examples(Sequence[Example]):
     """The rows of the samples, each made when it is asked for."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = samples
 
-    def make(self, index: int) -> Row:
+    def make(self, index: int) -> Example:
         """The row of one sample."""
         sample = self.samples[index]
-        return Row(sample, index, (Line(sample.pictures, sample.text),))
+        return Example(sample, index, (ModelInput(sample.pictures, sample.text),))
 
     def __len__(self) -> int:
         return len(self.samples)
 
     @overload
-    def __getitem__(self, index: int) -> Row: ...
+    def __getitem__(self, index: int) -> Example: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: slice) -> list[Example]: ...
 
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
             return [self.make(i) for i in range(*index.indices(len(self)))]
         return self.make(range(len(self))[index])
@@ -73,13 +73,15 @@ class Task(ABC):
     @abstractmethod
     def __init__(self, config: dict[str, Any]) -> None: ...
 
-    def rows(self, samples: Sequence[Sample], *, train: bool = False, seed: int = 0, epoch: int = 0) -> Sequence[Row]:
+    def rows(
+        self, samples: Sequence[Sample], *, train: bool = False, seed: int = 0, epoch: int = 0
+    ) -> Sequence[Example]:
         """A row for every sample, in their order; what is drawn depends on (seed, epoch, index) alone.
 
         Raises InputError for samples that cannot be this task's.
         """
         self.check(samples)
-        return Rows(samples)
+        return Examples(samples)
 
     def check(self, samples: Sequence[Sample]) -> None:
         """Raises InputError when there are no samples or they have the wrong number of pictures."""
@@ -94,7 +96,7 @@ class Task(ABC):
         return ""
 
     @abstractmethod
-    def target(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def target(self, rows: Sequence[Example]) -> dict[str, Tensor]:
         """What loss and scores compare with, for the rows of one batch; the first dimension of each is the rows."""
 
     @abstractmethod

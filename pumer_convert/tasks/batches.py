@@ -13,7 +13,7 @@ from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Picture, Sample
 from pumer_convert.errors import InputError, PumerError
 from pumer_convert.system.child_process import end_with_parent
-from pumer_convert.tasks.base import Row, Task
+from pumer_convert.tasks.base import Example, Task
 
 __all__ = ["Batch", "Preprocessor", "batch_count", "batches", "collate"]
 
@@ -97,7 +97,7 @@ def batches(
 
 
 def collate(
-    rows: Sequence[Row],
+    rows: Sequence[Example],
     task: Task,
     preprocessor: Preprocessor,
     key: tuple[int, int] | None = None,
@@ -114,7 +114,7 @@ def collate(
     return Batch(inputs, task.target(rows), [row.sample.id for row in rows], [row.index for row in rows], theirs)
 
 
-def _pictures(rows: Sequence[Row], preprocessor: Preprocessor, key: tuple[int, int] | None) -> dict[str, Tensor]:
+def _pictures(rows: Sequence[Example], preprocessor: Preprocessor, key: tuple[int, int] | None) -> dict[str, Tensor]:
     lines: list[list[np.ndarray]] = []
     for row in rows:
         made: dict[tuple[str, int], np.ndarray] = {}
@@ -126,7 +126,7 @@ def _pictures(rows: Sequence[Row], preprocessor: Preprocessor, key: tuple[int, i
 def _pixels(
     picture: Picture,
     place: int,
-    row: Row,
+    row: Example,
     preprocessor: Preprocessor,
     key: tuple[int, int] | None,
     made: dict[tuple[str, int], np.ndarray],
@@ -143,7 +143,7 @@ class _Batches(Dataset[Batch | PumerError]):
 
     def __init__(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[Example],
         task: Task,
         preprocessor: Preprocessor,
         key: tuple[int, int] | None,

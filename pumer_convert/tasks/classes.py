@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.labels import names, placeholders
-from pumer_convert.tasks.base import Row, Task
+from pumer_convert.tasks.base import Example, Task
 
 
 class ClassTask(Task):
@@ -30,11 +30,11 @@ class ClassTask(Task):
                 f"{', '.join(labels[:5])}{', ...' if len(labels) > 5 else ''}."
             )
 
-    def target(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def target(self, rows: Sequence[Example]) -> dict[str, Tensor]:
         """{"label": int64 [rows]}."""
         return {"label": torch.tensor([self._label(row) for row in rows], dtype=torch.int64)}
 
-    def _label(self, row: Row) -> int:
+    def _label(self, row: Example) -> int:
         found = self.place.get(str(row.sample.target).lower())
         if found is None:
             raise InputError(

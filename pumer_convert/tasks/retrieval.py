@@ -12,7 +12,7 @@ from torch import Tensor
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Picture, Sample
 from pumer_convert.errors import InputError
-from pumer_convert.tasks.base import Line, Row, Rows
+from pumer_convert.tasks.base import Example, Examples, ModelInput
 from pumer_convert.tasks.base import Task as Base
 
 CANDIDATES = 16
@@ -33,15 +33,17 @@ class Task(Base):
             raise InputError(f"retrieval needs 2 candidates or more for a query, not {candidates}.")
         self.lines = candidates
 
-    def rows(self, samples: Sequence[Sample], *, train: bool = False, seed: int = 0, epoch: int = 0) -> Sequence[Row]:
+    def rows(
+        self, samples: Sequence[Sample], *, train: bool = False, seed: int = 0, epoch: int = 0
+    ) -> Sequence[Example]:
         """A query for every sample. The wrong captions are drawn anew each epoch in training, else never.
 
         Raises InputError when the samples are of one image only.
         """
         self.check(samples)
-        return Queries(samples, self.lines, (seed, epoch) if train else (seed,))
+        return RetrievalExamples(samples, self.lines, (seed, epoch) if train else (seed,))
 
-    def target(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def target(self, rows: Sequence[Example]) -> dict[str, Tensor]:
         """{"right": int64 [rows]}: the place of the right candidate, which is the first."""
         return {"right": torch.zeros(len(rows), dtype=torch.int64)}
 
@@ -71,7 +73,7 @@ class Task(Base):
         return [str(i) for i in self.per_query(logits).argmax(-1).tolist()]
 
 
-class Queries(Rows):
+class RetrievalExamples(Examples):
     """Each sample's picture with its caption, then with `lines` - 1 captions of other pictures."""
 
     def __init__(self, samples: Sequence[Sample], lines: int, key: tuple[int, ...]) -> None:
@@ -85,7 +87,7 @@ class Queries(Rows):
         if len(self.captions) < 2:
             raise InputError(f"{samples[0].where}: all captions are of one image; there is nothing to tell apart.")
 
-    def make(self, index: int) -> Row:
+    def make(self, index: int) -> Example:
         """The query of one sample."""
         sample = self.samples[index]
         random = np.random.default_rng([*self.key, index])
@@ -95,7 +97,7 @@ class Queries(Rows):
         texts = [sample.text]
         for image in drawn + (drawn >= own):  # the numbers of all images but its own
             texts.append(self.samples[int(random.choice(self.captions[image]))].text)
-        return Row(sample, index, tuple(Line(sample.pictures, text) for text in texts))
+        return Example(sample, index, tuple(ModelInput(sample.pictures, text) for text in texts))
 
 
 @dataclass(frozen=True)

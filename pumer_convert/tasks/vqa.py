@@ -12,7 +12,7 @@ from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
 from pumer_convert.models.labels import names, placeholders
 from pumer_convert.tasks.answers import accuracy, normalise, soft_score
-from pumer_convert.tasks.base import Row
+from pumer_convert.tasks.base import Example
 from pumer_convert.tasks.base import Task as Base
 
 
@@ -62,7 +62,7 @@ class Task(Base):
                 met[answer] = normalise(answer) in self.places
             yield any(met[answer] for answer in sample.target)
 
-    def target(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def target(self, rows: Sequence[Example]) -> dict[str, Tensor]:
         """{"soft", "score"}: float32 [rows, labels], what training aims at and what each answer earns."""
         soft = torch.zeros(len(rows), len(self.labels))
         score = torch.zeros_like(soft)

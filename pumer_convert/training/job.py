@@ -9,7 +9,7 @@ from typing import Any
 
 from pumer_convert.checkpoint.companions import TOKENIZERS
 from pumer_convert.checkpoint.locate import resolve
-from pumer_convert.checkpoint.origin import source_of
+from pumer_convert.checkpoint.origin import origin_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
 from pumer_convert.data.preprocess import Preprocessor
@@ -102,7 +102,7 @@ def make_job(
 
 def recorded_source(student: Path, progress: Callable[[str], None]) -> Path:
     """The checkpoint that a reduced folder was made from. Raises InputError when it is not known or gone."""
-    source = source_of(student)
+    source = origin_of(student)
     if source is None:
         raise InputError(
             f"{student}: it has no report.json that says what it was made from; name the dense checkpoint with "

@@ -13,7 +13,7 @@ from pumer_convert.tokens import Tokens
 
 
 @dataclass(frozen=True)
-class Taught:
+class TeacherOutput:
     """What the teacher says to a batch: its logits [L, labels], and its final tokens when its hidden states are asked
     for."""
 
@@ -31,7 +31,9 @@ class Losses:
     hidden: Tensor
 
 
-def losses(student: Output, taught: Taught | None, batch: Batch, task: Task, settings: DistillSettings) -> Losses:
+def losses(
+    student: Output, taught: TeacherOutput | None, batch: Batch, task: Task, settings: DistillSettings
+) -> Losses:
     """task + kd * KL(teacher || student) + hidden * (distance of the hidden states)."""
     own = task.loss(student.logits, batch.target)
     total, kd, hidden = own, torch.zeros_like(own), torch.zeros_like(own)

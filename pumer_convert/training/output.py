@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from pumer_convert import __version__
-from pumer_convert.checkpoint.origin import source_entry
+from pumer_convert.checkpoint.origin import origin_entry
 from pumer_convert.checkpoint.write import write_safetensors
 from pumer_convert.errors import InputError
 from pumer_convert.system.json_file import read_object
@@ -32,7 +32,7 @@ def write_output(
 ) -> dict[str, Any]:
     """Write `job.out` with these weights and give its report, whose "distill" is `training`."""
     student, source = job.student, job.student.path
-    layout = {name: ("float32", student.shape(name)) for name in student.pieces}
+    layout = {name: ("float32", student.shape(name)) for name in student.slices}
     with writing(job.out), output_folder(job.out, overwrite, job.inputs) as folder:
         hashes = write_safetensors(folder, _finite(weights, layout, job.out), layout)
         for file in student.companions:
@@ -74,7 +74,7 @@ def _report(job: Job, hashes: dict[str, str], training: Mapping[str, Any]) -> di
     student = job.student
     packages = (torch, transformers, safetensors, accelerate)
     first = {
-        "source": source_entry(student, job.out),
+        "source": origin_entry(student, job.out),
         "parameters": student.parameters,
         "notes": list(student.notes),
     }

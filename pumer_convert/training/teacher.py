@@ -10,7 +10,7 @@ from pumer_convert.convert.build import build
 from pumer_convert.models.inputs import TEXT
 from pumer_convert.tasks.batches import Batch
 from pumer_convert.training.cache import LogitCache
-from pumer_convert.training.loss import Taught
+from pumer_convert.training.loss import TeacherOutput
 from pumer_convert.weights import Checkpoint
 
 
@@ -40,7 +40,7 @@ class Teacher:
         return self._model
 
     @torch.no_grad()
-    def __call__(self, batch: Batch) -> Taught:
+    def __call__(self, batch: Batch) -> TeacherOutput:
         """What it says to a batch that is on its device."""
         given = dict(batch.inputs)
         if batch.teacher_pictures is not None:
@@ -48,10 +48,10 @@ class Teacher:
         if self.cache is None:
             with self.arithmetic():
                 output = self.model(**given)
-            return Taught(output.logits, output if self.hidden else None)
+            return TeacherOutput(output.logits, output if self.hidden else None)
         if missing := self.cache.missing(batch.indices):
             inputs = {name: value[missing] for name, value in given.items()}
             with self.arithmetic():
                 logits = self.model(**inputs).logits
             self.cache.write([batch.indices[place] for place in missing], logits)
-        return Taught(self.cache.read(batch.indices).to(self.device, non_blocking=True))
+        return TeacherOutput(self.cache.read(batch.indices).to(self.device, non_blocking=True))

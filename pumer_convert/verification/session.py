@@ -24,7 +24,7 @@ SMALL = 1024
 
 
 @dataclass(frozen=True)
-class Graph:
+class DecisionSession:
     """`dtype` is the type of the weights, `pictures` how it takes pictures, as far as a graph tells."""
 
     dtype: str
@@ -39,7 +39,7 @@ class Graph:
 
 
 @contextlib.contextmanager
-def open_graph(path: Path) -> Iterator[Graph]:
+def open_graph(path: Path) -> Iterator[DecisionSession]:
     """Open a file that `export_onnx` wrote. Raises InputError when it is not one or cannot be run."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such ONNX file.")
@@ -69,7 +69,7 @@ def open_graph(path: Path) -> Iterator[Graph]:
         weights = path.parent
         if dtype == "bfloat16":
             _widen(model, path.parent, weights := Path(scratch))
-        yield Graph(dtype, pictures, tuple(decisions), _session(model, weights, path))
+        yield DecisionSession(dtype, pictures, tuple(decisions), _session(model, weights, path))
 
 
 def _session(model: onnx.ModelProto, weights: Path, path: Path) -> Any:

@@ -18,7 +18,7 @@ from pumer_convert.models.family import family_module
 from pumer_convert.models.inputs import GRID, PATCHES, PIXELS, PictureInput
 from pumer_convert.reducers.site import Trace
 from pumer_convert.system.heap import trim
-from pumer_convert.verification.session import Graph, open_graph
+from pumer_convert.verification.session import DecisionSession, open_graph
 from pumer_convert.weights import Checkpoint
 
 TOLERANCE = {"float32": 1e-4, "float16": 3e-2, "bfloat16": 2e-1}
@@ -52,7 +52,7 @@ def tensors(inputs: Inputs, dtype: torch.dtype) -> dict[str, Tensor]:
 
 def default_cases(checkpoint: Checkpoint) -> tuple[Case, ...]:
     """Several batches and lengths, odd ones, padded or not, and one of ties, within the model's longest text."""
-    longest = family_module(checkpoint.family).outline(checkpoint.config).max_text
+    longest = family_module(checkpoint.family).spec(checkpoint.config).max_text
     lengths = [min(n, longest) for n in (2, 17, 32, 40)]
     return (
         Case(1, lengths[0], padded=False),
@@ -143,7 +143,7 @@ class _Answer:
     decisions: dict[str, Tensor]
 
     @classmethod
-    def of(cls, graph: Graph, inputs: Inputs) -> "_Answer":
+    def of(cls, graph: DecisionSession, inputs: Inputs) -> "_Answer":
         logits, decisions = graph.run(inputs)
         return cls(inputs, torch.from_numpy(logits), {k: torch.from_numpy(v) for k, v in decisions.items()})
 

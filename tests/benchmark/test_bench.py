@@ -17,7 +17,7 @@ from tiny import published_vilt
 import pumer_convert
 from pumer_convert.benchmark.bench import Times, bench
 from pumer_convert.benchmark.memory import resident
-from pumer_convert.benchmark.reducer_cost import FREE, without_reducing
+from pumer_convert.benchmark.reducer_cost import FREE, strip_reducers
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.cli import cli
 from pumer_convert.convert.plan import make_plan
@@ -54,10 +54,10 @@ def test_every_shape_of_every_runtime(pair: tuple[Path, Path]) -> None:
 
 def test_macs_are_the_plan_s(pair: tuple[Path, Path]) -> None:
     from pumer_convert.checkpoint.read import open_checkpoint
-    from pumer_convert.convert.load import outline_of
+    from pumer_convert.convert.load import spec_of
 
     checkpoint = open_checkpoint(pair[1])
-    plan = make_plan(outline_of(checkpoint), tuple(checkpoint.config["pumer"]["edits"]), 8)
+    plan = make_plan(spec_of(checkpoint), tuple(checkpoint.config["pumer"]["edits"]), 8)
     (cell,) = bench(pair[1], batches=(1,), texts=(8,), repeats=3, device="cpu").cells
     assert cell.macs == pytest.approx(plan.ratio)
     (same,) = bench(pair[0], pair[0], batches=(1,), texts=(8,), repeats=3, device="cpu").cells
@@ -134,7 +134,7 @@ def test_reducers_that_cost_nothing_keep_as_many(tmp_path: Path) -> None:
     reduced = tmp_path / "reduced"
     pumer_convert.apply(lessons.dense(tmp_path / "dense"), tmp_path / "r.yaml", reduced)
     export_onnx(reduced, cases=(Case(batch=2, text=9),))
-    free = without_reducing(reduced / "model.onnx")
+    free = strip_reducers(reduced / "model.onnx")
     assert free is not None
     pixels = np.random.default_rng(0).standard_normal((2, 3, 56, 56), np.float32)
     given = {"input_ids": np.full((2, 9), 7), "attention_mask": np.ones((2, 9), np.int64)}

@@ -12,7 +12,7 @@ import tiny
 
 from pumer_convert.checkpoint.locate import beside, own_folder, resolve
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.apply import intend
+from pumer_convert.convert.apply import prepare_apply
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
@@ -55,9 +55,9 @@ def test_names_from_inside_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
     recipe = tiny.recipe(here / "r.yaml", tiny.PUMER)
     (here / "good" / "inner").mkdir()
     monkeypatch.chdir(here / "good")
-    assert intend(".", recipe).out == here / "good-pumer"
+    assert prepare_apply(".", recipe).out == here / "good-pumer"
     monkeypatch.chdir(here / "good" / "inner")
-    assert intend("..", recipe).out == here / "good-pumer"
+    assert prepare_apply("..", recipe).out == here / "good-pumer"
 
 
 def test_a_home(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ from PIL import Image
 from pumer_convert import cli
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.checkpoint.resized import at_image_size
-from pumer_convert.convert.apply import apply, intend
+from pumer_convert.convert.apply import apply, prepare_apply
 from pumer_convert.convert.build import build
-from pumer_convert.convert.load import load, outline_of, plan_of
+from pumer_convert.convert.load import load, plan_of, spec_of
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
 from pumer_convert.evaluation.evaluate import evaluate
@@ -64,11 +64,11 @@ def test_the_plan_is_beside_the_model_at_its_own_size(tmp_path: Path, model: str
     dense = source(tmp_path, model)
     steps = f"reduce:\n  - at: {SITES[model]}\n    merge: {{image: 0.2, by: pitome}}\n"
     file = recipe(tmp_path, model, new, steps)
-    plan = intend(dense, file).plan
+    plan = prepare_apply(dense, file).plan
     checkpoint = open_checkpoint(dense)
     whole, small = plan_of(checkpoint), plan_of(checkpoint, image_size=new)
     assert plan.dense_macs == whole.dense_macs
-    assert plan.rows[0].image_in == outline_of(checkpoint, new).image_tokens == (new // 8) ** 2 + 1
+    assert plan.rows[0].image_in == spec_of(checkpoint, new).image_tokens == (new // 8) ** 2 + 1
     assert plan.macs < small.macs < whole.macs
     assert plan.ratio > whole.dense_macs / small.macs > 1.3
     apply(dense, file, tmp_path / "out")
@@ -143,7 +143,7 @@ def test_it_exports_at_the_new_size(tmp_path: Path) -> None:
 def test_sizes_that_cannot_be(tmp_path: Path, size: int, says: str) -> None:
     file = recipe(tmp_path, "vilt", size)
     with pytest.raises(InputError) as error:
-        intend(CHECKPOINT, file)
+        prepare_apply(CHECKPOINT, file)
     assert str(error.value) == f"{file}:3: {says}"
 
 
@@ -151,7 +151,7 @@ def test_a_processor_that_is_no_json(tmp_path: Path) -> None:
     folder = tiny.published_vilt(tmp_path / "vilt", reduced=False)
     (folder / "preprocessor_config.json").write_text("{")
     with pytest.raises(InputError, match=r"preprocessor_config\.json is not readable as a JSON object"):
-        intend(folder, recipe(tmp_path, "vilt", 64))
+        prepare_apply(folder, recipe(tmp_path, "vilt", 64))
 
 
 def test_the_dry_run_prints_it(

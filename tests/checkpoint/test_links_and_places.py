@@ -10,7 +10,7 @@ import tiny
 from pumer_convert.benchmark.bench import Bench, Cell
 from pumer_convert.benchmark.plot import draw_bench
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.apply import apply, intend
+from pumer_convert.convert.apply import apply, prepare_apply
 from pumer_convert.data.tokenizer import load_tokenizer
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
@@ -66,7 +66,7 @@ def test_the_checkpoint_under_another_name_is_not_written_into(good: Path) -> No
     (good.parent / "link").symlink_to(good)
     recipe = tiny.recipe(good.parent / "r.yaml", tiny.PUMER)
     with pytest.raises(InputError, match="lies inside the checkpoint itself"):
-        intend(good, recipe, good.parent / "link" / "out")
+        prepare_apply(good, recipe, good.parent / "link" / "out")
 
 
 def test_an_export_goes_to_a_folder(good: Path) -> None:

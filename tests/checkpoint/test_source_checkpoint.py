@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from pumer_convert.benchmark.bench import bench
 from pumer_convert.checkpoint import fingerprint as module
 from pumer_convert.checkpoint.fingerprint import fingerprint
-from pumer_convert.checkpoint.origin import source_of
+from pumer_convert.checkpoint.origin import origin_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
 from pumer_convert.training.job import recorded_source
@@ -32,13 +32,13 @@ def reduced(dense: Path) -> Path:
 
 
 def place(reduced: Path) -> Path | None:
-    found = source_of(reduced)
+    found = origin_of(reduced)
     assert found is not None
     return None if found.place is None else found.place.resolve()
 
 
 def why(reduced: Path) -> str:
-    found = source_of(reduced)
+    found = origin_of(reduced)
     assert found is not None
     assert found.place is None
     return found.why
@@ -124,7 +124,7 @@ def test_a_report_of_before_there_were_fingerprints(dense: Path, reduced: Path) 
     report = json.loads((reduced / "report.json").read_text())
     report["source"] = {"path": str(dense), "origin": "x"}
     (reduced / "report.json").write_text(json.dumps(report))
-    found = source_of(reduced)
+    found = origin_of(reduced)
     assert found is not None
     assert found.place == dense
     assert "no fingerprint" in found.why

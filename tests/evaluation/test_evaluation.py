@@ -15,7 +15,7 @@ from PIL import Image
 
 import pumer_convert
 from pumer_convert import cli
-from pumer_convert.checkpoint.origin import source_of
+from pumer_convert.checkpoint.origin import origin_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.apply import apply
 from pumer_convert.data.sample import Sample
@@ -264,10 +264,10 @@ def test_labels_without_names_fit_any(dense: Path, tmp_path: Path) -> None:
 
 
 def test_a_report_that_names_no_source(tmp_path: Path) -> None:
-    assert source_of(tmp_path) is None
+    assert origin_of(tmp_path) is None
     for text in ("", "[]", "{}", '{"source": 3}', '{"source": {"path": 3}}'):
         (tmp_path / "report.json").write_text(text)
-        assert source_of(tmp_path) is None
+        assert origin_of(tmp_path) is None
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

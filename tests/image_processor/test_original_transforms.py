@@ -13,7 +13,7 @@ from PIL import Image
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.apply import apply
-from pumer_convert.convert.load import load, outline_of
+from pumer_convert.convert.load import load, spec_of
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.pixels import ImageSettings, to_pixels
 from pumer_convert.image_processor.settings import image_settings
@@ -138,15 +138,15 @@ def test_the_size_that_a_vilt_names_is_its_shorter_side(tmp_path: Path) -> None:
 )
 def test_what_a_ckpt_says_of_texts(tmp_path: Path, family: str, good: str, bad: str) -> None:
     file = original(tmp_path, family, tokenizer=good, max_text_len=9)
-    assert outline_of(open_checkpoint(file)).max_text == 9
+    assert spec_of(open_checkpoint(file)).max_text == 9
     (tmp_path / "r.yaml").write_text(f"recipe: 1\nmodel: {family}\n")
     apply(file, tmp_path / "r.yaml", tmp_path / "out", text_length=9)
-    assert outline_of(open_checkpoint(tmp_path / "out")).max_text == 9
+    assert spec_of(open_checkpoint(tmp_path / "out")).max_text == 9
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config.get("text", config)["max_text_len"] == 9
     with pytest.raises(InputError, match=f"name the tokenizer: '{bad}'"):
         open_checkpoint(original(tmp_path, family, tokenizer=bad))
-    most = outline_of(open_checkpoint(original(tmp_path, family))).max_text
+    most = spec_of(open_checkpoint(original(tmp_path, family))).max_text
     for wrong in (most + 1, 1, "long"):
         with pytest.raises(InputError, match=f"max_text_len {wrong!r}; its text tower takes 2 to {most}"):
             open_checkpoint(original(tmp_path, family, max_text_len=wrong))
@@ -154,4 +154,4 @@ def test_what_a_ckpt_says_of_texts(tmp_path: Path, family: str, good: str, bad: 
 
 def test_pictures_that_keep_their_shape_are_refused_for_a_meter_by_the_key(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="val_transform_keys other than pixelbert"):
-        outline_of(open_checkpoint(original(tmp_path, "meter", val_transform_keys=["pixelbert"])))
+        spec_of(open_checkpoint(original(tmp_path, "meter", val_transform_keys=["pixelbert"])))

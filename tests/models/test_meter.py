@@ -10,7 +10,7 @@ from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.apply import apply
 from pumer_convert.convert.load import load
 from pumer_convert.convert.plan import edits_of, make_plan
-from pumer_convert.models.meter import fill_buffers, outline
+from pumer_convert.models.meter import fill_buffers, spec
 from pumer_convert.models.meter.network import Meter
 from pumer_convert.recipe.schema import load_recipe
 
@@ -85,7 +85,7 @@ def test_padding_changes_no_logit_by_default(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in RECIPES if p.stem in FAST], ids=lambda p: p.stem)
 def test_the_fast_recipes_save_what_they_tell(path: Path) -> None:
-    shape = outline(random_checkpoint.config("meter", "vqa", base=True))
+    shape = spec(random_checkpoint.config("meter", "vqa", base=True))
     plan = make_plan(shape, edits_of(load_recipe(path), shape), 32)
     least, reduced = FAST[path.stem]
     assert plan.ratio >= least
@@ -99,7 +99,7 @@ def test_the_fast_recipes_save_what_they_tell(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in RECIPES if p.stem not in FAST], ids=lambda p: p.stem)
 def test_every_recipe_is_planned_within_one_percent_of_the_published_macs(path: Path) -> None:
     task = {"meter-ve": "ve", "meter-nlvr2": "nlvr2"}.get(path.stem, "vqa")
-    shape = outline(random_checkpoint.config("meter", task, base=True))
+    shape = spec(random_checkpoint.config("meter", task, base=True))
     plan = make_plan(shape, edits_of(load_recipe(path), shape), 32)
     dense, reduced = {"ve": (91.9, 59.0), "nlvr2": (103.2, 74.2)}.get(task, (91.9, 64.6))
     assert plan.dense_macs / 1e9 == pytest.approx(dense, rel=0.01)

@@ -11,7 +11,7 @@ from tiny import PUMER, recipe
 
 import pumer_convert
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.apply import intend
+from pumer_convert.convert.apply import prepare_apply
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
 from pumer_convert.models.family import family_module
@@ -45,7 +45,7 @@ def test_a_plan_is_not_made_for_weights_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "ckpt" / "config.json").write_text(json.dumps(config | {"vocab_size": config["vocab_size"] + 1}))
     file = recipe(tmp_path / "r.yaml", PUMER)
     with pytest.raises(InputError) as error:
-        intend(tmp_path / "ckpt", file)
+        prepare_apply(tmp_path / "ckpt", file)
     words = "vilt.embeddings.text_embeddings.word_embeddings.weight"
     rows, width = state[words].shape
     assert str(error.value) == (

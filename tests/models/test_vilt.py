@@ -9,7 +9,7 @@ import torch
 
 from pumer_convert.checkpoint import sources
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.apply import apply, intend
+from pumer_convert.convert.apply import apply, prepare_apply
 from pumer_convert.convert.load import load
 from pumer_convert.convert.plan import make_plan
 from pumer_convert.demo import CHECKPOINT
@@ -97,10 +97,10 @@ def test_every_operation_works_alone(tmp_path: Path, body: str) -> None:
 
 def test_the_fast_recipe_saves_what_it_tells() -> None:
     from pumer_convert.convert.plan import edits_of
-    from pumer_convert.models.vilt import outline
+    from pumer_convert.models.vilt import spec
 
     path = RECIPES[0].with_name("vilt-fast.yaml")
-    shape = outline(BASE)
+    shape = spec(BASE)
     plan = make_plan(shape, edits_of(load_recipe(path), shape), 32)
     assert plan.ratio >= 2.2
     assert plan.reducer_macs < 0.004 * plan.macs
@@ -135,16 +135,16 @@ def test_every_recipe_is_planned_within_one_percent_of_the_published_macs(path: 
     pairs = path.stem == "vilt-nlvr2"
     two = {"architectures": ["ViltForImagesAndTextClassification"], "num_images": 2, "modality_type_vocab_size": 3}
     config = {**BASE, **two} if pairs else BASE
-    outline = family.outline(config)
-    plan = make_plan(outline, edits_of(load_recipe(path), outline), 32)
+    spec = family.spec(config)
+    plan = make_plan(spec, edits_of(load_recipe(path), spec), 32)
     dense, reduced = {"vilt-ve": (16.0, 7.6), "vilt-nlvr2": (31.9, 17.4)}.get(path.stem, (16.0, 8.7))
     assert plan.dense_macs / 1e9 == pytest.approx(dense, rel=0.01)
     assert plan.macs / 1e9 == pytest.approx(reduced, rel=0.01)
 
 
 def test_a_plan_needs_no_weights(tmp_path: Path) -> None:
-    intent = intend(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", tiny.PUMER))
-    assert [row.image_out for row in intent.plan.rows] == [145, 145, 87, 52, 52, 31, 31]
+    prepared = prepare_apply(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", tiny.PUMER))
+    assert [row.image_out for row in prepared.plan.rows] == [145, 145, 87, 52, 52, 31, 31]
 
 
 def test_the_public_names_are_functions(tmp_path: Path) -> None:

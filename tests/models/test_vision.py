@@ -9,13 +9,13 @@ import random_checkpoint
 import torch
 from torch import nn
 
-from pumer_convert.convert.apply import apply, intend
+from pumer_convert.convert.apply import apply, prepare_apply
 from pumer_convert.convert.load import load
 from pumer_convert.convert.plan import edits_of, make_plan
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import export_folder
 from pumer_convert.export.tensorrt import EngineSettings
-from pumer_convert.models.meter import outline
+from pumer_convert.models.meter import spec
 from pumer_convert.recipe.schema import parse_recipe
 from pumer_convert.verification.session import open_graph
 
@@ -173,7 +173,7 @@ def test_pitomes_margin_narrows_with_depth(source: Path) -> None:
 
 
 def test_what_a_tower_costs() -> None:
-    shape = outline(random_checkpoint.config("meter", "vqa", base=True))
+    shape = spec(random_checkpoint.config("meter", "vqa", base=True))
     c, n = 768, 577
 
     def plan(merge: str):
@@ -227,7 +227,7 @@ def test_what_a_tower_refuses(source: Path, step: str, says: str) -> None:
     file = source.with_name("r.yaml")
     file.write_text(recipe(step))
     with pytest.raises(InputError) as error:
-        intend(source, file)
+        prepare_apply(source, file)
     assert str(error.value) == f"{file}:4: {says}"
 
 
@@ -236,9 +236,9 @@ def test_the_published_semantics_has_no_reducers_in_the_tower(source: Path) -> N
     both = "prune: {image: 0.1}, merge: {image: 0.1}"
     file.write_text(recipe(f"{{at: vision.3, {both}}}", head=HEAD + "semantics: reference\n"))
     with pytest.raises(InputError, match=r"r\.yaml:5: semantics: reference has no reducers at vision\.3, nor has the"):
-        intend(source, file)
+        prepare_apply(source, file)
     file.write_text(
         recipe("{at: fusion.0, prune: {image: .1}, merge: {image: .1, by: tome}}", head=HEAD + "semantics: reference\n")
     )
     with pytest.raises(InputError, match=r"merge\.by cannot be 'tome'; allowed: bsm\."):
-        intend(source, file)
+        prepare_apply(source, file)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
 from pumer_convert.models.family import FAMILIES
-from pumer_convert.recipe.schema import Action, ExportSettings, Profile, Recipe, Step, load_recipe, parse_recipe
+from pumer_convert.recipe.schema import Action, ExportSettings, Profile, Recipe, StepSpec, load_recipe, parse_recipe
 from pumer_convert.recipe.settings import Augment, DistillSettings
 from pumer_convert.reducers import KINDS
 
@@ -80,7 +80,7 @@ export:
         semantics="default",
         proportional_attention=False,
         steps=(
-            Step(
+            StepSpec(
                 ("fusion.0", "fusion.1"),
                 (
                     Action("prune", "image", Amount(1, 5), "relevance"),
@@ -89,9 +89,9 @@ export:
                 ),
                 line=9,
             ),
-            Step(("fusion.3", "fusion.5"), (Action("merge", "image", Amount(drop=24), "pitome", 0.9),), line=12),
-            Step(("vision.3",), (Action("merge", "image", Amount(drop=24), "pitome", 0.75),), line=16),
-            Step(("vision.4",), (Action("merge", "image", Amount(1, 5), "tome"),), line=18),
+            StepSpec(("fusion.3", "fusion.5"), (Action("merge", "image", Amount(drop=24), "pitome", 0.9),), line=12),
+            StepSpec(("vision.3",), (Action("merge", "image", Amount(drop=24), "pitome", 0.75),), line=16),
+            StepSpec(("vision.4",), (Action("merge", "image", Amount(1, 5), "tome"),), line=18),
         ),
         export=ExportSettings("bfloat16", (Profile((1, 2, 8), (4, 32, 50)), Profile((4, 4, 4), (4, 32, 40)))),
         text=text,

@@ -9,7 +9,7 @@ import random_checkpoint
 import tiny
 import torch
 
-from pumer_convert.convert.apply import apply, intend
+from pumer_convert.convert.apply import apply, prepare_apply
 from pumer_convert.convert.load import load
 from pumer_convert.export.folder import export_folder
 from pumer_convert.export.tensorrt import EngineSettings
@@ -30,7 +30,7 @@ def test_every_recipe_is_applied_exported_and_built(tmp_path: Path, path: Path) 
     sites = [site for step in recipe.steps for site in step.sites]
     deepest = max((int(site.removeprefix(tower)) for site in sites if site.startswith(tower)), default=0)
     source = checkpoint(tmp_path, recipe.model, recipe.task, depth=deepest + 1)
-    plan = intend(source, path).plan
+    plan = prepare_apply(source, path).plan
     assert plan.ratio > 1
     out = tmp_path / "out"
     report = apply(source, path, out)

@@ -10,7 +10,7 @@ from pumer_convert.amount import Amount
 from pumer_convert.models import attention
 from pumer_convert.reducers import merge, pitome
 from pumer_convert.reducers.base import BaseReducer, Guide
-from pumer_convert.reducers.site import Step, Trace
+from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
 
 
@@ -132,7 +132,7 @@ def test_a_merged_token_counts_as_often_as_the_tokens_in_it() -> None:
 
 def test_a_step_gives_pitome_the_margin_of_its_layer() -> None:
     action = {"op": "merge", "modality": "image", "amount": {"drop": 1}, "by": "pitome", "margin": 0.5}
-    step = Step("vision.4", [action])
+    step = SiteReducers("vision.4", [action])
     trace = Trace()
     found = step.of_image(tokens_of(PITOME, [1] * 6), None, trace)
     assert found.states[0, :, 0].tolist() == pytest.approx([1.0, 55.0, 1e3, 1e4, 1e5])

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pumer_convert.amount import Amount
-from pumer_convert.convert.apply import apply, intend
+from pumer_convert.convert.apply import apply, prepare_apply
 from pumer_convert.convert.build import insert
 from pumer_convert.convert.load import load
 from pumer_convert.convert.plan import TOP_K
@@ -122,7 +122,7 @@ def test_padded_text_changes_nothing(score: str) -> None:
 def test_a_score_costs_what_it_computes(tmp_path: Path) -> None:
     def cost(score: str) -> int:
         body = f"  - at: encoder.2\n    prune: {{image: 0.3, by: {score}}}\n"
-        return intend(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", body)).plan.reducer_macs
+        return prepare_apply(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", body)).plan.reducer_macs
 
     width = load(CHECKPOINT).config["hidden_size"]
     assert cost("relevance") == 32 * (32 + 145) * width

@@ -11,7 +11,7 @@ from PIL import Image
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
 from pumer_convert.tasks import TASKS, open_task
-from pumer_convert.tasks.base import Row, Task
+from pumer_convert.tasks.base import Example, Task
 from pumer_convert.tasks.retrieval import Gallery, recalls, score_matrix
 from pumer_convert.tasks.vqa import build_vocabulary
 
@@ -140,7 +140,7 @@ def test_vqa_by_hand() -> None:
 
 def test_vqa_takes_ready_scores_and_names_that_are_normalised_alike() -> None:
     task = open_task("vqa", labels("two", "2", "The dog"))
-    row = Row(Sample("1", (Plain("a"),), "?", {"two": 0.6, "dog": 1.0, "cat": 1.0}, "f:1"), 0, ())
+    row = Example(Sample("1", (Plain("a"),), "?", {"two": 0.6, "dog": 1.0, "cat": 1.0}, "f:1"), 0, ())
     torch.testing.assert_close(task.target([row])["score"], torch.tensor([[0.6, 0.6, 1.0]]))
 
 

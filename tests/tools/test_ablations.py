@@ -9,10 +9,10 @@ import equal_cost
 import pytest
 
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.load import outline_of
+from pumer_convert.convert.load import spec_of
 from pumer_convert.demo import CHECKPOINT
-from pumer_convert.models.meter import outline as meter_outline
-from pumer_convert.models.spec import Outline
+from pumer_convert.models.meter import spec as meter_outline
+from pumer_convert.models.spec import ModelSpec
 from pumer_convert.tasks import TASKS, open_task
 
 METER = {
@@ -35,20 +35,20 @@ METER = {
 }
 
 
-def rows(family: str, outline: Outline, share: float) -> tuple[list[ablations.Variant], list[int]]:
-    sites = outline.guided
+def rows(family: str, spec: ModelSpec, share: float) -> tuple[list[ablations.Variant], list[int]]:
+    sites = spec.guided
     full = ablations.Variant("full", sites[1 : 1 + len(sites) // 2], share, share, share)
-    target = ablations.macs(ablations.plan_of(full, family, outline, 9))
-    found = ablations.variants(full, sites, target, family, outline, 9)
+    target = ablations.macs(ablations.plan_of(full, family, spec, 9))
+    found = ablations.variants(full, sites, target, family, spec, 9)
     assert found[0] == full, "the shares that the others are fitted to stay as they are"
-    return found, [ablations.macs(ablations.plan_of(row, family, outline, 9)) for row in found]
+    return found, [ablations.macs(ablations.plan_of(row, family, spec, 9)) for row in found]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2])
 @pytest.mark.parametrize("family", ["vilt", "meter"])
 def test_all_rows_cost_the_same(family: str, share: float) -> None:
-    outline = outline_of(open_checkpoint(CHECKPOINT)) if family == "vilt" else meter_outline(METER)
-    found, costs = rows(family, outline, share)
+    spec = spec_of(open_checkpoint(CHECKPOINT)) if family == "vilt" else meter_outline(METER)
+    found, costs = rows(family, spec, share)
     assert all(abs(cost / costs[0] - 1) < 0.02 for cost in costs), costs
     names = [row.name for row in found]
     assert len(set(names)) == len(names)
@@ -58,10 +58,10 @@ def test_all_rows_cost_the_same(family: str, share: float) -> None:
 
 
 def test_a_row_without_shares_is_left_out() -> None:
-    outline = outline_of(open_checkpoint(CHECKPOINT))
-    full = ablations.Variant("full", outline.sites[1:4], 0.3, 0.0, 0.0)
-    target = ablations.macs(ablations.plan_of(full, "vilt", outline, 9))
-    found = ablations.variants(full, (), target, "vilt", outline, 9)
+    spec = spec_of(open_checkpoint(CHECKPOINT))
+    full = ablations.Variant("full", spec.sites[1:4], 0.3, 0.0, 0.0)
+    target = ablations.macs(ablations.plan_of(full, "vilt", spec, 9))
+    found = ablations.variants(full, (), target, "vilt", spec, 9)
     assert all(row.prune for row in found)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import pumer_convert
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.load import outline_of
+from pumer_convert.convert.load import spec_of
 from pumer_convert.convert.plan import Plan, edits_of, make_plan
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
@@ -30,7 +30,7 @@ from pumer_convert.demo import CHECKPOINT
 from pumer_convert.demo.path import lessons
 from pumer_convert.evaluation.bootstrap import interval
 from pumer_convert.evaluation.predict import Predictions, predict
-from pumer_convert.models.spec import Outline
+from pumer_convert.models.spec import ModelSpec
 from pumer_convert.recipe.schema import parse_recipe
 from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.tasks import open_task
@@ -85,10 +85,10 @@ class Variant:
         return "\n".join(["recipe: 1", f"model: {family}", *size, *reduce]) + "\n"
 
 
-def plan_of(variant: Variant, family: str, outline: Outline, text_length: int) -> Plan:
+def plan_of(variant: Variant, family: str, spec: ModelSpec, text_length: int) -> Plan:
     """What a variant costs."""
     recipe = parse_recipe(variant.recipe(family))
-    return make_plan(outline, edits_of(recipe, outline), text_length)
+    return make_plan(spec, edits_of(recipe, spec), text_length)
 
 
 def macs(plan: Plan) -> int:
@@ -96,11 +96,11 @@ def macs(plan: Plan) -> int:
     return plan.macs + plan.reducer_macs
 
 
-def fitted(variant: Variant, target: int, family: str, outline: Outline, text_length: int) -> Variant:
+def fitted(variant: Variant, target: int, family: str, spec: ModelSpec, text_length: int) -> Variant:
     """The variant with its shares multiplied so that it costs `target`, as nearly as whole tokens allow."""
 
     def cost(factor: float) -> int:
-        return macs(plan_of(variant.times(factor), family, outline, text_length))
+        return macs(plan_of(variant.times(factor), family, spec, text_length))
 
     low, high = 0.0, MOST / max(variant.prune, variant.merge, variant.text, variant.first)
     for _ in range(24):
@@ -110,9 +110,7 @@ def fitted(variant: Variant, target: int, family: str, outline: Outline, text_le
     return variant.times(min((1.0, low, high), key=lambda factor: abs(cost(factor) - target)))
 
 
-def variants(
-    full: Variant, late: Sequence[str], target: int, family: str, outline: Outline, text: int
-) -> list[Variant]:
+def variants(full: Variant, late: Sequence[str], target: int, family: str, spec: ModelSpec, text: int) -> list[Variant]:
     """The rows. The late layer is the last of `late` at which one reduction can still save as much."""
     rows = [
         full,
@@ -125,13 +123,13 @@ def variants(
         replace(full, name=f"one early layer ({full.sites[0]})", sites=full.sites[:1]),
     ]
     ones = [replace(full, name=f"one late layer ({site})", sites=(site,)) for site in late if site != full.sites[0]]
-    reached = [one for one in ones if _reaches(one, target, family, outline, text)]
+    reached = [one for one in ones if _reaches(one, target, family, spec, text)]
     rows = [row for row in (*rows, *reached[-1:]) if row.prune or row.merge or row.text]
-    return [fitted(row, target, family, outline, text) for row in rows]
+    return [fitted(row, target, family, spec, text) for row in rows]
 
 
-def _reaches(variant: Variant, target: int, family: str, outline: Outline, text: int) -> bool:
-    return abs(macs(plan_of(fitted(variant, target, family, outline, text), family, outline, text)) / target - 1) < 0.02
+def _reaches(variant: Variant, target: int, family: str, spec: ModelSpec, text: int) -> bool:
+    return abs(macs(plan_of(fitted(variant, target, family, spec, text), family, spec, text)) / target - 1) < 0.02
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ class Bench:
     """Where and on what everything is measured."""
 
     checkpoint: Checkpoint
-    outline: Outline
+    spec: ModelSpec
     work: Path
     test: list[Sample]
     text_length: int
@@ -152,12 +150,12 @@ class Bench:
         checkpoint = open_checkpoint(args.checkpoint)
         test = lessons(checkpoint.task, "test", args.test)
         _, mask = Preprocessor.of(args.checkpoint).text([sample.text for sample in test])
-        return cls(checkpoint, outline_of(checkpoint), args.work, test, round(float(mask.sum(1).mean())), args)
+        return cls(checkpoint, spec_of(checkpoint), args.work, test, round(float(mask.sum(1).mean())), args)
 
     def plan(self, variant: Variant) -> Plan:
         """What a variant costs here."""
-        outline = outline_of(self.checkpoint, variant.image_size)
-        return plan_of(variant, self.checkpoint.family, outline, self.text_length)
+        spec = spec_of(self.checkpoint, variant.image_size)
+        return plan_of(variant, self.checkpoint.family, spec, self.text_length)
 
     def predict(self, folder: Path) -> Predictions:
         """On the test scenes."""
@@ -256,8 +254,8 @@ def run(bench: Bench, rows: Sequence[Variant], file: str, how: Callable[..., dic
         "text_length": bench.text_length,
         "dense": float(dense.mean()),
         "dense_interval": interval(dense.numpy()),
-        "dense_macs": macs(make_plan(bench.outline, (), bench.text_length)),
-        "image_tokens": bench.outline.image_tokens,
+        "dense_macs": macs(make_plan(bench.spec, (), bench.text_length)),
+        "image_tokens": bench.spec.image_tokens,
         "rows": [],
     }
     for row in rows:
@@ -323,11 +321,11 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     args = options(words)
     bench = Bench.of(args)
-    sites, family = bench.outline.guided, bench.checkpoint.family
+    sites, family = bench.spec.guided, bench.checkpoint.family
     cascade = tuple(args.at or sites[1::2])
     full = Variant("full PuMer (cascade)", cascade, args.prune, args.merge, args.text)
     target = macs(bench.plan(full))
-    rows = variants(full, sites, target, family, bench.outline, bench.text_length)
+    rows = variants(full, sites, target, family, bench.spec, bench.text_length)
     if args.only:
         rows = [rows[0], *(row for row in rows[1:] if any(part in row.name for part in args.only))]
     report = run(bench, rows, "ablations.json", measure)

@@ -54,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> None:
     family, text = bench.checkpoint.family, bench.text_length
     target = round(bench.plan(ROWS[0]).dense_macs / RATIO)
     rows = [
-        row if row.image_size is not None else fitted(row, target, family, bench.outline, text)
+        row if row.image_size is not None else fitted(row, target, family, bench.spec, text)
         for row in ROWS
         if not args.only or any(part in row.name for part in args.only)
     ]

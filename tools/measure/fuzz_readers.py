@@ -218,11 +218,11 @@ def read_checkpoint(folder: Path) -> None:
     """Opens it, tells its plan, and loads it."""
     from pumer_convert.checkpoint.read import open_checkpoint
     from pumer_convert.convert.build import build
-    from pumer_convert.convert.load import outline_of, plan_of
+    from pumer_convert.convert.load import plan_of, spec_of
     from pumer_convert.tasks import open_task
 
     found = open_checkpoint(folder)
-    outline_of(found)
+    spec_of(found)
     plan_of(found)
     if found.parameters < 10**8:
         build(found)
@@ -325,9 +325,9 @@ def break_recipe(folder: Path, chance: random.Random) -> None:
 
 def read_recipe(folder: Path) -> None:
     """Plans what the recipe asks for."""
-    from pumer_convert.convert.apply import intend
+    from pumer_convert.convert.apply import prepare_apply
 
-    intend(folder, folder / "recipe.yaml")
+    prepare_apply(folder, folder / "recipe.yaml")
 
 
 KINDS = {"png": {}, "jpg": {}, "gif": {}, "bmp": {}, "webp": {}, "tiff": {"compression": "tiff_lzw"}}

@@ -63,7 +63,7 @@ def models(family: str, recipe: Path, shape: Mapping[str, int], device: torch.de
     with torch.device("meta"):
         reduced = parts.build(settings)
     reduced.load_state_dict(dense.state_dict(), assign=True)
-    reduced = insert(reduced, pumer_section(parsed, edits_of(parsed, parts.outline(settings)))).eval()
+    reduced = insert(reduced, pumer_section(parsed, edits_of(parsed, parts.spec(settings)))).eval()
     if hasattr(parts, "fill_buffers"):
         parts.fill_buffers(reduced)
         parts.fill_buffers(dense)

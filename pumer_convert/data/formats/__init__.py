@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from pumer_convert.data.formats.simple import TASKS
-from pumer_convert.data.formats.source import Source
+from pumer_convert.data.formats.source import DataSource
 from pumer_convert.data.picture_files import CHECKS, check_picture
 from pumer_convert.data.sample import CellPicture, FilePicture, Sample, fault_of_text
 from pumer_convert.errors import InputError, UnjudgedError, nearest
@@ -40,11 +40,13 @@ class Format(Protocol):
     """What it is, for messages."""
     TASKS: tuple[str, ...]
 
-    def recognises(self, source: Source) -> bool:
+    def recognises(self, source: DataSource) -> bool:
         """Is this the format? Judged by the content."""
         ...
 
-    def read(self, source: Source, task: str, images: Path | None, split: str | None) -> Iterable[Sample | InputError]:
+    def read(
+        self, source: DataSource, task: str, images: Path | None, split: str | None
+    ) -> Iterable[Sample | InputError]:
         """The samples. What is wrong with one of them stands in its place; what is wrong with all is raised."""
         ...
 
@@ -85,7 +87,7 @@ def read_samples(
     ):
         if value not in allowed:
             raise InputError(f"{name} cannot be '{value}'; allowed: {', '.join(allowed)}.{nearest(value, allowed)}")
-    source = Source(Path(path))
+    source = DataSource(Path(path))
     name, module = _recognised(source)
     if task not in module.TASKS:
         raise InputError(f"{path}: {module.KIND}, which is for {' or '.join(module.TASKS)}, not for {task}.")
@@ -114,7 +116,7 @@ def read_samples(
     return SampleSet(samples, skipped, name, notes)
 
 
-def _recognised(source: Source) -> tuple[str, Format]:
+def _recognised(source: DataSource) -> tuple[str, Format]:
     for name, place in FORMATS.items():
         module = cast(Format, importlib.import_module(place))
         if module.recognises(source):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pumer_convert.data.formats.source import Fields, Source, field
+from pumer_convert.data.formats.source import DataSource, Fields, field
 from pumer_convert.data.formats.vqav2 import of_2017
 from pumer_convert.data.picture_files import Pictures, roots
 from pumer_convert.data.sample import Sample
@@ -19,14 +19,14 @@ KIND = "COCO's own captions"
 TASKS = ("retrieval",)
 
 
-def recognises(source: Source) -> bool:
+def recognises(source: DataSource) -> bool:
     """A document with images and annotations that are captions."""
     images, rows = source.document.get("images"), source.document.get("annotations")
     first = rows[0] if isinstance(rows, list) and rows else None
     return isinstance(images, list) and isinstance(first, dict) and {"image_id", "caption"} <= first.keys()
 
 
-def read(source: Source, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
+def read(source: DataSource, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
     """A sample per caption, or what is wrong with it. Raises InputError when a split is asked for."""
     if split is not None:
         raise InputError(f"{source.path}: COCO has a file of captions for each split; give that of '{split}'.")

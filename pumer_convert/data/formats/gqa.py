@@ -7,7 +7,7 @@ sets. Pictures are images/<imageId>.jpg. Each split has a file of its own.
 from collections.abc import Iterator
 from pathlib import Path
 
-from pumer_convert.data.formats.source import Fields, Source, field
+from pumer_convert.data.formats.source import DataSource, Fields, field
 from pumer_convert.data.picture_files import Pictures, roots
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
@@ -16,7 +16,7 @@ KIND = "GQA's own questions"
 TASKS = ("vqa",)
 
 
-def recognises(source: Source) -> bool:
+def recognises(source: DataSource) -> bool:
     """A document whose values are questions on an imageId."""
     if source.is_folder:
         return False
@@ -24,7 +24,7 @@ def recognises(source: Source) -> bool:
     return isinstance(first, dict) and {"imageId", "question"} <= first.keys()
 
 
-def read(source: Source, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
+def read(source: DataSource, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
     """The samples, or what is wrong with a question. Raises InputError when a split is asked for."""
     if split is not None:
         raise InputError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.data.formats import simple
-from pumer_convert.data.formats.source import Fields, Source
+from pumer_convert.data.formats.source import DataSource, Fields
 from pumer_convert.data.picture_files import Pictures, roots
 from pumer_convert.data.sample import CellPicture, Sample
 from pumer_convert.errors import InputError, MissingDependencyError
@@ -28,13 +28,13 @@ _NAMES = {
 _SINGLE = ("dataset_info.json", "state.json")
 
 
-def recognises(source: Source) -> bool:
+def recognises(source: DataSource) -> bool:
     """A folder with the files that save_to_disk writes."""
     path = source.path
     return source.is_folder and ((path / "dataset_dict.json").exists() or all((path / f).exists() for f in _SINGLE))
 
 
-def read(source: Source, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
+def read(source: DataSource, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
     """The samples, or what is wrong with a row. Raises MissingDependencyError without `datasets`."""
     try:
         datasets = importlib.import_module("datasets")

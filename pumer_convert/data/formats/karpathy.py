@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pumer_convert.data.formats.snli_ve import FLICKR
-from pumer_convert.data.formats.source import Fields, Source, field
+from pumer_convert.data.formats.source import DataSource, Fields, field
 from pumer_convert.data.formats.vqav2 import of_2017
 from pumer_convert.data.picture_files import Pictures, roots
 from pumer_convert.data.sample import Sample
@@ -18,7 +18,7 @@ KIND = "a Karpathy split"
 TASKS = ("retrieval",)
 
 
-def recognises(source: Source) -> bool:
+def recognises(source: DataSource) -> bool:
     """A document with images that have sentences."""
     if source.is_folder:
         return False
@@ -26,7 +26,7 @@ def recognises(source: Source) -> bool:
     return isinstance(images, list) and any(isinstance(i, dict) and "sentences" in i for i in images[:5])
 
 
-def read(source: Source, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
+def read(source: DataSource, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
     """A sample per caption, or what is wrong with an image. Raises InputError for a split that is not in the file."""
     rows = source.document["images"]
     there = {str(row.get("split")) for row in rows if isinstance(row, dict)}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pumer_convert.data.formats.rows import read_rows
-from pumer_convert.data.formats.source import Fields, Source, field
+from pumer_convert.data.formats.source import DataSource, Fields, field
 from pumer_convert.data.picture_files import Pictures
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
@@ -18,12 +18,12 @@ TASKS = ("nlvr2",)
 _TRUTH = {"true": True, "false": False}
 
 
-def recognises(source: Source) -> bool:
+def recognises(source: DataSource) -> bool:
     """Rows with an identifier and a sentence."""
     return {"identifier", "sentence"} <= source.first.keys()
 
 
-def read(source: Source, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
+def read(source: DataSource, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
     """The samples, or what is wrong with a row."""
     return read_rows(source, convert, task, images, split)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pumer_convert.data.formats.rows import read_rows
 from pumer_convert.data.formats.snli_ve import FLICKR
-from pumer_convert.data.formats.source import Fields, Source, field
+from pumer_convert.data.formats.source import DataSource, Fields, field
 from pumer_convert.data.formats.vqav2 import of_2017
 from pumer_convert.data.picture_files import Pictures
 from pumer_convert.data.sample import FilePicture, Sample
@@ -21,13 +21,13 @@ KIND = "PuMer's prepared JSON lines"
 TASKS = ("vqa", "retrieval")
 
 
-def recognises(source: Source) -> bool:
+def recognises(source: DataSource) -> bool:
     """Rows with an img_id, and a qid or captions."""
     first = source.first
     return "img_id" in first and (("qid" in first and "question" in first) or "captions" in first)
 
 
-def read(source: Source, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
+def read(source: DataSource, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
     """The samples, or what is wrong with a row. Raises InputError when the rows are of the other task."""
     if ("captions" in source.first) != (task == "retrieval"):
         raise InputError(f"{source.path}: its rows have {', '.join(source.first)}, which are not for {task}.")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pumer_convert.data.formats.source import Fields, Source
+from pumer_convert.data.formats.source import DataSource, Fields
 from pumer_convert.data.picture_files import Pictures, roots
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError, nearest
@@ -13,7 +13,7 @@ Convert = Callable[[Fields, str, str, Pictures], Iterable[Sample]]
 
 
 def read_rows(
-    source: Source, convert: Convert, task: str, images: Path | None, split: str | None
+    source: DataSource, convert: Convert, task: str, images: Path | None, split: str | None
 ) -> Iterator[Sample | InputError]:
     """Every row's samples, or the error in their place. Rows that name another split than the wanted one are left; a
     row that names none is of every split, but then others have to name one. Raises InputError when none does."""
@@ -32,7 +32,7 @@ def read_rows(
             yield error
 
 
-def check_split(source: Source, split: str) -> None:
+def check_split(source: DataSource, split: str) -> None:
     """Raises InputError when no row is of that split, or none names any: all rows would stand for each split then, and
     a model would be validated on what it was trained with."""
     named = {str(row["split"]) for row, _ in source.rows() if isinstance(row, dict) and row.get("split") is not None}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.data.formats.rows import read_rows
-from pumer_convert.data.formats.source import Fields, Source, field
+from pumer_convert.data.formats.source import DataSource, Fields, field
 from pumer_convert.data.picture_files import Pictures
 from pumer_convert.data.sample import LABELS, Picture, Sample
 from pumer_convert.errors import InputError, UnjudgedError
@@ -31,13 +31,13 @@ TEXT = ("text", *_CALLED.values())
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 
-def recognises(source: Source) -> bool:
+def recognises(source: DataSource) -> bool:
     """Rows with a picture and a text."""
     first = source.first
     return bool({"image", "images"} & first.keys()) and any(name in first for name in (*TEXT, "texts"))
 
 
-def read(source: Source, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
+def read(source: DataSource, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
     """The samples, or what is wrong with a row."""
     return read_rows(source, convert, task, images, split)
 

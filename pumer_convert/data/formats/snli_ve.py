@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pumer_convert.data.formats.rows import read_rows
-from pumer_convert.data.formats.source import Fields, Source, field
+from pumer_convert.data.formats.source import DataSource, Fields, field
 from pumer_convert.data.picture_files import Pictures
 from pumer_convert.data.sample import LABELS, Sample
 from pumer_convert.errors import InputError, UnjudgedError
@@ -20,12 +20,12 @@ FLICKR = ("flickr30k_images", "flickr30k-images", "", "flickr30k/flickr30k_image
 _IMAGE = ("Flickr30K_ID", "Flikr30kID")
 
 
-def recognises(source: Source) -> bool:
+def recognises(source: DataSource) -> bool:
     """Rows with a gold_label and a hypothesis, on a picture of Flickr30k."""
     return {"gold_label", "sentence2"} <= source.first.keys() and any(name in source.first for name in _IMAGE)
 
 
-def read(source: Source, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
+def read(source: DataSource, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
     """The samples, or what is wrong with a row."""
     return read_rows(source, convert, task, images, split)
 

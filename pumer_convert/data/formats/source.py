@@ -28,7 +28,7 @@ _ROWS = ("data", "annotations", "rows", "samples", "examples", "instances")
 """Names under which a document may hold its rows."""
 
 
-class Source:
+class DataSource:
     """The data at a path. What it is gets found out once, when it is first asked for.
 
     Raises InputError when there is nothing, or a document is not JSON.

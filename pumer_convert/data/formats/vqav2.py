@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pumer_convert.data.formats.source import Fields, Source, field
+from pumer_convert.data.formats.source import DataSource, Fields, field
 from pumer_convert.data.picture_files import Pictures, roots
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
@@ -23,17 +23,17 @@ _YEARS = {"train": "train2014", "val": "val2014", "test": "test2015", "test-dev"
 _ENDING = "_questions.json"
 
 
-def recognises(source: Source) -> bool:
+def recognises(source: DataSource) -> bool:
     """A document with questions, or a folder with such a file."""
     if source.is_folder:
         return bool(_files(source.path))
     return isinstance(source.document.get("questions"), list)
 
 
-def read(source: Source, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
+def read(source: DataSource, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
     """The samples, or what is wrong with a question. Raises InputError when the files do not fit each other."""
     if source.is_folder:
-        source = Source(_choose(source.path, split))
+        source = DataSource(_choose(source.path, split))
     document = source.document
     if not isinstance(document.get("questions"), list):
         raise InputError(f"{source.path}: there are no questions in it.")
@@ -98,7 +98,7 @@ def _answers(questions: Path, subset: str) -> dict[str, tuple[str, ...]] | None:
         if subset.startswith("test"):
             return None
         raise InputError(f"{questions}: its annotations are not beside it ({_annotations_of(questions)}).")
-    document = Source(file).document
+    document = DataSource(file).document
     if document.get("data_subtype", subset) != subset:
         raise InputError(f"{file}: holds {document['data_subtype']}, but the questions are of {subset}.")
     rows = document.get("annotations")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pumer_convert.models.meter.config import MeterSettings, checked
 from pumer_convert.models.meter.formats import processor, recognise
 from pumer_convert.models.meter.parameters import parameters
-from pumer_convert.models.spec import Layer, Lengths, Outline, free, grid
+from pumer_convert.models.spec import Layer, Lengths, ModelSpec, free, grid
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,7 +39,7 @@ POSITIONS = "vit_model.visual.positional_embedding"
 """The table of the image's positions, [1 + rows * columns, C]."""
 
 
-def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
+def spec(config: dict[str, Any], image_size: Any = None) -> ModelSpec:
     """Layers and costs; `image_size` S or [H, W] instead of the checkpoint's own."""
     settings = MeterSettings.read(config)
     c, inner = settings.hidden_size, settings.intermediate_size
@@ -92,13 +92,13 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         layers.append(
             Layer(f"fusion.{i}", fusion, f"fusion.{i}", scores, depth=i / pairs, width=c, key_width=key_width)
         )
-    passes = settings.images
-    head = 2 * c if settings.head == "rank_output" else 2 * c * passes * 2 * c + 2 * c * settings.labels
-    return Outline(
+    images_per_example = settings.images
+    head = 2 * c if settings.head == "rank_output" else 2 * c * images_per_example * 2 * c + 2 * c * settings.labels
+    return ModelSpec(
         image_tokens=rows * columns + 1,
         layers=tuple(layers),
-        passes=passes,
-        head=head + 2 * passes * c * c,
+        images_per_example=images_per_example,
+        head=head + 2 * images_per_example * c * c,
         max_text=text.longest,
         vocabulary=text.vocab_size,
     )

@@ -11,7 +11,7 @@ from pumer_convert.models.meter.config import HEADS, checked
 from pumer_convert.models.published import check_told, published_labels, reference_section, told_heads
 from pumer_convert.models.transforms import original_processor, original_text, transform
 from pumer_convert.models.values import wrong
-from pumer_convert.weights import PROCESSOR, Checkpoint, Piece, RawCheckpoint, processor_of
+from pumer_convert.weights import PROCESSOR, Checkpoint, RawCheckpoint, TensorSlice, processor_of
 
 _IGNORED = re.compile(
     r"(^n_averaged$|position_ids|mlm_score|itm_score|mpp_score|token_pruner|text_transformer\.pooler\.|"
@@ -39,20 +39,20 @@ def _from_published(name: str) -> str:
 
 def _convert(raw: RawCheckpoint, renamed: dict[str, str], published: bool) -> Checkpoint:
     source = raw.source
-    pieces = {new: Piece(old) for old, new in renamed.items() if not _IGNORED.search(new)}
-    if not any(name.startswith(start) for name in pieces for start, *_ in HEADS):
+    slices = {new: TensorSlice(old) for old, new in renamed.items() if not _IGNORED.search(new)}
+    if not any(name.startswith(start) for name in slices for start, *_ in HEADS):
         for kind in ("weight", "bias"):
             # A pretrained file has no ranking head; the authors start it from the "match" row of the matching head.
             if f"itm_score.fc.{kind}" in renamed.values():
-                pieces[f"rank_output.{kind}"] = Piece(f"itm_score.fc.{kind}", (1, 2))
-    found = next(((t, a) for start, t, a in HEADS if any(name.startswith(start) for name in pieces)), None)
+                slices[f"rank_output.{kind}"] = TensorSlice(f"itm_score.fc.{kind}", (1, 2))
+    found = next(((t, a) for start, t, a in HEADS if any(name.startswith(start) for name in slices)), None)
     if found is None:
         raise InputError(f"{raw.path}: a METER without a head that is read (vqa, nlvr2, snli or retrieval).")
     task, architecture = found
     own = "fusion_order" in raw.config
-    config = _own(raw, pieces, architecture, task) if own else _config(raw, pieces, architecture, task, published)
+    config = _own(raw, slices, architecture, task) if own else _config(raw, slices, architecture, task, published)
     config = checked(config, raw.path)
-    used = {piece.key for piece in pieces.values()}
+    used = {piece.key for piece in slices.values()}
     origin = (
         "pumer-convert folder" if own else f"{'published PuMer METER folder' if published else 'original METER .ckpt'}"
     )
@@ -63,14 +63,14 @@ def _convert(raw: RawCheckpoint, renamed: dict[str, str], published: bool) -> Ch
         task=task,
         config=config,
         source=source,
-        pieces=pieces,
+        slices=slices,
         ignored=tuple(name for name in renamed if name not in used),
         companions=raw.companions,
         extra_files={} if own else _processor(raw, config["image_size"], published),
     )
 
 
-def _own(raw: RawCheckpoint, pieces: dict[str, Piece], architecture: str, task: str) -> dict[str, Any]:
+def _own(raw: RawCheckpoint, slices: dict[str, TensorSlice], architecture: str, task: str) -> dict[str, Any]:
     """The config that this project wrote, with its labels in one form and the head that the weights have."""
     config = {"architectures": [architecture], **raw.config}
     for key, told, found in (
@@ -81,28 +81,28 @@ def _own(raw: RawCheckpoint, pieces: dict[str, Piece], architecture: str, task: 
         if told != found:
             raise wrong(raw.path, key, told, f"by its weights it is {found}")
     if task != "retrieval":
-        config["id2label"] = label_map(config, _answers(raw, pieces, task), raw.path)
+        config["id2label"] = label_map(config, _answers(raw, slices, task), raw.path)
     return config
 
 
-def _answers(raw: RawCheckpoint, pieces: dict[str, Piece], task: str) -> int:
+def _answers(raw: RawCheckpoint, slices: dict[str, TensorSlice], task: str) -> int:
     """The labels of a head."""
     name = next(start for start, t, _ in HEADS if t == task) + "3.weight"
-    if name not in pieces:
+    if name not in slices:
         raise InputError(f"{raw.path}: a METER without the weight '{name}'; the file is not whole.")
-    return raw.source.shape(pieces[name].key)[0]
+    return raw.source.shape(slices[name].key)[0]
 
 
 def _config(
-    raw: RawCheckpoint, pieces: dict[str, Piece], architecture: str, task: str, published: bool
+    raw: RawCheckpoint, slices: dict[str, TensorSlice], architecture: str, task: str, published: bool
 ) -> dict[str, Any]:
     def shape(name: str) -> tuple[int, ...]:
-        if name not in pieces:
+        if name not in slices:
             raise InputError(f"{raw.path}: a METER without the weight '{name}'; the file is not whole.")
-        return raw.source.shape(pieces[name].key)
+        return raw.source.shape(slices[name].key)
 
     def count(pattern: str) -> int:
-        return len({m[1] for name in pieces if (m := re.match(pattern, name))})
+        return len({m[1] for name in slices if (m := re.match(pattern, name))})
 
     table = shape(_TABLE)
     patch = shape("vit_model.visual.conv1.weight")[2]
@@ -149,7 +149,7 @@ def _config(
         "pumer_task": task,
     }
     if task != "retrieval":
-        config["id2label"] = published_labels(raw.config, task, _answers(raw, pieces, task), raw.path)
+        config["id2label"] = published_labels(raw.config, task, _answers(raw, slices, task), raw.path)
     told = {
         "hidden_size": width,
         "num_top_layer": fusion,

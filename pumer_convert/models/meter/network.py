@@ -14,7 +14,7 @@ from pumer_convert.models.meter.config import MeterSettings, TextSettings
 from pumer_convert.models.meter.vision import VisionTower
 from pumer_convert.models.output import Output
 from pumer_convert.models.spec import grid
-from pumer_convert.reducers.site import Step, Trace
+from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
 
 
@@ -97,7 +97,7 @@ def fuse(
     picture: FusionHalf,
     text: Tokens,
     image: Tokens,
-    step: Step | None,
+    step: SiteReducers | None,
     trace: Trace,
     *,
     sequential: bool,
@@ -189,7 +189,7 @@ class Meter(nn.Module):
             setattr(self, self.head_name, head)
         self.reducers = nn.ModuleDict()
 
-    def step(self, site: str) -> Step | None:
+    def step(self, site: str) -> SiteReducers | None:
         """The reducers at a site, None where there are none."""
         key = site.replace(".", "_")
         # (a ModuleDict has no get)
@@ -197,7 +197,7 @@ class Meter(nn.Module):
             return None
         return self.reducers[key]  # type: ignore[return-value]
 
-    def vision_step(self, number: int) -> Step | None:
+    def vision_step(self, number: int) -> SiteReducers | None:
         """The reducers at a block of the image's tower, None where there are none."""
         return self.step(f"vision.{number}")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pumer_convert.models import attention
 from pumer_convert.models.activations import quick_gelu
 from pumer_convert.models.meter.config import TowerSettings
-from pumer_convert.reducers.site import Step, Trace
+from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
 
 
@@ -46,7 +46,7 @@ class VisionBlock(nn.Module):
         self.mlp.add_module("gelu", QuickGELU())
         self.mlp.add_module("c_proj", nn.Linear(wide, c))
 
-    def forward(self, image: Tokens, step: Step | None, trace: Trace, proportional: bool) -> Tokens:
+    def forward(self, image: Tokens, step: SiteReducers | None, trace: Trace, proportional: bool) -> Tokens:
         # No token of an image is padding, so there is nothing to hide; a bias of zeros would cost the fastest kernels.
         bias = attention.key_bias(image.mask, image.states.dtype, image.size) if proportional else None
         mixed, q, k = self.attn(self.ln_1(image.states), bias)
@@ -76,7 +76,9 @@ class VisionTower(nn.Module):
         self.transformer = nn.Module()
         self.transformer.resblocks = nn.ModuleList(VisionBlock(settings) for _ in range(settings.num_hidden_layers))
 
-    def forward(self, pixels: Tensor, step: Callable[[int], Step | None], trace: Trace, proportional: bool) -> Tokens:
+    def forward(
+        self, pixels: Tensor, step: Callable[[int], SiteReducers | None], trace: Trace, proportional: bool
+    ) -> Tokens:
         """`step` gives the reducers at a block, by its number."""
         x = self.conv1(pixels).flatten(2).transpose(1, 2)
         first = self.class_embedding.expand(x.shape[0], 1, -1)

@@ -6,7 +6,7 @@ feed-forward; relevance is the attention of the text rows to the image columns; 
 
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.models.spec import Layer, Lengths, Outline, free, grid
+from pumer_convert.models.spec import Layer, Lengths, ModelSpec, free, grid
 from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings, checked
 from pumer_convert.models.vilt.formats import processor, recognise
 from pumer_convert.models.vilt.parameters import parameters
@@ -39,7 +39,7 @@ POSITIONS = "vilt.embeddings.position_embeddings"
 """The table of the image's positions, [1, 1 + rows * columns, C]."""
 
 
-def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
+def spec(config: dict[str, Any], image_size: Any = None) -> ModelSpec:
     """Layers and costs; `image_size` S or [H, W] instead of the checkpoint's own."""
     settings = ViltSettings.read(config)
     c, inner = settings.hidden_size, settings.intermediate_size
@@ -65,10 +65,10 @@ def outline(config: dict[str, Any], image_size: Any = None) -> Outline:
         layers.append(Layer(site, block, site, scores, depth=i / count, width=c, key_width=key_width))
     wide, within = settings.head
     head = c if settings.architecture == RETRIEVAL else wide * within + within * settings.labels
-    return Outline(
+    return ModelSpec(
         image_tokens=rows * columns + 1,
         layers=tuple(layers),
-        passes=settings.images,
+        images_per_example=settings.images,
         head=head + settings.images * c * c,
         max_text=settings.max_text_len or settings.max_position_embeddings,
         vocabulary=settings.vocab_size,

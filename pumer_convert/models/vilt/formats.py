@@ -13,7 +13,7 @@ from pumer_convert.models.transforms import original_processor, original_text, t
 from pumer_convert.models.values import only_architecture, square, wrong
 from pumer_convert.models.vilt.config import HEADS, PAIRS, QUESTION, RETRIEVAL, ViltSettings, checked
 from pumer_convert.system.json_file import read_object
-from pumer_convert.weights import PROCESSOR, Checkpoint, Piece, RawCheckpoint, processor_of
+from pumer_convert.weights import PROCESSOR, Checkpoint, RawCheckpoint, TensorSlice, processor_of
 
 NO_CONFIG = (
     "There is no config.json with these weights; what they do not tell, such as the number of heads, is as "
@@ -61,7 +61,7 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
 
 
 def _transformers(raw: RawCheckpoint, names: list[str]) -> Checkpoint:
-    pieces = {name: Piece(name) for name in names if not _IGNORED.search(name)}
+    slices = {name: TensorSlice(name) for name in names if not _IGNORED.search(name)}
     config = dict(raw.config)
     notes: tuple[str, ...] = ()
     if not config:
@@ -78,24 +78,24 @@ def _transformers(raw: RawCheckpoint, names: list[str]) -> Checkpoint:
         square(config, "image_size", 384, raw.path)  # transformers' network takes no other table of positions
     architecture = only_architecture(config, HEADS, raw.path)
     if architecture is None:
-        architecture, config["num_images"] = _inferred(raw, pieces, config)
+        architecture, config["num_images"] = _inferred(raw, slices, config)
     config["architectures"] = [architecture]
     if architecture != RETRIEVAL:
-        if _LAST not in pieces:
+        if _LAST not in slices:
             raise InputError(f"{raw.path}: the weights lack the head '{_LAST}' that the config calls for.")
         config["id2label"] = label_map(config, raw.source.shape(_LAST)[0], raw.path)
     config = checked(config, raw.path)
     task = _task(config, architecture, raw.path)
-    ignored = tuple(name for name in names if name not in pieces)
+    ignored = tuple(name for name in names if name not in slices)
     origin = "pumer-convert folder" if "pumer" in config else "transformers ViLT folder"
-    return Checkpoint(raw.path, origin, "vilt", task, config, raw.source, pieces, ignored, raw.companions, notes=notes)
+    return Checkpoint(raw.path, origin, "vilt", task, config, raw.source, slices, ignored, raw.companions, notes=notes)
 
 
-def _inferred(raw: RawCheckpoint, pieces: dict[str, Piece], config: dict[str, Any]) -> tuple[str, Any]:
+def _inferred(raw: RawCheckpoint, slices: dict[str, TensorSlice], config: dict[str, Any]) -> tuple[str, Any]:
     """The head that the weights are of, where the config names none, and how many images it takes (-1: not told)."""
-    if "rank_output.weight" in pieces:
+    if "rank_output.weight" in slices:
         return RETRIEVAL, -1
-    within, wide = raw.source.shape(_FIRST) if _FIRST in pieces else (0, 0)
+    within, wide = raw.source.shape(_FIRST) if _FIRST in slices else (0, 0)
     width = ViltSettings.hidden_size if config.get("hidden_size") is None else config["hidden_size"]
     if within and within == wide and isinstance(width, int) and width > 0:
         return PAIRS, wide // width
@@ -119,12 +119,12 @@ def _task(config: dict[str, Any], architecture: str, where: object) -> str:
 
 
 def _original(raw: RawCheckpoint, names: list[str], prefix: str) -> Checkpoint:
-    pieces: dict[str, Piece] = {}
+    slices: dict[str, TensorSlice] = {}
     for key in names:
-        pieces.update(_rename(key, key.removeprefix(prefix), raw))
+        slices.update(_rename(key, key.removeprefix(prefix), raw))
     source, published = raw.source, bool(prefix)
-    if "rank_output.weight" not in pieces and "classifier.3.weight" not in pieces:
-        _rank_from_matching(raw, names, prefix, pieces)
+    if "rank_output.weight" not in slices and "classifier.3.weight" not in slices:
+        _rank_from_matching(raw, names, prefix, slices)
     task, architecture = _head(raw, names)
     table = source.shape(prefix + "transformer.pos_embed")
     words = source.shape(prefix + "text_embeddings.word_embeddings.weight")
@@ -157,7 +157,7 @@ def _original(raw: RawCheckpoint, names: list[str], prefix: str) -> Checkpoint:
         "pumer_task": task,
     }
     if task != "retrieval":
-        config["id2label"] = published_labels(raw.config, task, source.shape(pieces[_LAST].key)[0], raw.path)
+        config["id2label"] = published_labels(raw.config, task, source.shape(slices[_LAST].key)[0], raw.path)
     if published:
         config["pumer"] = reference_section(raw.config, "encoder", 1, len(blocks), raw.path)
     ViltSettings.read(config, raw.path)
@@ -165,7 +165,7 @@ def _original(raw: RawCheckpoint, names: list[str], prefix: str) -> Checkpoint:
     limit = raw.hints.get("max_image_len")
     few = isinstance(limit, int) and limit > 0
     origin = "published PuMer ViLT folder" if published else "original ViLT .ckpt"
-    used = {piece.key for piece in pieces.values()}
+    used = {piece.key for piece in slices.values()}
     return Checkpoint(
         path=raw.path,
         origin=origin,
@@ -173,7 +173,7 @@ def _original(raw: RawCheckpoint, names: list[str], prefix: str) -> Checkpoint:
         task=task,
         config=config,
         source=source,
-        pieces=pieces,
+        slices=slices,
         ignored=tuple(name for name in names if name not in used),
         companions=raw.companions,
         extra_files=_processor(raw, config, published),
@@ -181,11 +181,11 @@ def _original(raw: RawCheckpoint, names: list[str], prefix: str) -> Checkpoint:
     )
 
 
-def _rename(key: str, name: str, raw: RawCheckpoint) -> Iterator[tuple[str, Piece]]:
+def _rename(key: str, name: str, raw: RawCheckpoint) -> Iterator[tuple[str, TensorSlice]]:
     if _IGNORED.search(name):
         return
     if name in _EMBEDDINGS:
-        yield _EMBEDDINGS[name], Piece(key)
+        yield _EMBEDDINGS[name], TensorSlice(key)
         return
     if match := re.fullmatch(r"transformer\.blocks\.(\d+)\.(.+)\.(weight|bias)", name):
         number, part, kind = match.groups()
@@ -193,22 +193,22 @@ def _rename(key: str, name: str, raw: RawCheckpoint) -> Iterator[tuple[str, Piec
         if part == "attn.qkv":
             third = raw.source.shape(key)[0] // 3
             for i, which in enumerate(("query", "key", "value")):
-                yield f"{layer}attention.attention.{which}.{kind}", Piece(key, (i * third, (i + 1) * third))
+                yield f"{layer}attention.attention.{which}.{kind}", TensorSlice(key, (i * third, (i + 1) * third))
         else:
-            yield f"{layer}{_BLOCK.get(part, part)}.{kind}", Piece(key)
+            yield f"{layer}{_BLOCK.get(part, part)}.{kind}", TensorSlice(key)
         return
     for old, new in _PREFIXES:
         if name.startswith(old):
-            yield new + name.removeprefix(old), Piece(key)
+            yield new + name.removeprefix(old), TensorSlice(key)
             return
-    yield name, Piece(key)  # unknown: reported as unexpected
+    yield name, TensorSlice(key)  # unknown: reported as unexpected
 
 
-def _rank_from_matching(raw: RawCheckpoint, names: list[str], prefix: str, pieces: dict[str, Piece]) -> None:
+def _rank_from_matching(raw: RawCheckpoint, names: list[str], prefix: str, slices: dict[str, TensorSlice]) -> None:
     # A pretrained file has no ranking head; the authors start it from the "match" row of the matching head.
     for kind in ("weight", "bias"):
         if f"itm_score.fc.{kind}" in names:
-            pieces[f"rank_output.{kind}"] = Piece(f"itm_score.fc.{kind}", (1, 2))
+            slices[f"rank_output.{kind}"] = TensorSlice(f"itm_score.fc.{kind}", (1, 2))
 
 
 def _head(raw: RawCheckpoint, names: list[str]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from pumer_convert.models.activations import FUNCTIONS
 from pumer_convert.models.output import Output
 from pumer_convert.models.spec import grid
 from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings
-from pumer_convert.reducers.site import Step, Trace
+from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
 
 
@@ -151,7 +151,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(settings.hidden_dropout_prob)
 
     def forward(
-        self, text: Tokens, image: Tokens, step: Step | None, trace: Trace, proportional: bool
+        self, text: Tokens, image: Tokens, step: SiteReducers | None, trace: Trace, proportional: bool
     ) -> tuple[Tokens, Tokens]:
         x = torch.cat([text.states, image.states], 1)
         t = text.states.shape[1]
@@ -229,7 +229,7 @@ class Vilt(nn.Module):
             )
         self.reducers = nn.ModuleDict()
 
-    def step(self, site: str) -> Step | None:
+    def step(self, site: str) -> SiteReducers | None:
         """The reducers at a site, None where there are none."""
         key = site.replace(".", "_")
         # (a ModuleDict has no get)

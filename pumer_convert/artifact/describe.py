@@ -6,12 +6,13 @@ from typing import Any
 
 from pumer_convert import __version__
 from pumer_convert.checkpoint.fingerprint import fingerprint
+from pumer_convert.data.served_tokenizer import ENDING, ServedForm
 from pumer_convert.image_processor.picture_input import input_of, settings_of
 from pumer_convert.models.family import family_module
 from pumer_convert.weights import Checkpoint
 
-PARTS = (".data", ".json")
-"""What belongs to an ONNX file, beside it: its weights, where they are large, and its sidecar."""
+PARTS = (".data", ENDING, ".json")
+"""What belongs to an ONNX file, beside it: its weights, where they are large, its tokenizer and its sidecar."""
 
 
 def describe(checkpoint: Checkpoint, image_size: Any = None) -> dict[str, Any]:
@@ -40,11 +41,15 @@ def describe(checkpoint: Checkpoint, image_size: Any = None) -> dict[str, Any]:
     }
 
 
-def promise(checkpoint: Checkpoint, dtype: str, image_size: Any, opset: int) -> dict[str, Any]:
+def promise(
+    checkpoint: Checkpoint, dtype: str, image_size: Any, opset: int, served: ServedForm | None
+) -> dict[str, Any]:
     """What the sidecar of an ONNX file says beside what was found out in making it: two exports of which it is the same
-    are the same. `image_size` S, [H, W] or None, the checkpoint's own."""
+    are the same. `image_size` S, [H, W] or None, the checkpoint's own; `served` its tokenizer."""
+    described = describe(checkpoint, image_size)
     return {
-        **describe(checkpoint, image_size),
+        **described,
+        "text": {**described["text"], "tokenizer": None if served is None else served.entry},
         "dtype": dtype,
         "opset": opset,
         "source": {"fingerprint": fingerprint(checkpoint)},

@@ -5,6 +5,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from pumer_convert.data.served_tokenizer import SIDES
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.pixels import MOST
 from pumer_convert.models.family import FAMILIES
@@ -46,6 +47,7 @@ def is_sidecar(values: Mapping[str, Any]) -> bool:
         and _is_count(text.get("longest"), 2)
         and "pad_token_id" in text
         and all(text.get(name) is None or _is_count(text[name], 0) for name in ("pad_token_id", "vocab_size"))
+        and (text.get("tokenizer") is None or _is_tokenizer(text["tokenizer"]))
         and (pictures is None or (isinstance(pictures, dict) and _is_pictures(pictures)))
     )
 
@@ -62,6 +64,18 @@ def _is_pictures(told: Mapping[str, Any]) -> bool:
         and limit
         and (asked is None or _is_count(asked, 1) or _is_size(asked))
         and (size is None or _is_size(size))
+    )
+
+
+def _is_tokenizer(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(name), str) for name in ("file", "sha256"))
+        and Path(entry["file"]).name == entry["file"]
+        and _is_count(entry.get("longest"), 2)
+        and _is_count(entry.get("pad_token_id"), 0)
+        and entry.get("truncation_side") in SIDES
+        and isinstance(entry.get("encode_special_tokens"), bool)
     )
 
 

@@ -13,6 +13,7 @@ from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
 from pumer_convert.data.sample import fault_of_text
+from pumer_convert.data.served_tokenizer import read_served
 from pumer_convert.data.tokenizer import check_tokenizer, load_tokenizer, longest_of, pad_id_of
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.patches import pack, together
@@ -28,7 +29,8 @@ _WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """Makes a model's inputs; needs numpy and PIL, and transformers for the tokenizer alone.
+    """Makes a model's inputs; needs numpy and PIL, and for the tokenizer transformers, or beside an exported model
+    tokenizers alone.
 
     `longest` is the longest text in tokens, special ones included; a longer one is cut as the tokenizer's
     truncation_side says (see `cut`). `pad_id` fills shorter ones on the right, whatever padding_side says: the models
@@ -84,22 +86,31 @@ class Preprocessor:
 
     @classmethod
     def of_sidecar(cls, values: Mapping[str, Any], folder: Path) -> "Preprocessor":
-        """The preprocessing that the sidecar of an exported model tells (export/describe.py), with the tokenizer that
-        lies in `folder`. Raises InputError and MissingDependencyError as `of` does."""
+        """The preprocessing that the sidecar of an exported model tells (artifact/describe.py), with the tokenizer that
+        was exported with it into `folder`, or else the one whose files lie there.
+
+        Raises InputError and MissingDependencyError as `of` does.
+        """
         if not values["preprocessing"]:
             raise InputError(f"{folder}: the sidecar tells no preprocessing; export a checkpoint with {PROCESSOR}.")
-        tokenizer = load_tokenizer(folder, values["model"])
+        text = values["text"]
+        served = read_served(text["tokenizer"], folder) if text.get("tokenizer") else None
         # Version 0.1 knew one size alone, and wrote no more of pictures.
         asked = values["pictures"]["asked"] if values.get("pictures") else values["image_size"]
         image = settings_of(values["preprocessing"], values["model"], asked)
-        text = values["text"]
-        pad, vocabulary = pad_id_of(tokenizer, text["pad_token_id"]), text.get("vocab_size")
-        check_tokenizer(tokenizer, folder, vocabulary, pad)
+        vocabulary = text.get("vocab_size")
+        if served is not None:
+            tokenizer, longest, pad = served, text["tokenizer"]["longest"], text["tokenizer"]["pad_token_id"]
+        else:
+            tokenizer = load_tokenizer(folder, values["model"])
+            longest = longest_of(tokenizer, folder, int(text["longest"]))
+            pad = pad_id_of(tokenizer, text["pad_token_id"])
+            check_tokenizer(tokenizer, folder, vocabulary, pad)
         return cls(
             image=image,
             input=_input_of_sidecar(values),
             tokenizer=tokenizer,
-            longest=longest_of(tokenizer, folder, int(text["longest"])),
+            longest=longest,
             pad_id=pad,
             vocabulary=vocabulary,
         )

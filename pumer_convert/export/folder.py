@@ -12,6 +12,7 @@ from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.checkpoint.companions import TOKENIZERS
 from pumer_convert.checkpoint.locate import EXPORTED, own_folder, resolve
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.data.served_tokenizer import served_form
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export.reuse import stale, standing_engine, standing_onnx, without_list
@@ -213,7 +214,8 @@ def _export(
     home = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
     # The tokenizer, without which `Pipeline` takes no text.
     companions = tuple(checkpoint.companions) if out.parent.resolve() != home.resolve() else ()
-    wanted = promise(checkpoint, dtype, image_size, opset)
+    served = served_form(checkpoint, out.name)
+    wanted = promise(checkpoint, dtype, image_size, opset, served)
     report = None if overwrite else standing_onnx(out, wanted, PARTS, companions)
     if report is not None:
         progress(f"going on from the verified {out.name}")

@@ -24,6 +24,7 @@ from pumer_convert.artifact.describe import PARTS, promise
 from pumer_convert.checkpoint.locate import own_folder
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.build import build
+from pumer_convert.data.served_tokenizer import served_form
 from pumer_convert.errors import InputError
 from pumer_convert.export.tensorrt import ORIGIN
 from pumer_convert.image_processor.picture_input import picture_input
@@ -106,7 +107,7 @@ def export_onnx(
         raise InputError(f"opset {opset} is too old; the reducers need {OPSET} or newer.")
     checkpoint = open_checkpoint(Path(path))
     out = Path(out) if out is not None else own_folder(checkpoint.path) / "model.onnx"
-    pictures = picture_input(checkpoint, image_size)
+    pictures, served = picture_input(checkpoint, image_size), served_form(checkpoint, out.name)
     copied = [file for file in companions if not same(file, out.with_name(file.name))]
     check_files(out, overwrite, parts=PARTS, beside=[file.name for file in copied], inputs=checkpoint.files)
     ours = listed(out.with_name(f"{out.name}.json")) or {}
@@ -123,9 +124,11 @@ def export_onnx(
         report = verify_onnx(target, checkpoint, cases, image_size)
         for file in copied:
             shutil.copyfile(file, target.with_name(file.name))
+        if served is not None:
+            target.with_name(served.entry["file"]).write_text(served.text, "utf-8", newline="")
         hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir())}
         sidecar = {
-            **promise(checkpoint, dtype, image_size, opset),
+            **promise(checkpoint, dtype, image_size, opset, served),
             "onnx": {"file": out.name},
             "verification": report["verification"],
         }

@@ -1,27 +1,112 @@
 """pumer-convert: token reducers for vision-language checkpoints, from checkpoint to engine.
 
-The public functions are loaded when they are first used, so that importing the package stays cheap.
+The public names are loaded when they are first used, so that importing the package stays cheap.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pumer_convert.benchmark.bench import Bench, bench
+    from pumer_convert.convert.apply import ApplyPlan, apply, prepare_apply
+    from pumer_convert.convert.load import load
+    from pumer_convert.data.formats import SampleSet, read_samples
+    from pumer_convert.data.preprocess import Preprocessor
+    from pumer_convert.data.sample import Sample
+    from pumer_convert.errors import InputError, MissingDependencyError, PumerError, VerificationError
+    from pumer_convert.evaluation.evaluate import Evaluation, evaluate
+    from pumer_convert.export.folder import export_folder, verify_export
+    from pumer_convert.export.onnx import export_onnx
+    from pumer_convert.export.quantize import quantize
+    from pumer_convert.export.tensorrt import EngineSettings, build_engine
+    from pumer_convert.export.triton import export_triton
+    from pumer_convert.recipe.schema import Profile, Recipe, load_recipe
+    from pumer_convert.recipe.settings import DistillSettings
+    from pumer_convert.runtime.base import Runtime
+    from pumer_convert.runtime.open import open_runtime
+    from pumer_convert.runtime.pipeline import Answer, Pipeline
+    from pumer_convert.training.distill import distill
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "apply": "pumer_convert.convert.apply",
-    "build_engine": "pumer_convert.export.tensorrt",
-    "distill": "pumer_convert.training.distill",
-    "evaluate": "pumer_convert.evaluation.evaluate",
-    "export_onnx": "pumer_convert.export.onnx",
-    "load": "pumer_convert.convert.load",
-    "open_runtime": "pumer_convert.runtime",
-    "Pipeline": "pumer_convert.runtime",
+    "Answer": "runtime.pipeline",
+    "ApplyPlan": "convert.apply",
+    "Bench": "benchmark.bench",
+    "DistillSettings": "recipe.settings",
+    "EngineSettings": "export.tensorrt",
+    "Evaluation": "evaluation.evaluate",
+    "InputError": "errors",
+    "MissingDependencyError": "errors",
+    "Pipeline": "runtime.pipeline",
+    "Preprocessor": "data.preprocess",
+    "Profile": "recipe.schema",
+    "PumerError": "errors",
+    "Recipe": "recipe.schema",
+    "Runtime": "runtime.base",
+    "Sample": "data.sample",
+    "SampleSet": "data.formats",
+    "VerificationError": "errors",
+    "apply": "convert.apply",
+    "bench": "benchmark.bench",
+    "build_engine": "export.tensorrt",
+    "distill": "training.distill",
+    "evaluate": "evaluation.evaluate",
+    "export_folder": "export.folder",
+    "export_onnx": "export.onnx",
+    "export_triton": "export.triton",
+    "load": "convert.load",
+    "load_recipe": "recipe.schema",
+    "open_runtime": "runtime.open",
+    "prepare_apply": "convert.apply",
+    "quantize": "export.quantize",
+    "read_samples": "data.formats",
+    "verify_export": "export.folder",
 }
-__all__ = ["__version__", *_PUBLIC]
+"""Public name -> the module it lives in; the same as under TYPE_CHECKING, which type checkers and editors read."""
+
+__all__ = [
+    "Answer",
+    "ApplyPlan",
+    "Bench",
+    "DistillSettings",
+    "EngineSettings",
+    "Evaluation",
+    "InputError",
+    "MissingDependencyError",
+    "Pipeline",
+    "Preprocessor",
+    "Profile",
+    "PumerError",
+    "Recipe",
+    "Runtime",
+    "Sample",
+    "SampleSet",
+    "VerificationError",
+    "__version__",
+    "apply",
+    "bench",
+    "build_engine",
+    "distill",
+    "evaluate",
+    "export_folder",
+    "export_onnx",
+    "export_triton",
+    "load",
+    "load_recipe",
+    "open_runtime",
+    "prepare_apply",
+    "quantize",
+    "read_samples",
+    "verify_export",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'pumer_convert' has no attribute '{name}'")
+        return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -1,0 +1,50 @@
+"""The shape of the house: folders import one way, and no file grows beyond what a reader holds."""
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pumer_convert
+
+PACKAGE = Path(pumer_convert.__file__).parent
+GROUND = {"__init__", "__main__", "amount", "device", "errors", "tokens", "weights"}
+LONGEST = 350
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The modules of this package that a file imports, inside functions too, but not for type checkers alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE.name)
+        yield from imports(node)
+
+
+def room(name: str) -> str:
+    """The folder, or the file on the ground floor, of a dotted name or of a file's parts."""
+    return name.split(".")[1] if name.count(".") else "__init__"
+
+
+def test_no_folder_imports_what_imports_it() -> None:
+    graph: dict[str, set[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        own = file.relative_to(PACKAGE).with_suffix("").parts[0]
+        found = {room(name) for name in imports(ast.parse(file.read_text("utf-8")))}
+        # `from pumer_convert import __version__` is of no room.
+        graph.setdefault(own, set()).update(name for name in found if (PACKAGE / name).exists() or name in GROUND)
+        graph[own].discard(own)
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+    assert order.index("reducers") < order.index("models") < order.index("convert") < order.index("export")
+
+
+def test_the_top_level_is_folders_and_the_ground_floor() -> None:
+    assert {file.stem for file in PACKAGE.glob("*.py")} == GROUND
+
+
+def test_no_module_is_longer_than_a_reader_holds() -> None:
+    lines = {file: len(file.read_text("utf-8").splitlines()) for file in PACKAGE.rglob("*.py")}
+    assert {str(file): count for file, count in lines.items() if count > LONGEST} == {}

@@ -12,6 +12,7 @@ from pumer_convert.errors import PumerError
 from pumer_convert.system.signals import Terminated, stoppable
 
 VERBS = {
+    "recipes": "List the recipes that come with it: tokens, MACs, and what was measured.",
     "inspect": "Show what a checkpoint is, its sites, and tokens and MACs of every layer.",
     "apply": "Insert a recipe's reducers into a checkpoint and write the reduced folder.",
     "distill": "Finetune a reduced checkpoint, taught by its dense original.",

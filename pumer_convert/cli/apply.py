@@ -16,7 +16,12 @@ from pumer_convert.errors import InputError
 
 @click.command("apply")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--recipe", required=True, type=click.Path(path_type=Path), help="The YAML recipe.")
+@click.option(
+    "--recipe",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The YAML recipe: a file, or the name of one that ships (`pumer-convert recipes`).",
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Output folder (default: CHECKPOINT-pumer).")
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="Folder whose tokenizer is copied in.")
 @click.option("--text-length", type=int, help="Text tokens that the plan is counted at.")

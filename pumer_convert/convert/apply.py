@@ -21,6 +21,7 @@ from pumer_convert.errors import InputError
 from pumer_convert.image_processor.picture_input import in_words, input_of, picture_input, settings_of, squashed
 from pumer_convert.models.spec import ModelSpec
 from pumer_convert.recipe.schema import Recipe, load_recipe
+from pumer_convert.recipe.shipped import locate
 from pumer_convert.system.output import output_folder
 from pumer_convert.system.owned import write_report
 from pumer_convert.weights import Checkpoint
@@ -115,7 +116,7 @@ def apply(
     old_size = height if height == width else [height, width]
     fit = "squash" if prepared.changes_fit else None
     checkpoint = reduced(prepared.checkpoint, pumer_section(prepared.recipe, prepared.plan.edits, old_size, fit))
-    inputs = [prepared.original.path, Path(recipe), *((tokenizer,) if tokenizer is not None else ())]
+    inputs = [prepared.original.path, locate(recipe), *((tokenizer,) if tokenizer is not None else ())]
     with output_folder(prepared.out, overwrite, inputs) as folder:
         progress(f"copying {checkpoint.parameters / 1e6:.1f}M parameters")
         layout = {n: (checkpoint.source.dtype(p.key), checkpoint.shape(n)) for n, p in checkpoint.slices.items()}

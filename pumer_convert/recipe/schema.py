@@ -13,6 +13,7 @@ from pumer_convert.errors import InputError, nearest
 from pumer_convert.models.family import FAMILIES
 from pumer_convert.models.rules import Rule
 from pumer_convert.recipe.settings import AUGMENT_RULES, RULES, Augment, DistillSettings
+from pumer_convert.recipe.shipped import locate, shipped
 from pumer_convert.recipe.yaml_reader import YamlReader, quote
 from pumer_convert.reducers import KINDS, MARGIN, REFERENCE_KINDS, WITH_MARGIN
 
@@ -135,15 +136,18 @@ def _step_to_json(step: StepSpec) -> dict[str, Any]:
 
 
 def load_recipe(path: Path | str) -> Recipe:
-    """Read the recipe in a file. Raises InputError when there is none, or it says something impossible."""
-    path = Path(path)
+    """Read the recipe in a file, or the shipped one of a name such as "vilt-fast". Raises InputError when there is
+    none, or it says something impossible."""
+    path = locate(path)
     data = b""
     try:
         data = path.read_bytes()
         text = data.decode("utf-8")
     except FileNotFoundError:
-        close = nearest(path.name, (other.name for other in path.parent.glob("*.yaml")))
-        raise InputError(f"{path}: there is no such recipe.{close}") from None
+        names = [other.name for other in path.parent.glob("*.yaml")]
+        close = nearest(path.name, names if path.suffix else [*names, *shipped()])
+        ships = "" if path.suffix else " (`pumer-convert recipes` lists those that ship)"
+        raise InputError(f"{path}: there is no such recipe{ships}.{close}") from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}:{line}: the recipe is not UTF-8 text.") from None

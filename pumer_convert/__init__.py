@@ -6,6 +6,8 @@ The public names are loaded when they are first used, so that importing the pack
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pumer_convert.errors import missing
+
 if TYPE_CHECKING:
     from pumer_convert.benchmark.bench import Bench, bench
     from pumer_convert.convert.apply import ApplyPlan, apply, prepare_apply
@@ -104,7 +106,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+        try:
+            return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+        except ModuleNotFoundError as error:
+            raise missing(error) or error from error
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 

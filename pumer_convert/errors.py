@@ -30,6 +30,25 @@ class MissingDependencyError(PumerError):
     exit_code = 4
 
 
+EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "safetensors"), ("convert",)),
+    **dict.fromkeys(("onnx", "onnxscript", "onnx_ir"), ("export",)),
+    "accelerate": ("train",),
+    "matplotlib": ("plot",),
+    "onnxruntime": ("cpu", "gpu"),
+}
+"""Package -> the extras of pumer-convert that bring it; one of them will do."""
+
+
+def missing(error: ImportError) -> MissingDependencyError | None:
+    """What to tell of an import that failed; None where the package is none of those that an extra brings."""
+    package = (error.name or "").split(".")[0]
+    if package not in EXTRAS:
+        return None
+    ways = " or ".join(f"pip install 'pumer-convert[{extra}]'" for extra in EXTRAS[package])
+    return MissingDependencyError(f"this needs the package {package}, which is not installed: {ways}.")
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """`" Did you mean 'x'?"` for the spelling in `allowed` nearest to `word`, or an empty string."""
     close = get_close_matches(word, list(allowed), n=1)

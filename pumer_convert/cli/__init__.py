@@ -8,7 +8,7 @@ import traceback
 import click
 
 from pumer_convert import __version__
-from pumer_convert.errors import PumerError
+from pumer_convert.errors import PumerError, missing
 from pumer_convert.system.signals import Terminated, stoppable
 
 VERBS = {
@@ -86,6 +86,9 @@ def main() -> None:
         click.echo(f"error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
         sys.exit(2)
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (why := missing(error)) is not None:
+            click.echo(f"error: {why}", err=True)
+            sys.exit(why.exit_code)
         if verbose:
             traceback.print_exc()
         click.echo(f"bug in pumer-convert: {type(error).__name__}: {error} (run with -v for the traceback)", err=True)

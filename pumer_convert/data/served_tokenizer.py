@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from pumer_convert.data.tokenizer import check_tokenizer, load_tokenizer, longest_of, pad_id_of
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.models.family import family_module
@@ -33,11 +35,7 @@ class ServedTokenizer:
     def __init__(self, text: str, truncation_side: str, encode_special_tokens: bool) -> None:
         """`text` is the tokenizer's JSON, whatever it says of truncation and padding; `truncation_side` "left" or
         "right" is where long texts are cut; with `encode_special_tokens` the names of special tokens in a text are
-        words like others. Raises MissingDependencyError without tokenizers."""
-        try:
-            from tokenizers import Tokenizer
-        except ImportError:
-            raise MissingDependencyError("text needs the package tokenizers: pip install tokenizers.") from None
+        words like others."""
         self.truncation_side = truncation_side
         self.backend_tokenizer, self._cutting = Tokenizer.from_str(text), Tokenizer.from_str(text)
         for tokenizer in (self.backend_tokenizer, self._cutting):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.checkpoint.companions import TOKENIZERS, check_links
-from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.errors import InputError, missing
 from pumer_convert.models.family import family_module
 from pumer_convert.system.json_file import read_object
 
@@ -32,8 +32,8 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
         raise InputError(f"{folder}: there is no tokenizer ({', '.join(TOKENIZERS)}); copy its files there.")
     try:
         import transformers
-    except ImportError:
-        raise MissingDependencyError("text needs the package transformers: pip install transformers.") from None
+    except ModuleNotFoundError as error:
+        raise missing(error) or error from None
     alone = files[0] == "tokenizer.json" and not (folder / "tokenizer_config.json").exists()
     if family is None and (folder / "config.json").exists():
         family = read_object(folder / "config.json").get("model_type")

@@ -7,8 +7,8 @@ import pytest
 import tiny
 import torch
 import transformers
+from command import run
 from test_wrapped_weights import WEIGHTS, folder, opened, prefixed, same
-from test_wrong_input import run
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from command import run
 from safetensors.torch import load_file, save_file
 
 from pumer_convert import cli
@@ -28,14 +29,6 @@ def ckpt(tmp_path: Path) -> Path:
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
     return tiny.recipe(tmp_path / "good.yaml", tiny.PUMER)
-
-
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: Any) -> tuple[int, str]:
-    """Exit code and standard error of the command line."""
-    monkeypatch.setattr(sys, "argv", ["pumer-convert", *map(str, args)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    return int(stop.value.code or 0), capsys.readouterr().err
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pumer_convert.demo.scene import MOST, SIDE, VALUES, make_scene
 from pumer_convert.demo.words import ANSWERS, VOCABULARY
+from pumer_convert.models.joint import Joint
 from pumer_convert.models.vilt.network import Vilt
 from pumer_convert.reducers.site import Trace
 from pumer_convert.tokens import Tokens
@@ -104,10 +105,10 @@ def blocks(model: Vilt, b: Batch, words: int, places: Tensor | None = None) -> I
     x = torch.cat([first, x], 1) + kind[:, None]
     text = Tokens.start(e.text(b.ids[:, :words]), b.mask[:, :words])
     image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))
-    trace = Trace()
+    joint, trace = Joint.of(text, image, proportional=False), Trace()
     for i, block in enumerate(model.vilt.encoder.layer):
-        text, image = block(text, image, None, trace, False)
-        yield i, text, image
+        joint = block(joint, None, trace)
+        yield i, *joint.apart()
 
 
 def pooled(model: Vilt, text: Tokens) -> Tensor:

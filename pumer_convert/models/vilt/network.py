@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pumer_convert.errors import InputError
 from pumer_convert.models import attention
 from pumer_convert.models.activations import FUNCTIONS
+from pumer_convert.models.joint import Joint
 from pumer_convert.models.output import Output
 from pumer_convert.models.spec import grid
 from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings
@@ -137,10 +138,10 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, settings: ViltSettings, published: bool) -> None:
+    def __init__(self, settings: ViltSettings, published: bool, proportional: bool) -> None:
         super().__init__()
         c, eps = settings.hidden_size, settings.layer_norm_eps
-        self.heads, self.published = settings.num_attention_heads, published
+        self.heads, self.published, self.proportional = settings.num_attention_heads, published, proportional
         self.attention = Attention(c, settings.qkv_bias)
         self.attention_dropout = settings.attention_probs_dropout_prob
         self.activation = FUNCTIONS[settings.hidden_act]
@@ -150,50 +151,49 @@ class Block(nn.Module):
         self.layernorm_after = nn.LayerNorm(c, eps=eps)
         self.dropout = nn.Dropout(settings.hidden_dropout_prob)
 
-    def forward(
-        self, text: Tokens, image: Tokens, step: SiteReducers | None, trace: Trace, proportional: bool
-    ) -> tuple[Tokens, Tokens]:
-        x = torch.cat([text.states, image.states], 1)
-        t = text.states.shape[1]
+    def forward(self, joint: Joint, step: SiteReducers | None, trace: Trace) -> Joint:
+        """The block; between its halves the tokens are reduced where there is a `step`."""
+        x, t = joint.states, joint.texts
         normed = self.layernorm_before(x)
         parts = self.attention.attention
         q, k, v = (attention.split_heads(f(normed), self.heads) for f in (parts.query, parts.key, parts.value))
-        bias, probabilities = None, None
+        probabilities = None
         if self.published:
-            mixed, probabilities = attention.reference(q, k, v, torch.cat([text.mask, image.mask], 1))
+            mixed, probabilities = attention.reference(q, k, v, joint.mask)
         else:
-            size = torch.cat([text.size, image.size], 1) if proportional else None
-            bias = attention.key_bias(torch.cat([text.mask, image.mask], 1), q.dtype, size)
-            mixed = attention.fused(q, k, v, bias, self.attention_dropout if self.training else 0.0)
+            mixed = attention.fused(q, k, v, joint.bias, self.attention_dropout if self.training else 0.0)
         x = x + self.dropout(self.attention.output(attention.join_heads(mixed)))
-        text, image = text.with_states(x[:, :t]), image.with_states(x[:, t:])
         if step is not None:
+            text, image = joint.with_states(x).apart()
             asked = None
             if step.score == "relevance" and probabilities is not None:
                 asked = probabilities[:, :, :t, t:].mean(1).sum(1).float()
             elif step.score == "relevance":
-                asked = attention.relevance(q[:, :, :t], k, bias, text.mask)[:, t:]
+                asked = attention.relevance(q[:, :, :t], k, joint.bias, text.mask)[:, t:]
             elif step.score == "cls_attention":
-                asked = attention.relevance(q[:, :, t : t + 1], k, bias, image.mask[:, :1])[:, t:]
+                asked = attention.relevance(q[:, :, t : t + 1], k, joint.bias, image.mask[:, :1])[:, t:]
             keys = k.mean(1).detach()
             image, text = step(image.with_keys(keys[:, t:]), text.with_keys(keys[:, :t]), asked, trace)
-            x, t = torch.cat([text.states, image.states], 1), text.states.shape[1]
-        x = x + self.dropout(self.output(self.activation(self.intermediate(self.layernorm_after(x)))))
-        return text.with_states(x[:, :t]), image.with_states(x[:, t:])
+            joint = Joint.of(text, image, proportional=self.proportional)
+            x = joint.states
+        return joint.with_states(
+            x + self.dropout(self.output(self.activation(self.intermediate(self.layernorm_after(x)))))
+        )
 
 
 class Encoder(nn.Module):
-    def __init__(self, settings: ViltSettings, published: bool) -> None:
+    def __init__(self, settings: ViltSettings, published: bool, proportional: bool) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(Block(settings, published) for _ in range(settings.num_hidden_layers))
+        blocks = (Block(settings, published, proportional) for _ in range(settings.num_hidden_layers))
+        self.layer = nn.ModuleList(blocks)
 
 
 class Body(nn.Module):
-    def __init__(self, settings: ViltSettings, grid: tuple[int, int], published: bool) -> None:
+    def __init__(self, settings: ViltSettings, grid: tuple[int, int], published: bool, proportional: bool) -> None:
         super().__init__()
         c = settings.hidden_size
         self.embeddings = Embeddings(settings, grid)
-        self.encoder = Encoder(settings, published)
+        self.encoder = Encoder(settings, published, proportional)
         self.layernorm = nn.LayerNorm(c, eps=settings.layer_norm_eps)
         self.pooler = Dense(c, c)
 
@@ -217,8 +217,8 @@ class Vilt(nn.Module):
         settings.check_patches(rows, columns)
         pumer = config.get("pumer", {})
         self.published = pumer.get("attention") == "reference"
-        self.proportional = bool(pumer.get("proportional_attention", False))
-        self.vilt = Body(settings, (rows, columns), self.published)
+        proportional = bool(pumer.get("proportional_attention", False)) and not self.published
+        self.vilt = Body(settings, (rows, columns), self.published, proportional)
         self.images = settings.images
         if settings.architecture == RETRIEVAL:
             self.rank_output = nn.Linear(settings.hidden_size, 1)
@@ -283,12 +283,10 @@ class Vilt(nn.Module):
             )
         text = Tokens.start(words, mask)
         image = self.image_tokens(pixel_values, patches, patch_grid, kind, mask.dtype)
-        proportional = False
+        joint = Joint.of(text, image, proportional=False)
         for i, block in enumerate(body.encoder.layer):
-            step = self.step(f"encoder.{i}")
-            text, image = block(text, image, step, trace, proportional)
-            proportional = proportional or (self.proportional and step is not None)
-        text, image = (tokens.with_states(body.layernorm(tokens.states)) for tokens in (text, image))
+            joint = block(joint, self.step(f"encoder.{i}"), trace)
+        text, image = joint.with_states(body.layernorm(joint.states)).apart()
         pooled = body.pooler(text.states[:, 0]).tanh()
         if self.images > 1:
             pooled = pooled.reshape(-1, self.images * pooled.shape[1])

@@ -14,12 +14,18 @@ from pumer_convert.errors import InputError
 
 @click.command("quantize")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--mode", type=click.Choice(["int8", "fp8"]), default="int8", show_default=True)
+@click.option("--mode", type=click.Choice(["int8", "fp8", "int8-cpu"]), default="int8", show_default=True)
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set, in any readable format.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures, if not beside the data.")
 @click.option("--split", help="train, val, ..., of data that hold several.")
 @click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise", show_default=True)
-@click.option("--examples", type=click.IntRange(2), default=256, show_default=True, help="Half set ranges, half ask.")
+@click.option(
+    "--examples",
+    type=click.IntRange(2),
+    default=256,
+    show_default=True,
+    help="Calibration examples: half calibrate, half are compared.",
+)
 @max_pixels
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice of examples.")
 @click.option(
@@ -48,21 +54,26 @@ def command(
     as_json: bool,
     **engine: Any,
 ) -> None:
-    """Give the model.onnx that `export` wrote to FOLDER 8-bit matrix products: model.int8.onnx or model.fp8.onnx.
+    """Give the model.onnx that `export` wrote to FOLDER 8-bit linear layers: model.int8.onnx, model.fp8.onnx or
+    model.int8-cpu.onnx.
 
-    The ranges of the activations come from real examples. NVIDIA's modelopt does the work, in an environment of its
-    own; reducers, attention, norms and the head keep their types. int8 and fp8 pay on a GPU with a TensorRT engine.
+    int8 and fp8 pay on a GPU with a TensorRT engine: NVIDIA's modelopt takes the ranges of the activations from real
+    examples, in an environment of its own. int8-cpu pays on a CPU: ONNX Runtime's own quantizer, ranges as they come.
+    Reducers, attention, norms and the head keep their types, and the report says how many answers stay the same.
     """
     from pumer_convert.artifact.sidecar import read_sidecar
     from pumer_convert.data.examples import read_examples
     from pumer_convert.export.folder import engine_beside, profiles_of, settings_of
-    from pumer_convert.export.quantize import modelopt_version, quantize
+    from pumer_convert.export.quantize import CPU, modelopt_version, quantize
     from pumer_convert.export.tensorrt import EngineSettings
 
     source = folder / "model.onnx"
     sidecar = read_sidecar(source)
     # All that can be refused is, before the data are read, which takes minutes.
-    modelopt_version(modelopt)
+    if mode != CPU:
+        modelopt_version(modelopt)
+    elif trt or modelopt is not None:
+        raise InputError(f"{CPU} is for ONNX Runtime on CPUs; an engine takes int8 or fp8, by --modelopt.")
     settings = EngineSettings(**engine)
     settings = replace(
         settings, profiles=profiles_of(settings_of(folder), settings.profiles, sidecar["text"]["longest"])
@@ -92,9 +103,9 @@ def command(
 
     def human() -> str:
         lines = [
-            f"wrote {report['onnx']} ({report['products']} products of weights in {mode}, the rest {report['dtype']})",
-            f"{report['same_answers']:.2%} of {report['compared_on']} answers are those of {source.name}; "
-            f"ranges of {report['calibrated_on']} examples",
+            f"wrote {report['onnx']} ({report['products']} linear layers in {mode}, the rest {report['dtype']})",
+            f"{report['same_answers']:.2%} of {report['compared_on']} answers are those of {source.name}"
+            + (f"; ranges of {report['calibrated_on']} examples" if report["calibrated_on"] else ""),
         ]
         if trt:
             lines.append(engine_told(report["engine"]))

@@ -185,6 +185,9 @@ def write_graph(model: nn.Module, checkpoint: Checkpoint, pictures: PictureInput
         _name_origins(program.model)
         weights += program.model.graph.initializers.values()
         size = sum(w.const_value.nbytes for w in program.model.graph.initializers.values() if w.const_value is not None)
+        for value in program.model.graph.initializers.values():
+            # Each has its own; said twice, quantizers that transpose a weight are told the old one.
+            value.shape, value.type = None, None
         program.save(str(target), external_data=size > INLINE_LIMIT)
     # The optimiser's rules keep the last graph that they saw, so its weights have to go by hand.
     for weight in weights:

@@ -1,5 +1,11 @@
-"""ONNX file -> the same with 8-bit matrix products (Q/DQ), by NVIDIA's modelopt in an environment of its own."""
+"""ONNX file -> the same with its linear layers in 8 bits.
 
+For GPUs by NVIDIA's modelopt in an environment of its own (Q/DQ, ranges from examples), for CPUs by ONNX Runtime's own
+quantizer (ranges as they come).
+"""
+
+import contextlib
+import io
 import subprocess
 import sys
 import tempfile
@@ -12,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.inliner
+import onnxruntime
 from numpy.typing import NDArray
 
 from pumer_convert.artifact.describe import PARTS
@@ -22,7 +29,9 @@ from pumer_convert.system.output import output_files
 from pumer_convert.system.owned import LIST, digest, write_list
 from pumer_convert.system.whole import check_whole
 
-MODES = ("int8", "fp8")
+CPU = "int8-cpu"
+MODES = ("int8", "fp8", CPU)
+"""The 8-bit types; the first two pay in an engine on a GPU, the last in ONNX Runtime on a CPU."""
 HELP = (
     "8-bit models are made by nvidia-modelopt, which wants other versions of onnx and onnxruntime than we do; give it "
     "an environment of its own: python -m venv modelopt && modelopt/bin/pip install 'nvidia-modelopt[onnx]', and say "
@@ -41,14 +50,14 @@ def quantize(
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Write `onnx_path`, which `export_onnx` made, with the products of its weights in 8 bits to `out` (default: beside
-    it, model.int8.onnx) and its sidecar, and tell how many answers stay the same.
+    """Write `onnx_path`, which `export_onnx` made, with its linear layers in 8 bits to `out` (default: beside it,
+    model.int8.onnx for the mode int8) and its sidecar, and tell how many answers stay the same.
 
     `inputs` are real examples: input_ids, attention_mask [N, T], pixel_values [N, 3, H, W] or [N, 2, 3, H, W]; the
-    first half sets the ranges of the activations, the second half is answered by both models. `modelopt` is the Python
-    of an environment with nvidia-modelopt[onnx] (default: this one). Reducers, attention, norms and the head keep their
-    types. Gives the report. Raises InputError, MissingDependencyError without modelopt, VerificationError for answers
-    that are not finite; no file is left then.
+    first half sets the ranges of the activations, the second half is answered by both models; for int8-cpu nothing is
+    set and all are answered. `modelopt` is the Python of an environment with nvidia-modelopt[onnx] (default: this one).
+    Reducers, attention, norms and the head keep their types. Gives the report. Raises InputError,
+    MissingDependencyError without modelopt, VerificationError for answers that are not finite; no file is left then.
     """
     onnx_path = Path(onnx_path)
     if mode not in MODES:
@@ -60,22 +69,26 @@ def quantize(
     if sidecar["dtype"] == "bfloat16" or "quantized" in sidecar:
         what = "bfloat16" if sidecar["dtype"] == "bfloat16" else "8 bits already"
         raise InputError(f"{onnx_path}: is in {what}; export it in float16 or float32 for this.")
-    half = len(inputs["input_ids"]) // 2
-    if half < 1:
+    if mode == CPU and sidecar["dtype"] != "float32":
+        raise InputError(f"{onnx_path}: is in {sidecar['dtype']}; for CPUs export it in float32.")
+    half = 0 if mode == CPU else len(inputs["input_ids"]) // 2
+    if half < 1 and mode != CPU:
         raise InputError("take 2 examples or more: half of them set the ranges, half are answered.")
     out = Path(out or onnx_path.with_suffix(f".{mode}.onnx"))
-    version = modelopt_version(modelopt)
+    by = f"onnxruntime {onnxruntime.__version__}" if mode == CPU else f"modelopt {modelopt_version(modelopt)}"
     with (
         output_files(out, overwrite, parts=PARTS, inputs=[onnx_path]) as target,
         # In the folder that is removed whatever happens.
         tempfile.TemporaryDirectory(dir=target.parents[1]) as scratch,
     ):
-        flat = Path(scratch) / "flat.onnx"
+        flat, made, examples = (Path(scratch) / name for name in ("flat.onnx", "made.onnx", "examples.npz"))
         names, apart = flatten(onnx_path, flat)
-        progress(f"quantizing {len(names)} products of weights with modelopt {version}")
-        np.savez(Path(scratch) / "examples.npz", allow_pickle=False, **{k: v[:half] for k, v in inputs.items()})
-        made = Path(scratch) / "made.onnx"
-        _run(str(modelopt or sys.executable), mode, flat, Path(scratch) / "examples.npz", names, apart, made)
+        progress(f"quantizing {len(names)} linear layers with {by}")
+        if mode == CPU:
+            _dynamic(flat, names, apart, made)
+        else:
+            np.savez(examples, allow_pickle=False, **{k: v[:half] for k, v in inputs.items()})
+            _run(str(modelopt or sys.executable), mode, flat, examples, names, apart, made)
         _adopt(made, target)
         progress("comparing answers")
         asked = {name: value[half:] for name, value in inputs.items()}
@@ -84,7 +97,7 @@ def quantize(
         same = before.argmax(-1) == after.argmax(-1) if before.shape[1] > 1 else (before > 0) == (after > 0)
         quantized = {
             "mode": mode,
-            "modelopt": version,
+            "by": by,
             "calibrated_on": half,
             "compared_on": len(after),
             "same_answers": float(same.mean()),
@@ -160,9 +173,27 @@ def _run(python: str, mode: str, flat: Path, examples: Path, names: Sequence[str
         raise InputError(f"modelopt could not quantize it: {_last(found.stderr)}.")
 
 
+def _dynamic(flat: Path, names: Sequence[str], apart: bool, made: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with contextlib.redirect_stderr(io.StringIO()):  # it advises to preprocess, which `flatten` has done
+        quantize_dynamic(
+            flat,
+            made,
+            op_types_to_quantize=["MatMul"],
+            nodes_to_quantize=list(names),
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            use_external_data_format=apart,
+        )
+
+
 def _in_8_bits(path: Path) -> int:
-    """The number of products that take dequantized values; modelopt leaves out those too thin to gain by it."""
+    """The number of products of 8-bit values; modelopt leaves out those too thin to gain by it."""
     nodes = onnx.load(str(path), load_external_data=False).graph.node
+    integer = [node for node in nodes if node.op_type == "MatMulInteger"]
+    if integer:
+        return len(integer)
     wide = {output for node in nodes if node.op_type == "DequantizeLinear" for output in node.output}
     return sum(node.op_type == "MatMul" and set(node.input) <= wide for node in nodes)
 
@@ -173,8 +204,6 @@ def _last(told: str) -> str:
 
 def _answers(path: Path, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
     """Logits [N, labels] on the CPU, as the graph stands: ONNX Runtime's fusions know no 8-bit floats."""
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

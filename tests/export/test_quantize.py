@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from onnxruntime.quantization import quantize_dynamic
 
 from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.cli import cli
@@ -126,6 +127,32 @@ def test_the_verb(folder: Path, data: Path, python: Path) -> None:
     assert CliRunner().invoke(cli, [*words, "--overwrite"], catch_exceptions=False).exit_code == 0
 
 
+def test_for_cpus_by_onnx_runtime_itself(folder: Path, data: Path, python: Path) -> None:
+    words = ["quantize", str(folder), "--data", str(data), "--examples", "8", "--mode", "int8-cpu", "--json"]
+    shown = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    report = json.loads(shown.stdout)
+    nodes = onnx.load(folder / "model.int8-cpu.onnx").graph.node
+    linear = sum(node.op_type == "MatMulInteger" for node in nodes)
+    assert linear == report["products"] == len(flatten(folder / "model.onnx", folder / "flat.onnx")[0])
+    (folder / "flat.onnx").unlink()
+    assert (report["calibrated_on"], report["compared_on"]) == (0, 8)
+    assert report["by"].startswith("onnxruntime 1.")
+    given = read_examples(read_sidecar(folder / "model.onnx"), folder, data, 4)
+    names = ("model.int8-cpu.onnx", "model.onnx")
+    logits, exact = (open_runtime(folder / name, device="cpu")(**given) for name in names)
+    assert 1e-6 < float(np.abs(logits - exact).max() / np.abs(exact).max()) < 0.5
+    for more in (["--trt"], ["--modelopt", str(python)]):
+        refused = CliRunner().invoke(cli, [*words, "--overwrite", *more])
+        assert "is for ONNX Runtime on CPUs" in str(refused.exception)
+
+
+def test_onnx_runtimes_own_quantizer_takes_an_export(folder: Path, tmp_path: Path) -> None:
+    """As people call it, on the file as it is."""
+    quantize_dynamic(folder / "model.onnx", tmp_path / "model.onnx")
+    assert any(node.op_type == "MatMulInteger" for node in onnx.load(tmp_path / "model.onnx").graph.node)
+
+
 def test_weights_that_lie_apart_do_so_again(folder: Path, data: Path, python: Path, tmp_path: Path) -> None:
     model = onnx.load(folder / "model.onnx")
     onnx.save(model, tmp_path / "big.onnx", save_as_external_data=True, location="big.onnx.data", size_threshold=1024)
@@ -151,7 +178,7 @@ def test_what_cannot_be_quantized_is_told(folder: Path, data: Path, python: Path
         quantize(source, inputs, tmp_path / "x.onnx", modelopt=tmp_path / "python")
     with pytest.raises(InputError, match="modelopt could not quantize it: RuntimeError: no such thing"):
         quantize(source, inputs, tmp_path / "x.onnx", mode="fp8", modelopt=python)
-    with pytest.raises(InputError, match=r"no 8-bit type 'int9'; allowed: int8, fp8\. Did you mean 'int8'"):
+    with pytest.raises(InputError, match=r"no 8-bit type 'int9'; allowed: int8, fp8, int8-cpu\. Did you mean 'int8'"):
         quantize(source, inputs, mode="int9")
     with pytest.raises(InputError, match="take 2 examples or more"):
         quantize(source, {name: value[:1] for name, value in inputs.items()})

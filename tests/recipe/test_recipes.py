@@ -15,6 +15,8 @@ from pumer_convert.export.folder import export_folder
 from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.recipe.schema import load_recipe
 
+ALIKE = ("vilt", "vilt-nlvr2", "vilt-ve", "meter", "meter-nlvr2", "meter-ve", "meter-faster")
+"""These differ from another one in sites and numbers alone."""
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
 
@@ -23,7 +25,10 @@ def checkpoint(folder: Path, model: str, task: str | None, depth: int | None = N
     return random_checkpoint.write(folder / "tiny.ckpt", model, "original", task or "vqa", depth=depth)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in ALIKE)) for path in RECIPES],
+)
 def test_every_recipe_is_applied_exported_and_built(tmp_path: Path, path: Path) -> None:
     recipe = load_recipe(path)
     tower = {"vilt": "encoder.", "meter": "vision."}[recipe.model]

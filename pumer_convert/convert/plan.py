@@ -8,6 +8,7 @@ from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
 from pumer_convert.models.spec import Layer, Lengths, ModelSpec
 from pumer_convert.recipe.schema import Action, Recipe, StepSpec
+from pumer_convert.reducers import KINDS, kinds_of
 
 TOP_K = 3840
 """The most that TensorRT's TopK takes; a longer sequence would build and then fail."""
@@ -62,21 +63,21 @@ def edits_of(recipe: Recipe, spec: ModelSpec) -> tuple[dict[str, Any], ...]:
                 raise recipe.error(step.line, f"at: the model has no site '{site}'; {_sites(spec)}")
             if problem := _problem(recipe, step, layer):
                 raise recipe.error(step.line, problem)
-            at[site] = [_edit(action, layer) for action in step.actions]
+            at[site] = [_edit(action, layer, recipe.semantics) for action in step.actions]
     return tuple({"at": site, "actions": at[site]} for site in spec.sites if site in at)
 
 
-def _edit(action: Action, layer: Layer) -> dict[str, Any]:
+def _edit(action: Action, layer: Layer, semantics: str) -> dict[str, Any]:
     edit: dict[str, Any] = {
         "op": action.op,
         "modality": action.modality,
         "amount": action.amount.to_json(),
         "by": action.by,
     }
-    if action.margin is not None:
-        # PiToMe, equation 4: what counts as alike grows wider with depth.
-        edit["margin"] = action.margin * (1 - layer.depth)
-    return edit
+    params = kinds_of(semantics)[action.op][action.by].params
+    return edit | {
+        name: value * (1 - layer.depth) if params[name].falls else value for name, value in action.params.items()
+    }
 
 
 def _problem(recipe: Recipe, step: StepSpec, layer: Layer) -> str | None:
@@ -87,10 +88,12 @@ def _problem(recipe: Recipe, step: StepSpec, layer: Layer) -> str | None:
     for action in step.actions:
         if action.modality not in layer.modalities:
             return f"{action.op}: no {action.modality} runs through {site}, so it cannot be reduced there."
-        if action.op == "prune" and action.by not in layer.scores:
+        kinds = kinds_of(recipe.semantics)[action.op]
+        if (score := kinds[action.by].score) is not None and score not in layer.scores:
+            allowed = [by for by, kind in kinds.items() if kind.score is None or kind.score in layer.scores]
             return (
                 f"prune.by cannot be '{action.by}' at {site}, where the text has not met the image; "
-                f"allowed there: {', '.join(layer.scores)}, or merge instead."
+                f"allowed there: {', '.join(allowed)}, or merge instead."
             )
     return None
 
@@ -118,8 +121,8 @@ def make_plan(
         after, own = now, 0
         if layer.site in actions:
             after, own = _reduce(now, actions[layer.site], layer)
-            asked = {a["by"] for a in actions[layer.site] if a["op"] == "prune"}
-            own += sum(layer.scores[score](now, after) for score in asked)
+            scores = {KINDS[action["op"]][action["by"]].score for action in actions[layer.site]}
+            own += sum(layer.scores[score](now, after) for score in scores if score is not None)
         rows.append(
             PlanRow(
                 layer.name,
@@ -147,22 +150,14 @@ def _reduce(before: Lengths, actions: Sequence[dict[str, Any]], layer: Layer) ->
     now = {"image": before.image, "text": before.text}
     entry, own = dict(now), 0
     for action in actions:
-        kind, amount = action["modality"], Amount.from_json(action["amount"])
-        n = now[kind]
-        prune = action["op"] == "prune"
-        gone = min(int(amount.removed(entry[kind], n)), n - 1 if prune else (n - 1) // 2)
-        if not prune and gone:
-            own += _merging(action["by"], n, gone, layer)
-        now[kind] = n - gone
+        modality, amount = action["modality"], Amount.from_json(action["amount"])
+        n = now[modality]
+        room = n - 1 if action["op"] == "prune" else (n - 1) // 2
+        if gone := min(int(amount.removed(entry[modality], n)), room):
+            # A kind of the reference semantics costs what its mended namesake does.
+            own += KINDS[action["op"]][action["by"]].cost(n, gone, layer.width, layer.key_width)
+        now[modality] = n - gone
     return Lengths(now["image"], now["text"]), own
-
-
-def _merging(by: str, n: int, gone: int, layer: Layer) -> int:
-    """What merging `gone` of `n` tokens costs: similarities of keys, and the mixing of states by a product."""
-    if by == "pitome":  # each with each, then only what merges
-        return n * n * layer.key_width + gone * gone * (layer.key_width + layer.width)
-    half = n // 2
-    return (n - half) * half * (layer.key_width + layer.width)
 
 
 def _sites(spec: ModelSpec) -> str:

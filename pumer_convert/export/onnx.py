@@ -212,8 +212,7 @@ def _optimize(graph: ir.Model) -> None:
 def attach_functions(graph: ir.Model, model: nn.Module, opset: int) -> None:
     """Give the graph the body of every function that its reducers call; the optimiser would have inlined them."""
     for reducer in {type(m): m for m in model.modules() if isinstance(m, BaseReducer)}.values():
-        body = reducer.body.replace('["" : 20]', f'["" : {opset}]')
-        function = ir.serde.deserialize_function(onnx.parser.parse_function(body))
+        function = ir.serde.deserialize_function(onnx.parser.parse_function(reducer.body(opset)))
         graph.functions[function.identifier()] = function
     graph.opset_imports[DOMAIN] = 1
 

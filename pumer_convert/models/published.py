@@ -7,8 +7,8 @@ from typing import Any
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
 from pumer_convert.models.labels import label_map, placeholders
-from pumer_convert.models.rules import Rule
 from pumer_convert.models.values import wrong
+from pumer_convert.rules import Rule
 from pumer_convert.weights import RawCheckpoint
 
 _SHARE, _LAYER = Rule(float, optional=True), Rule(int)

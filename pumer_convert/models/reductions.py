@@ -5,9 +5,9 @@ from typing import Any
 
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
-from pumer_convert.models.rules import Rule
 from pumer_convert.models.spec import Layer, ModelSpec
-from pumer_convert.reducers import KINDS, REFERENCE_KINDS, WITH_MARGIN
+from pumer_convert.reducers import Kind, kinds_of
+from pumer_convert.rules import Rule
 
 _VALUES: dict[str, tuple[Any, ...]] = {
     "version": (1,),
@@ -15,7 +15,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "attention": ("fused", "reference"),
     "proportional_attention": (False, True),
 }
-_COUNT, _MARGIN = Rule(int), Rule(float, most=1)
+_COUNT = Rule(int)
 
 
 def check_reductions(config: Mapping[str, Any], spec: ModelSpec, where: object) -> None:
@@ -37,7 +37,7 @@ def check_reductions(config: Mapping[str, Any], spec: ModelSpec, where: object) 
         raise _wrong(where, "pumer.fit", f"{pumer['fit']!r}, not 'squash'")
     if "image_size" in pumer and not _is_change(pumer["image_size"]):
         raise _wrong(where, "pumer.image_size", f"{pumer['image_size']!r}, not sizes from and to")
-    kinds = REFERENCE_KINDS if pumer.get("semantics") == "reference" else KINDS
+    kinds = kinds_of(pumer.get("semantics", "default"))
     layers, seen = {layer.site: layer for layer in spec.layers if layer.site is not None}, set()
     for number, edit in enumerate(edits):
         name = f"pumer.edits[{number}]"
@@ -58,14 +58,17 @@ def _is_change(value: Any) -> bool:
     return isinstance(value, Mapping) and set(value) == {"from", "to"}
 
 
-def _is_action(action: Any, layer: Layer, kinds: Mapping[str, Mapping[str, str]]) -> bool:
-    if not isinstance(action, Mapping) or set(action) - {"margin"} != {"op", "modality", "amount", "by"}:
+def _is_action(action: Any, layer: Layer, kinds: Mapping[str, Mapping[str, Kind]]) -> bool:
+    if not isinstance(action, Mapping):
         return False
-    op, by = action["op"], action["by"]
-    known = op in kinds and by in kinds[op] and action["modality"] in layer.modalities
-    known = known and (op != "prune" or (by in layer.scores and action["modality"] == "image"))
-    margin = _MARGIN.holds(action["margin"]) if "margin" in action else by not in WITH_MARGIN
-    return known and margin and _is_amount(action["amount"])
+    op, by, modality = (action.get(key) for key in ("op", "by", "modality"))
+    if not (isinstance(op, str) and isinstance(by, str) and by in kinds.get(op, {}) and modality in layer.modalities):
+        return False
+    kind = kinds[op][by]
+    if set(action) != {"op", "modality", "amount", "by", *kind.params} or (op == "prune" and modality != "image"):
+        return False
+    params = all(param.rule.holds(action[name]) for name, param in kind.params.items())
+    return params and (kind.score is None or kind.score in layer.scores) and _is_amount(action["amount"])
 
 
 def _is_amount(value: Any) -> bool:

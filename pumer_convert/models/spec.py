@@ -17,11 +17,6 @@ Cost = Callable[[Lengths, Lengths], int]
 """Multiply-accumulates of a layer, from the lengths that enter it and the lengths after its reduction."""
 
 
-def free(before: Lengths, after: Lengths) -> int:
-    """The cost of what costs nothing."""
-    return 0
-
-
 @dataclass(frozen=True)
 class Layer:
     """One layer. `site` is the name a recipe uses for it, None where nothing can be reduced.

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, TypeGuard
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.rules import Rule
+from pumer_convert.rules import Rule
 
 WHOLE = 2**31 - 1
 """The largest of sizes."""

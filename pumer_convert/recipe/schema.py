@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ from yaml.nodes import Node, ScalarNode, SequenceNode
 from pumer_convert.amount import UNLIMITED, Amount
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.models.family import FAMILIES
-from pumer_convert.models.rules import Rule
 from pumer_convert.recipe.settings import AUGMENT_RULES, RULES, Augment, DistillSettings
 from pumer_convert.recipe.shipped import locate, shipped
 from pumer_convert.recipe.yaml_reader import YamlReader, quote
-from pumer_convert.reducers import KINDS, MARGIN, REFERENCE_KINDS, WITH_MARGIN
+from pumer_convert.reducers import KINDS, Kind, kinds_of
+from pumer_convert.rules import Rule
 
 KEYS = (
     *("recipe", "model", "task", "semantics", "proportional_attention", "image_size", "fit"),
@@ -29,22 +29,20 @@ NULL = "tag:yaml.org,2002:null"  # an empty value at the top says the same as no
 
 SITES = "name.number as in fusion.0, fusion.0-3 or fusion.0,2,5, or a list of these"
 MODALITIES = {"prune": ("image",), "merge": ("image", "text")}
-SETTINGS = {"prune": (), "merge": ("margin",)}
-MARGIN_RULE = Rule(float, least=0, most=1)
 
 _SITE = re.compile(r"([A-Za-z_]\w*)\.(\d{1,3}(?:-\d{1,3})?(?:\s*,\s*\d{1,3}(?:-\d{1,3})?)*)", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Action:
-    """One reducer: `op` ("prune" or "merge") on `modality` ("image" or "text"), by the reducer kind `by`; `margin` is
-    PiToMe's at the first layer, None for other kinds."""
+    """One reducer: `op` ("prune" or "merge") on `modality` ("image" or "text"), by the reducer kind `by`, with the
+    parameters that this kind has."""
 
     op: str
     modality: str
     amount: Amount
     by: str
-    margin: float | None = None
+    params: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,8 +128,7 @@ def _step_to_json(step: StepSpec) -> dict[str, Any]:
     for action in step.actions:
         entry = result.setdefault(action.op, {"by": action.by})
         entry[action.modality] = action.amount.to_json()
-        if action.margin is not None:
-            entry["margin"] = action.margin
+        entry |= action.params
     return result
 
 
@@ -194,7 +191,7 @@ class _Parser(YamlReader):
         return wanted
 
     def steps(self, node: Node, semantics: str) -> tuple[StepSpec, ...]:
-        kinds = REFERENCE_KINDS if semantics == "reference" else KINDS
+        kinds = kinds_of(semantics)
         steps = tuple(self.step(item, kinds) for item in self.items(node, "reduce"))
         taken: dict[str, int] = {}
         for step in steps:
@@ -206,7 +203,7 @@ class _Parser(YamlReader):
                 self.check_reference(step, steps[0])
         return steps
 
-    def step(self, node: Node, kinds: Mapping[str, Mapping[str, str]]) -> StepSpec:
+    def step(self, node: Node, kinds: Mapping[str, Mapping[str, Kind]]) -> StepSpec:
         keys = self.mapping(node, "a step of reduce", ("at", *MODALITIES))
         if "at" not in keys:
             self.fail(node, f"the step does not say 'at', where it stands; allowed: {SITES}.")
@@ -216,18 +213,22 @@ class _Parser(YamlReader):
             self.fail(node, "the step has neither 'prune' nor 'merge'; give one or both, or remove the step.")
         return StepSpec(sites, tuple(actions), node.start_mark.line + 1)
 
-    def actions(self, node: Node, op: str, kinds: Mapping[str, str]) -> list[Action]:
-        keys = self.mapping(node, op, (*MODALITIES[op], "by", *SETTINGS[op]))
+    def actions(self, node: Node, op: str, kinds: Mapping[str, Kind]) -> list[Action]:
+        known = [name for kind in KINDS[op].values() for name in kind.params]
+        keys = self.mapping(node, op, (*MODALITIES[op], "by", *known))
         by = self.choice(keys["by"], f"{op}.by", kinds) if "by" in keys else next(iter(kinds))
         found = [m for m in MODALITIES[op] if m in keys]
         if not found:
             self.fail(node, f"{op} does not say of what; give it {' or '.join(MODALITIES[op])}.")
-        margin = MARGIN if by in WITH_MARGIN else None
-        if "margin" in keys:
-            if margin is None:
-                self.fail(keys["margin"], f"{op} by {by} has no margin; {' and '.join(WITH_MARGIN)} alone has one.")
-            margin = self.settings({"margin": keys["margin"]}, op, {"margin": MARGIN_RULE}).get("margin", margin)
-        return [Action(op, m, self.amount(keys[m], f"{op}.{m}"), by, margin) for m in found]
+        own = kinds[by].params
+        for name in known:
+            if name in keys and name not in own:
+                having = " and ".join(other for other, kind in kinds.items() if name in kind.params) or "no kind here"
+                self.fail(keys[name], f"{op} by {by} has no {name}; {having} alone has one.")
+        given = {name: keys[name] for name in own if name in keys}
+        params = {name: param.default for name, param in own.items()}
+        params |= self.settings(given, op, {name: param.rule for name, param in own.items()})
+        return [Action(op, m, self.amount(keys[m], f"{op}.{m}"), by, params) for m in found]
 
     def sites(self, node: Node) -> tuple[str, ...]:
         sites: list[str] = []

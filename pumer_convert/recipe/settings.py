@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.rules import Rule, setting
+from pumer_convert.rules import Rule, setting
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,94 @@
-"""Reducer kinds. A reducer is a module with a class `Reducer` (see base.py) and one line here."""
+"""Reducer kinds. A kind is one file with a class (see base.py) and one line here."""
 
-KINDS = {
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pumer_convert.rules import Rule
+
+if TYPE_CHECKING:
+    from pumer_convert.reducers.base import BaseReducer
+
+Cost = Callable[[int, int, int, int], int]
+"""Multiply-accumulates of reducing n tokens by `gone`: cost(n, gone, width, key_width), where `width` is that of the
+hidden states and `key_width` that of the keys."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter of a kind, which a recipe may give by its name; the class takes it by that name too.
+
+    `falls`: at layer l of a stack of L it is (1 - l / L) of what the recipe says.
+    """
+
+    default: float
+    rule: Rule
+    falls: bool = False
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is known of a kind without torch: its class as "module:Class", what it costs, and its parameters.
+
+    `score` is what the model has to compute of its image tokens where they are pruned ("relevance": how much the text
+    asks for a token, PuMer; "cls_attention": how much the image's own CLS attends to it, EViT, Liang et al. 2022), None
+    where nothing is asked of the model.
+    """
+
+    place: str
+    cost: Cost = lambda n, gone, width, key_width: 0
+    score: str | None = None
+    params: Mapping[str, Param] = field(default_factory=dict)
+
+    def load(self) -> "type[BaseReducer]":
+        """Its class."""
+        module, name = self.place.split(":")
+        found: type[BaseReducer] = getattr(importlib.import_module(module), name)
+        return found
+
+
+def halves(n: int, gone: int, width: int, key_width: int) -> int:
+    """Even with odd tokens: similarities of keys, and the mixing of states by a product."""
+    half = n // 2
+    return (n - half) * half * (key_width + width)
+
+
+def energies(n: int, gone: int, width: int, key_width: int) -> int:
+    """Each with each, then only what merges."""
+    return n * n * key_width + gone * gone * (key_width + width)
+
+
+MARGIN = Param(0.9, Rule(float, least=0, most=1), falls=True)
+"""PiToMe's margin of similarity (equation 4): what counts as alike grows wider with depth."""
+
+_HERE = "pumer_convert.reducers"
+KINDS: dict[str, dict[str, Kind]] = {
     "prune": {
-        "relevance": "pumer_convert.reducers.prune",
-        "cls_attention": "pumer_convert.reducers.prune",
-        "random": "pumer_convert.reducers.random_prune",
+        "relevance": Kind(f"{_HERE}.prune:PruneReducer", score="relevance"),
+        "cls_attention": Kind(f"{_HERE}.prune:PruneReducer", score="cls_attention"),
+        "random": Kind(f"{_HERE}.random_prune:RandomPruneReducer"),
     },
     "merge": {
-        "bsm": "pumer_convert.reducers.merge",
-        "tome": "pumer_convert.reducers.merge",
-        "pitome": "pumer_convert.reducers.pitome",
+        "bsm": Kind(f"{_HERE}.merge:MergeReducer", halves),
+        "tome": Kind(f"{_HERE}.merge:MergeReducer", halves),
+        "pitome": Kind(f"{_HERE}.pitome:PitomeReducer", energies, params={"margin": MARGIN}),
     },
 }
 """What a recipe's `by:` may say, per operation; the first is the default.
 
-In pruning it names the score of the image tokens, which the model computes where it knows that name: "relevance" is how
-much the text asks for a token (PuMer), "cls_attention" how much the image's own CLS attends to it (EViT, Liang et al.
-2022), the baseline without text guidance; "random" looks at nothing. Merging never asks the text: "bsm" is PuMer's
-matching of neighbours by their keys, which without the quirks of the published code is that of ToMe (Bolya et al.,
-2023), and "tome" is its name in a vision tower; "pitome" spares the tokens that are like few others.
+Pruning by "random" looks at nothing, the baseline of baselines. Merging never asks the text: "bsm" is PuMer's matching
+of neighbours by their keys, which without the quirks of the published code is that of ToMe (Bolya et al., 2023), and
+"tome" is its name in a vision tower; "pitome" spares the tokens that are like few others.
 """
 
-MARGIN = 0.9
-"""PiToMe's margin of similarity at the first layer of a tower such as CLIP's; layer l of L has (1 - l / L) of it."""
-WITH_MARGIN = ("pitome",)
-"""The kinds of merging that a recipe may give a `margin`."""
-
-REFERENCE_KINDS = {
-    "prune": {"relevance": "pumer_convert.reducers.reference_prune"},
-    "merge": {"bsm": "pumer_convert.reducers.reference_merge"},
+REFERENCE_KINDS: dict[str, dict[str, Kind]] = {
+    "prune": {"relevance": Kind(f"{_HERE}.reference_prune:ReferencePruneReducer", score="relevance")},
+    "merge": {"bsm": Kind(f"{_HERE}.reference_merge:ReferenceMergeReducer", halves)},
 }
 """The same under `semantics: reference`: the published behaviour with its quirks."""
+
+
+def kinds_of(semantics: str) -> Mapping[str, Mapping[str, Kind]]:
+    """The kinds under "default" or "reference" semantics."""
+    return REFERENCE_KINDS if semantics == "reference" else KINDS

@@ -1,6 +1,7 @@
 """What every reducer is: a pure module from Tokens to Tokens, and its twin as an ONNX function."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from pumer_convert.amount import Amount
 from pumer_convert.tokens import Tokens
 
+DOMAIN = "pumer"
+OPSET = 20
 Size = int | torch.SymInt
 
 
@@ -47,12 +50,22 @@ class Reduction:
 class BaseReducer(nn.Module, ABC):
     """Takes Tokens and a Guide, gives a Reduction. It never mixes examples and keeps token 0 where it is.
 
-    `function` is the name of the ONNX function in domain `pumer`, and `body` its text: the same computation in
-    standard operators (opset 20), which export attaches to the graph.
+    Beside the computation stands its twin in standard operators (opset 20), an ONNX function of domain `pumer`:
+
+    function    its name.
+    attributes  of the function, as ONNX text, beside the amount's: "margin: float".
+    inputs      names of its inputs.
+    outputs     names of its outputs -> the input of which each is what is left, None: of none (the decision).
+    counts      ONNX text that says how many are left, `k` [1], see `how_many`.
+    statements  ONNX text of the rest.
     """
 
     function: ClassVar[str]
-    body: ClassVar[str]
+    attributes: ClassVar[str] = ""
+    inputs: ClassVar[tuple[str, ...]]
+    outputs: ClassVar[dict[str, str | None]]
+    counts: ClassVar[str]
+    statements: ClassVar[str]
 
     def __init__(self, amount: Amount) -> None:
         super().__init__()
@@ -65,10 +78,46 @@ class BaseReducer(nn.Module, ABC):
     def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
         """Reduce `tokens`; see `Reduction`."""
 
-    def attributes(self) -> dict[str, Any]:
-        """The amount, as the attributes of the ONNX function."""
+    @classmethod
+    def body(cls, opset: int = OPSET) -> str:
+        """The ONNX function, as text."""
+        return cls._text(opset, cls.counts + cls.statements)
+
+    @classmethod
+    def free_body(cls, opset: int = OPSET) -> str:
+        """A function of the same name that keeps as many tokens, namely the first ones, and looks at nothing: what a
+        model would be if its reducers cost nothing."""
+        cut = "".join(
+            f"        {name} = Slice ({of}, zero, k, one, one)\n" for name, of in cls.outputs.items() if of is not None
+        )
+        first = next(name for name, of in cls.outputs.items() if of is not None)
+        rest = "".join(f"        {name} = Shape ({first})\n" for name, of in cls.outputs.items() if of is None)
+        return cls._text(opset, cls.counts + cut + rest)
+
+    @classmethod
+    def _text(cls, opset: int, statements: str) -> str:
+        attributes = ", ".join(filter(None, ("num: int, den: int, drop: int, keep: int", cls.attributes)))
+        return f"""
+    <domain: "{DOMAIN}", opset_import: ["" : {opset}]>
+    {cls.function} <{attributes}> ({", ".join(cls.inputs)}) => ({", ".join(cls.outputs)})
+    {{
+        {CONSTANTS}
+        {statements}
+    }}
+    """
+
+    def values(self) -> dict[str, Any]:
+        """The amount, and what else the ONNX function takes as attributes."""
         a = self.amount
         return {"num": a.num, "den": a.den, "drop": a.drop, "keep": a.keep}
+
+    def call(
+        self, given: Sequence[Tensor], types: Sequence[torch.dtype], shapes: Sequence[Sequence[Size]]
+    ) -> Sequence[Tensor]:
+        """A call of the ONNX function, while a graph is traced: the results of these types and shapes."""
+        return torch.onnx.ops.symbolic_multi_out(
+            f"{DOMAIN}::{self.function}", given, self.values(), dtypes=types, shapes=shapes, version=1
+        )
 
     def left(self, entry: Size, current: Size, least: Size) -> Size:
         """How many of `current` tokens are left, no fewer than `least`; for traced lengths as for numbers.
@@ -132,6 +181,21 @@ AMOUNT = """
         dden = Mul (den0, two)
 """
 """The function's attributes as tensors."""
+
+
+def how_many(least: str, entry: str = "states") -> str:
+    """How many tokens are left, as ONNX text: `k` [1] of the `n` [1] of `states`, where `entry` names the input that
+    stands for the length at the entry of the step, and the text `least` says how many stay at the least."""
+    entries = "" if entry == "states" else f"n_entry = Shape <start = 1, end = 2> ({entry})"
+    return f"""
+        n = Shape <start = 1, end = 2> (states)
+        {entries}
+        {AMOUNT}
+        {wanted("wanted", "n" if entry == "states" else "n_entry", "n")}
+        {least}
+        rest = Sub (n, wanted)
+        k = Max (rest, least)
+"""
 
 
 def wanted(name: str, entry: str, current: str) -> str:

@@ -4,98 +4,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pumer_convert.reducers.base import (
-    AMOUNT,
-    CONSTANTS,
-    BaseReducer,
-    Guide,
-    Reduction,
-    Size,
-    in_order,
-    ranks,
-    wanted,
-)
-from pumer_convert.reducers.traced import renewed
+from pumer_convert.reducers.base import Size, in_order, ranks
+from pumer_convert.reducers.merging import EACH, EPSILON, MIX, NEVER, UNIT, Merging
 from pumer_convert.tokens import Tokens, gather
 
-NEVER = -2.0
-"""Similarity of a pair that may not merge, below every cosine."""
-EPSILON = 1e-12
-"""Least norm of a key, so that a zero key is similar to nothing instead of undefined."""
 
+class MergeReducer(Merging):
+    """Merges the most similar even-odd pairs.
 
-COUNTS = f"""
-        n = Shape <start = 1, end = 2> (states)
-        n_entry = Shape <start = 1, end = 2> (entry)
-        present = Cast <to = 7> (mask)
-        count = ReduceSum <keepdims = 0> (present, one)
-        present_entry = Cast <to = 7> (entry)
-        count_entry = ReduceSum <keepdims = 0> (present_entry, one)
-        {AMOUNT}
-        {wanted("wanted", "n_entry", "n")}
-        half = Div (n, two)
-        least = Add (half, one)
-        rest = Sub (n, wanted)
-        k = Max (rest, least)
-        {wanted("wanted_each", "count_entry", "count")}
-        spare_each = Sub (count, one)
-        pairs_each = Div (spare_each, two)
-        room_each = Max (pairs_each, zero)
-        removed_each = Min (wanted_each, room_each)
-        merged_each = Unsqueeze (removed_each, one)
-        left_each = Sub (count, removed_each)
-        survivors_each = Unsqueeze (left_each, one)
-"""
-"""How many merge, as ONNX text: of the whole sequence `wanted`, and `k` are left; of every example `merged_each` and
-`survivors_each` [B, 1]."""
-
-UNIT = f"""
-        keys32 = Cast <to = 1> (keys)
-        norm = ReduceL2 <keepdims = 1> (keys32, minus_one)
-        epsilon = Constant <value = float[1] {{{EPSILON}}}> ()
-        safe_norm = Max (norm, epsilon)
-        unit = Div (keys32, safe_norm)
-"""
-"""Keys of length 1 in float32, `unit` [B, N, D], as ONNX text."""
-
-MIX = """
-        row_size_a = Unsqueeze (size_a, one)
-        mass = Mul (hot, row_size_a)
-        gained = ReduceSum <keepdims = 0> (mass, two)
-        grown = Add (size_b, gained)
-        column_grown = Unsqueeze (grown, two)
-        weight32 = Div (mass, column_grown)
-        column_b = Unsqueeze (size_b, two)
-        own32 = Div (column_b, column_grown)
-        weight = CastLike (weight32, states)
-        own = CastLike (own32, states)
-        kept_part = Mul (states_b, own)
-        gained_part = MatMul (weight, states_a)
-        mixed = Add (kept_part, gained_part)
-"""
-"""Means weighted by size, as ONNX text: with `hot` [B, B', A], who goes to whom, and the states and sizes of both sides
-the states `mixed` [B, B', C] and sizes `grown` [B, B'] of those that take in."""
-
-
-class Reducer(BaseReducer):
-    """Merges the most similar even-odd pairs into means weighted by token size; order and token 0 are kept.
-
-    Tokens at even positions (but token 0) each look for the odd one with the most similar key; the removed(n) most
-    similar of them are merged into theirs, at most (n' - 1) // 2. n is the example's valid length at the entry of
-    the step, n' its present one, so padding changes nothing.
+    Tokens at even positions (but token 0) each look for the odd one with the most similar key; the most similar of
+    them are merged into theirs. The decision [B, (N + 1) // 2] holds, of every even token, the odd one that it went to.
     """
 
     function = "Merge"
 
     # The rank of an even token is a second TopK over the order; merging is a one-hot MatMul with weights that
     # sum to 1 (no overflow in half precision); survivors are brought to the front by a TopK of their positions.
-    body = f"""
-    <domain: "pumer", opset_import: ["" : 20]>
-    Merge <num: int, den: int, drop: int, keep: int>
-        (states, keys, size, mask, entry) => (merged_states, merged_size, merged_mask, target)
-    {{
-        {CONSTANTS}
-        {COUNTS}
+    statements = f"""
+        {EACH}
         {UNIT}
         a = Slice (unit, zero, end, one, two)
         b = Slice (unit, one, end, one, two)
@@ -150,51 +76,25 @@ class Reducer(BaseReducer):
         merged_size = GatherND <batch_dims = 1> (all_size, rows)
         places = Range (zero0, k0, one0)
         merged_mask = Less (places, survivors_each)
-    }}
     """
 
-    def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
-        """Merge by `tokens.keys` [B, N, D]; the result has no keys."""
-        keys = check_keys(tokens)
-        n = tokens.states.shape[1]
-        n_entry = n if guide.entry is tokens.mask else guide.entry.shape[1]
-        k = self.left(n_entry, n, n // 2 + 1)
-        if isinstance(k, int) and k == n and guide.decision is None:
-            target = torch.full_like(tokens.size[:, ::2], -1, dtype=torch.int64)
-            return Reduction(Tokens(tokens.states, tokens.mask, tokens.size, tokens.source), target)
-        if torch.onnx.is_in_onnx_export():
-            return self._symbol(tokens, guide, k)
-        count = tokens.mask.sum(1)
-        each = self.removed_each(guide.entry.sum(1), count, ((count - 1) // 2).clamp(min=0))
-        allowed = similarity(keys, tokens.mask)
+    def decided(self, n: Size) -> Size:
+        """See `Merging`."""
+        return (n + 1) // 2
+
+    def choose(
+        self, keys: Tensor, mask: Tensor, each: Tensor, most: int, given: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Merging`."""
+        allowed = similarity(keys, mask)
+        if given is not None:
+            return given, merge_slack(allowed, mask, given)
         best, partner = allowed.amax(2), allowed.argmax(2)
-        rank = ranks(in_order(best))
-        if guide.decision is None:
-            target, slack = torch.where(rank < each[:, None], partner, -1), None
-        else:
-            target = guide.decision
-            slack = merge_slack(allowed, tokens.mask, target)
-        return Reduction(_join(tokens, target, int(k)), target, slack)
+        return torch.where(ranks(in_order(best)) < each[:, None], partner, -1), None
 
-    def _symbol(self, tokens: Tokens, guide: Guide, k: Size) -> Reduction:
-        states = tokens.states
-        b, n, c = states.shape
-        out = torch.onnx.ops.symbolic_multi_out(
-            f"pumer::{self.function}",
-            (states, tokens.keys, tokens.size, tokens.mask, guide.entry),
-            self.attributes(),
-            dtypes=(states.dtype, torch.float32, torch.bool, torch.int64),
-            shapes=((b, k, c), (b, k), (b, k), (b, (n + 1) // 2)),
-            version=1,
-        )
-        return Reduction(renewed(Tokens(out[0], out[2], out[1])), out[3])
-
-
-def check_keys(tokens: Tokens) -> Tensor:
-    """The keys that merging compares."""
-    if tokens.keys is None:
-        raise ValueError("merging needs the keys of the tokens")
-    return tokens.keys
+    def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
+        """See `Merging`."""
+        return join(tokens, decision, k)
 
 
 def similarity(keys: Tensor, mask: Tensor) -> Tensor:
@@ -230,7 +130,7 @@ def mixing(target: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mass / grown[..., None], size_b / grown, grown
 
 
-def _join(tokens: Tokens, target: Tensor, k: int) -> Tokens:
+def join(tokens: Tokens, target: Tensor, k: int) -> Tokens:
     states, mask, size = tokens.states, tokens.mask, tokens.size
     n = states.shape[1]
     weight, own, grown = mixing(target, size)

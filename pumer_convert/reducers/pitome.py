@@ -8,9 +8,8 @@ from torch import Tensor
 
 from pumer_convert.amount import Amount
 from pumer_convert.reducers import MARGIN
-from pumer_convert.reducers.base import CONSTANTS, BaseReducer, Guide, Reduction, Size, in_order
-from pumer_convert.reducers.merge import COUNTS, EPSILON, MIX, NEVER, UNIT, check_keys
-from pumer_convert.reducers.traced import renewed
+from pumer_convert.reducers.base import Size, in_order
+from pumer_convert.reducers.merging import EACH, EPSILON, MIX, NEVER, UNIT, Merging
 from pumer_convert.tokens import Tokens, gather
 
 FINE = 2**23
@@ -20,7 +19,7 @@ WRONG = 2.0
 """Slack of a decision that could not have been taken at all."""
 
 
-class Reducer(BaseReducer):
+class PitomeReducer(Merging):
     """Merges the removed(n) pairs with the highest energies into means weighted by token size; order and token 0 are
     kept.
 
@@ -34,16 +33,12 @@ class Reducer(BaseReducer):
     """
 
     function = "MergeByEnergy"
+    attributes = "margin: float"
 
     # Only the pairs that merge are gathered, so that mixing costs pairs x pairs. Tokens of B take their new states
     # from rows that are appended to the old ones, in the one gather that brings the survivors to the front.
-    body = f"""
-    <domain: "pumer", opset_import: ["" : 20]>
-    MergeByEnergy <num: int, den: int, drop: int, keep: int, margin: float>
-        (states, keys, size, mask, entry) => (merged_states, merged_size, merged_mask, target)
-    {{
-        {CONSTANTS}
-        {COUNTS}
+    statements = f"""
+        {EACH}
         spare = Sub (n, one)
         room = Div (spare, two)
         most = Min (wanted, room)
@@ -137,53 +132,36 @@ class Reducer(BaseReducer):
         k0 = Squeeze (k)
         left = Range (zero0, k0, one0)
         merged_mask = Less (left, survivors_each)
-    }}
     """
 
-    def __init__(self, amount: Amount, margin: float = MARGIN) -> None:
+    def __init__(self, amount: Amount, margin: float = MARGIN.default) -> None:
         super().__init__(amount)
         self.margin = margin
 
     def extra_repr(self) -> str:
         return f"{self.amount}, margin {self.margin:.4g}"
 
-    def attributes(self) -> dict[str, Any]:
-        """The amount and the margin, as the attributes of the ONNX function."""
-        return {**super().attributes(), "margin": self.margin}
+    def values(self) -> dict[str, Any]:
+        """The amount and the margin."""
+        return {**super().values(), "margin": self.margin}
 
-    def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
-        """Merge by `tokens.keys` [B, N, D]; the result has no keys."""
-        keys = check_keys(tokens)
-        n = tokens.states.shape[1]
-        n_entry = n if guide.entry is tokens.mask else guide.entry.shape[1]
-        k = self.left(n_entry, n, n // 2 + 1)
-        if isinstance(k, int) and k == n and guide.decision is None:
-            target = torch.full_like(tokens.size, -1, dtype=torch.int64)
-            return Reduction(Tokens(tokens.states, tokens.mask, tokens.size, tokens.source), target)
-        if torch.onnx.is_in_onnx_export():
-            return self._symbol(tokens, guide, k)
-        count = tokens.mask.sum(1)
-        each = self.removed_each(guide.entry.sum(1), count, ((count - 1) // 2).clamp(min=0))
+    def decided(self, n: Size) -> Size:
+        """See `Merging`."""
+        return n
+
+    def choose(
+        self, keys: Tensor, mask: Tensor, each: Tensor, most: int, given: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Merging`."""
         unit = F.normalize(keys.detach().to(torch.promote_types(keys.dtype, torch.float32)), dim=-1, eps=EPSILON)
-        energy = energies(unit, tokens.mask, self.margin)
-        if guide.decision is None:
-            target, slack = _targets(unit, energy, each, int(n - k)), None
-        else:
-            target, slack = guide.decision, _slack(unit, energy, each, guide.decision)
-        return Reduction(_join(tokens, target, int(k)), target, slack)
+        energy = energies(unit, mask, self.margin)
+        if given is not None:
+            return given, _slack(unit, energy, each, given)
+        return _targets(unit, energy, each, most), None
 
-    def _symbol(self, tokens: Tokens, guide: Guide, k: Size) -> Reduction:
-        states = tokens.states
-        b, n, c = states.shape
-        out = torch.onnx.ops.symbolic_multi_out(
-            f"pumer::{self.function}",
-            (states, tokens.keys, tokens.size, tokens.mask, guide.entry),
-            self.attributes(),
-            dtypes=(states.dtype, torch.float32, torch.bool, torch.int64),
-            shapes=((b, k, c), (b, k), (b, k), (b, n)),
-            version=1,
-        )
-        return Reduction(renewed(Tokens(out[0], out[2], out[1])), out[3])
+    def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
+        """See `Merging`."""
+        return join(tokens, decision, k)
 
 
 def energies(unit: Tensor, mask: Tensor, margin: float) -> Tensor:
@@ -225,7 +203,7 @@ def _slack(unit: Tensor, energy: Tensor, each: Tensor, target: Tensor) -> Tensor
     return torch.stack([left_out, turns, partner, number.to(energy.dtype)]).amax(0).clamp(min=0)
 
 
-def _join(tokens: Tokens, target: Tensor, k: int) -> Tokens:
+def join(tokens: Tokens, target: Tensor, k: int) -> Tokens:
     """The tokens [B, N] after a decision, cut to K places."""
     states, mask, size = tokens.states, tokens.mask, tokens.size
     n = states.shape[1]

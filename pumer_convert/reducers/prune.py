@@ -1,9 +1,11 @@
 """Text-informed pruning: drop the image tokens that the text asks for least (PuMer, section 3.1)."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from pumer_convert.reducers.base import AMOUNT, CONSTANTS, BaseReducer, Guide, Reduction, in_order, wanted
+from pumer_convert.reducers.base import BaseReducer, Guide, Reduction, how_many, in_order, wanted
 from pumer_convert.reducers.traced import renewed
 from pumer_convert.tokens import Tokens, gather
 
@@ -14,7 +16,7 @@ ABSENT = -1e30
 """Score of padding, below every relevance."""
 
 
-class Reducer(BaseReducer):
+class PruneReducer(BaseReducer):
     """Keeps the n - removed(n) most relevant tokens of each example, in their original order; token 0 always stays.
 
     n counts the valid tokens of the example, so padding changes nothing; the places that an example does not fill
@@ -25,19 +27,18 @@ class Reducer(BaseReducer):
 
     # Two TopKs: the best K by score, then the smallest K of their positions, which restores the original order.
     # Tokens past an example's own count get their position plus N, so that they sort behind the kept ones.
-    body = f"""
-    <domain: "pumer", opset_import: ["" : 20]>
-    Prune <num: int, den: int, drop: int, keep: int>
-        (states, keys, size, mask, relevance) => (kept_states, kept_keys, kept_size, kept_mask, index)
-    {{
-        {CONSTANTS}
-        n = Shape <start = 1, end = 2> (states)
+    inputs = ("states", "keys", "size", "mask", "relevance")
+    outputs: ClassVar = {
+        "kept_states": "states",
+        "kept_keys": "keys",
+        "kept_size": "size",
+        "kept_mask": "mask",
+        "index": None,
+    }
+    counts = how_many("least = Identity (one)")
+    statements = f"""
         present = Cast <to = 7> (mask)
         count = ReduceSum <keepdims = 0> (present, one)
-        {AMOUNT}
-        {wanted("wanted", "n", "n")}
-        rest = Sub (n, wanted)
-        k = Max (rest, one)
         {wanted("wanted_each", "count", "count")}
         spare_each = Sub (count, one)
         room_each = Max (spare_each, zero)
@@ -66,20 +67,26 @@ class Reducer(BaseReducer):
         kept_states = GatherND <batch_dims = 1> (states, rows)
         kept_keys = GatherND <batch_dims = 1> (keys, rows)
         kept_size = GatherND <batch_dims = 1> (size, rows)
-    }}
     """
 
+    def scores(self, tokens: Tokens, guide: Guide) -> Tensor:
+        """What is kept: the tokens of the highest scores, [B, N] float32."""
+        if guide.relevance is None:
+            raise ValueError("pruning needs a score of the tokens")
+        return guide.relevance
+
     def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
-        """Prune by `guide.relevance` [B, N]; `tokens.keys` follow the tokens."""
-        if guide.relevance is None or tokens.keys is None:
-            raise ValueError("pruning needs the relevance of the tokens and their keys")
+        """Prune by `scores`; `tokens.keys` follow the tokens."""
+        if tokens.keys is None:
+            raise ValueError("pruning needs the keys of the tokens")
+        scores = self.scores(tokens, guide)
         if torch.onnx.is_in_onnx_export():
-            return self._symbol(tokens, guide.relevance)
+            return self._traced(tokens, scores)
         n = tokens.states.shape[1]
         count = tokens.mask.sum(1)
         kept = count - self.removed_each(count, count, (count - 1).clamp(min=0))
         k = int(self.left(n, n, 1))
-        scores = torch.where(tokens.mask, guide.relevance.float(), ABSENT)
+        scores = torch.where(tokens.mask, scores.float(), ABSENT)
         scores = torch.where(torch.arange(n, device=scores.device) == 0, PROTECTED, scores)
         if guide.decision is None:
             best = in_order(scores)[:, :k]
@@ -92,18 +99,15 @@ class Reducer(BaseReducer):
             slack = _slack(scores, index)
         return Reduction(take(tokens, index, filled, filled), index, slack)
 
-    def _symbol(self, tokens: Tokens, relevance: Tensor) -> Reduction:
+    def _traced(self, tokens: Tokens, scores: Tensor) -> Reduction:
         assert tokens.keys is not None
         states, keys = tokens.states, tokens.keys
         b, n = states.shape[:2]
         k = self.left(n, n, 1)
-        out = torch.onnx.ops.symbolic_multi_out(
-            f"pumer::{self.function}",
-            (states, keys, tokens.size, tokens.mask, relevance),
-            self.attributes(),
-            dtypes=(states.dtype, keys.dtype, torch.float32, torch.bool, torch.int64),
-            shapes=((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k), (b, k)),
-            version=1,
+        out = self.call(
+            (states, keys, tokens.size, tokens.mask, scores),
+            (states.dtype, keys.dtype, torch.float32, torch.bool, torch.int64),
+            ((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k), (b, k)),
         )
         return Reduction(renewed(Tokens(out[0], out[3], out[2], None, out[1])), out[4])
 

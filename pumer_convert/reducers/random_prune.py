@@ -1,26 +1,23 @@
 """Pruning that looks at nothing: a baseline for pruning that does."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from pumer_convert.reducers import prune
-from pumer_convert.reducers.base import Guide, Reduction
+from pumer_convert.reducers.base import Guide
+from pumer_convert.reducers.prune import PruneReducer
 from pumer_convert.tokens import Tokens
 
 PRIME = 46_337
 """Its square is below 2^31, so that the arithmetic is exact even where a runtime narrows int64 to int32."""
 
 
-class Reducer(prune.Reducer):
+class RandomPruneReducer(PruneReducer):
     """Prunes by a fixed arbitrary score of every position, the same for every example and in every runtime."""
 
-    def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
-        """Prune; `tokens.keys` follow the tokens, `guide.relevance` is not looked at."""
+    def scores(self, tokens: Tokens, guide: Guide) -> Tensor:
+        """The scores of the positions, [B, N] float32; the tokens are not looked at."""
         positions = torch.arange(tokens.states.shape[1], device=tokens.states.device)
-        scores = arbitrary(positions).expand(tokens.states.shape[:2])
-        return super().forward(tokens, replace(guide, relevance=scores))
+        return arbitrary(positions).expand(tokens.states.shape[:2])
 
 
 def arbitrary(positions: Tensor) -> Tensor:

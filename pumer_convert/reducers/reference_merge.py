@@ -1,23 +1,17 @@
 """Merging as in the published PuMer code, quirks included (`semantics: reference`)."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from pumer_convert.reducers.base import (
-    AMOUNT,
-    CONSTANTS,
-    BaseReducer,
-    Guide,
-    Reduction,
-    in_order,
-    ranks,
-    wanted,
-)
-from pumer_convert.reducers.merge import EPSILON, NEVER, merge_slack, mixing, similarity
+from pumer_convert.reducers.base import BaseReducer, Guide, Reduction, how_many, in_order, ranks
+from pumer_convert.reducers.merge import merge_slack, mixing, similarity
+from pumer_convert.reducers.merging import HALF, NEVER, UNIT
 from pumer_convert.tokens import Tokens, gather
 
 
-class Reducer(BaseReducer):
+class ReferenceMergeReducer(BaseReducer):
     """Plain means (sizes are not tracked), padding merges like text, result [unmerged even tokens; odd tokens].
 
     The float mask is averaged by the same merges, so it becomes fractional.
@@ -25,27 +19,12 @@ class Reducer(BaseReducer):
 
     function = "MergeReference"
 
-    body = f"""
-    <domain: "pumer", opset_import: ["" : 20]>
-    MergeReference <num: int, den: int, drop: int, keep: int>
-        (states, keys, mask, entry) => (merged_states, merged_mask, target)
-    {{
-        {CONSTANTS}
-        n = Shape <start = 1, end = 2> (states)
-        n_entry = Shape <start = 1, end = 2> (entry)
-        {AMOUNT}
-        {wanted("wanted", "n_entry", "n")}
-        half = Div (n, two)
-        least = Add (half, one)
-        rest = Sub (n, wanted)
-        k = Max (rest, least)
+    inputs = ("states", "keys", "mask", "entry")
+    outputs: ClassVar = {"merged_states": "states", "merged_mask": "mask", "target": None}
+    counts = how_many(HALF, "entry")
+    statements = f"""
         removed = Sub (n, k)
-
-        keys32 = Cast <to = 1> (keys)
-        norm = ReduceL2 <keepdims = 1> (keys32, minus_one)
-        epsilon = Constant <value = float[1] {{{EPSILON}}}> ()
-        safe_norm = Max (norm, epsilon)
-        unit = Div (keys32, safe_norm)
+        {UNIT}
         a = Slice (unit, zero, end, one, two)
         b = Slice (unit, one, end, one, two)
         bt = Transpose <perm = [0, 2, 1]> (b)
@@ -102,7 +81,6 @@ class Reducer(BaseReducer):
         merged_states = Concat <axis = 1> (unmerged, mixed)
         all_mask = Concat <axis = 1> (unmerged_mask, mask_mixed)
         merged_mask = Squeeze (all_mask, two)
-    }}
     """
 
     def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
@@ -117,13 +95,10 @@ class Reducer(BaseReducer):
             return Reduction(Tokens(tokens.states, tokens.mask, tokens.size, tokens.source), target)
         if torch.onnx.is_in_onnx_export():
             states, (b, _, c) = tokens.states, tokens.states.shape
-            out = torch.onnx.ops.symbolic_multi_out(
-                f"pumer::{self.function}",
+            out = self.call(
                 (states, tokens.keys, tokens.mask, guide.entry),
-                self.attributes(),
-                dtypes=(states.dtype, torch.float32, torch.int64),
-                shapes=((b, k, c), (b, k), (b, (n + 1) // 2)),
-                version=1,
+                (states.dtype, torch.float32, torch.int64),
+                ((b, k, c), (b, k), (b, (n + 1) // 2)),
             )
             return Reduction(Tokens(out[0], out[1], torch.ones_like(out[1])), out[2])
         allowed = similarity(tokens.keys, torch.ones_like(tokens.mask, dtype=torch.bool))

@@ -1,14 +1,16 @@
 """Pruning as in the published PuMer code, quirks included (`semantics: reference`)."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from pumer_convert.reducers.base import AMOUNT, CONSTANTS, BaseReducer, Guide, Reduction, in_order, wanted
+from pumer_convert.reducers.base import BaseReducer, Guide, Reduction, how_many, in_order
 from pumer_convert.reducers.prune import EPSILON, take
 from pumer_convert.tokens import Tokens
 
 
-class Reducer(BaseReducer):
+class ReferencePruneReducer(BaseReducer):
     """Keeps the most relevant image tokens in descending order of relevance; CLS competes like any other.
 
     The published code has no mask here: image tokens are never padding.
@@ -16,23 +18,15 @@ class Reducer(BaseReducer):
 
     function = "PruneReference"
 
-    body = f"""
-    <domain: "pumer", opset_import: ["" : 20]>
-    PruneReference <num: int, den: int, drop: int, keep: int>
-        (states, keys, size, relevance) => (kept_states, kept_keys, kept_size, index)
-    {{
-        {CONSTANTS}
-        n = Shape <start = 1, end = 2> (states)
-        {AMOUNT}
-        {wanted("wanted", "n", "n")}
-        rest = Sub (n, wanted)
-        k = Max (rest, one)
+    inputs = ("states", "keys", "size", "relevance")
+    outputs: ClassVar = {"kept_states": "states", "kept_keys": "keys", "kept_size": "size", "index": None}
+    counts = how_many("least = Identity (one)")
+    statements = """
         scores, index = TopK <axis = 1, largest = 1, sorted = 1> (relevance, k)
         rows = Unsqueeze (index, minus_one)
         kept_states = GatherND <batch_dims = 1> (states, rows)
         kept_keys = GatherND <batch_dims = 1> (keys, rows)
         kept_size = GatherND <batch_dims = 1> (size, rows)
-    }}
     """
 
     def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
@@ -43,13 +37,10 @@ class Reducer(BaseReducer):
         k = self.left(n, n, 1)
         if torch.onnx.is_in_onnx_export():
             states, keys, b = tokens.states, tokens.keys, tokens.states.shape[0]
-            out = torch.onnx.ops.symbolic_multi_out(
-                f"pumer::{self.function}",
+            out = self.call(
                 (states, keys, tokens.size, guide.relevance),
-                self.attributes(),
-                dtypes=(states.dtype, keys.dtype, torch.float32, torch.int64),
-                shapes=((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k)),
-                version=1,
+                (states.dtype, keys.dtype, torch.float32, torch.int64),
+                ((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k)),
             )
             return Reduction(Tokens(out[0], tokens.mask[:, :k], out[2], None, out[1]), out[3])
         index, slack = guide.decision, None

@@ -1,6 +1,5 @@
 """All reducers of one site, in the order of PuMer: prune the image, merge the image, merge the text."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pumer_convert.amount import Amount
-from pumer_convert.reducers import KINDS, REFERENCE_KINDS
+from pumer_convert.reducers import kinds_of
 from pumer_convert.reducers.base import BaseReducer, Guide
 from pumer_convert.tokens import Tokens
 
@@ -31,15 +30,15 @@ class Trace:
 class SiteReducers(nn.Module):
     """The reducers of one site.
 
-    `actions` is a list of {"op", "modality", "amount", "by"} as config.json records them; see `Amount.to_json`. The
-    merging by "pitome" has a "margin" too.
-    `score` names the score of the image tokens that it prunes by (see `KINDS`), None when it does not prune.
+    `actions` is a list of {"op", "modality", "amount", "by"} as config.json records them; see `Amount.to_json`. What
+    else an action says are parameters of its kind. `score` names what the model has to compute of the image tokens (see
+    `Kind`), None when that is nothing.
     """
 
     def __init__(self, site: str, actions: Sequence[Mapping[str, Any]], semantics: str = "default") -> None:
         super().__init__()
         self.site = site
-        kinds = REFERENCE_KINDS if semantics == "reference" else KINDS
+        kinds = kinds_of(semantics)
         self.prune: nn.ModuleDict = nn.ModuleDict()
         self.merge: nn.ModuleDict = nn.ModuleDict()
         self.score: str | None = None
@@ -47,11 +46,10 @@ class SiteReducers(nn.Module):
             amount = Amount.from_json(action["amount"])
             if amount.is_nothing:
                 continue
-            module = importlib.import_module(kinds[action["op"]][action["by"]])
-            more = {"margin": action["margin"]} if "margin" in action else {}
-            getattr(self, action["op"])[action["modality"]] = module.Reducer(amount, **more)
-            if action["op"] == "prune":
-                self.score = action["by"]
+            kind = kinds[action["op"]][action["by"]]
+            params = {name: action[name] for name in kind.params if name in action}
+            getattr(self, action["op"])[action["modality"]] = kind.load()(amount, **params)
+            self.score = kind.score or self.score
 
     def forward(self, image: Tokens, text: Tokens, score: Tensor | None, trace: Trace) -> tuple[Tokens, Tokens]:
         """Reduce both; `score` [B, N] float32 is of the image tokens. The results have no keys."""

@@ -46,7 +46,7 @@ TOME = [[1.0, 0.0], [1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.6, 0.8]]
     ],
 )
 def test_tome_by_hand(drop: int, states: list[float], sizes: list[float], source: list[int]) -> None:
-    found = reduce(merge.Reducer(Amount(drop=drop)), tokens_of(TOME, [1, 1, 2, 1, 1]))
+    found = reduce(merge.MergeReducer(Amount(drop=drop)), tokens_of(TOME, [1, 1, 2, 1, 1]))
     assert found[0] == pytest.approx(states)
     assert found[1:] == (sizes, source)
 
@@ -77,7 +77,7 @@ def test_energies_by_hand() -> None:
     ],
 )
 def test_pitome_by_hand(drop: int, states: list[float], sizes: list[float], source: list[int]) -> None:
-    found = reduce(pitome.Reducer(Amount(drop=drop), margin=0.5), tokens_of(PITOME, [1, 1, 2, 1, 1, 1]))
+    found = reduce(pitome.PitomeReducer(Amount(drop=drop), margin=0.5), tokens_of(PITOME, [1, 1, 2, 1, 1, 1]))
     assert found[0] == pytest.approx(states)
     assert found[1:] == (sizes, source)
 
@@ -116,7 +116,7 @@ def test_pitome_is_its_definition(seed: int, margin: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     keys = torch.randn(1, 21, 5, generator=generator, dtype=torch.float64)
     tokens = Tokens.start(torch.zeros(1, 21, 3), torch.ones(1, 21, dtype=torch.bool)).with_keys(keys)
-    decision = pitome.Reducer(Amount(drop=6), margin)(tokens, Guide(tokens.mask)).decision[0].tolist()
+    decision = pitome.PitomeReducer(Amount(drop=6), margin)(tokens, Guide(tokens.mask)).decision[0].tolist()
     want = loops(keys[0], 6, margin)
     assert {a: b for a, b in enumerate(decision) if b not in (-1, a)} == want
     assert len([b for b, own in enumerate(decision) if b == own]) == 6

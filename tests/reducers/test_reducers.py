@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from pumer_convert.amount import Amount
-from pumer_convert.reducers import merge, pitome, prune
+from pumer_convert.reducers import KINDS as ALL
 from pumer_convert.reducers.base import Guide, Reduction
 from pumer_convert.tokens import Tokens
 
@@ -20,7 +20,11 @@ amounts = st.one_of(
     st.integers(1, 9).map(lambda n: Amount(drop=n)),
     st.integers(1, 9).map(lambda n: Amount(keep=n)),
 )
-KINDS = {"prune": prune.Reducer, "merge": merge.Reducer, "pitome": pitome.Reducer}
+KINDS = {
+    "prune": ALL["prune"]["relevance"].load(),
+    "merge": ALL["merge"]["tome"].load(),
+    "pitome": ALL["merge"]["pitome"].load(),
+}
 
 
 def make(lengths: list[int], n: int, seed: int, ties: bool) -> tuple[Tokens, torch.Tensor]:
@@ -122,7 +126,7 @@ def test_a_given_decision_is_followed_and_its_slack_measured(kind: str) -> None:
 def session(kind: str, amount: Amount) -> onnxruntime.InferenceSession:
     """The reducer's ONNX function as a model of its own."""
     reducer = KINDS[kind](amount)
-    function = onnx.parser.parse_function(reducer.body)
+    function = onnx.parser.parse_function(reducer.body())
     last = "relevance" if kind == "prune" else "entry"
     floats = {"states": ["b", "n", 6], "keys": ["b", "n", 4], "size": ["b", "n"], "relevance": ["b", "n"]}
     inputs = [
@@ -140,7 +144,7 @@ def session(kind: str, amount: Amount) -> onnxruntime.InferenceSession:
         for o in function.output
     ]
     names = [i.name for i in inputs]
-    node = helper.make_node(reducer.function, names, list(function.output), domain="pumer", **reducer.attributes())
+    node = helper.make_node(reducer.function, names, list(function.output), domain="pumer", **reducer.values())
     graph = helper.make_graph([node], "one", inputs, outputs)
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("pumer", 1)]
     model = helper.make_model(graph, functions=[function], opset_imports=opsets, ir_version=10)

@@ -20,7 +20,7 @@ from pumer_convert.export.onnx import export_onnx
 from pumer_convert.recipe.schema import parse_recipe
 from pumer_convert.reducers import KINDS
 from pumer_convert.reducers.base import Guide
-from pumer_convert.reducers.random_prune import Reducer, arbitrary
+from pumer_convert.reducers.random_prune import RandomPruneReducer, arbitrary
 from pumer_convert.tokens import Tokens
 from pumer_convert.verification.verify import Case
 
@@ -97,7 +97,7 @@ def test_random_pruning_looks_at_nothing(length: int) -> None:
     mask = torch.arange(length + 4) < torch.tensor([length, length])[:, None]
     padded = Tokens.start(states, mask).with_keys(states)
     alone = Tokens.start(states[:, :length], mask[:, :length]).with_keys(states[:, :length])
-    reducer = Reducer(Amount.share("0.4"))
+    reducer = RandomPruneReducer(Amount.share("0.4"))
     found, bare = (reducer(tokens, Guide(tokens.mask)) for tokens in (padded, alone))
     kept = bare.decision
     assert torch.equal(kept[0], kept[1]), "the same for every example"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pumer_convert.models.meter.config import MeterSettings, checked
 from pumer_convert.models.meter.formats import processor, recognise
 from pumer_convert.models.meter.parameters import parameters
-from pumer_convert.models.spec import Layer, Lengths, ModelSpec, free, grid
+from pumer_convert.models.spec import Layer, Lengths, ModelSpec, grid
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,8 +66,8 @@ def spec(config: dict[str, Any], image_size: Any = None) -> ModelSpec:
         # The image half's own query and keys, which it computes once more on the tokens that are left.
         return (before.image + 1) * c * c + before.image * c
 
-    scores = {"relevance": relevance, "cls_attention": cls_attention, "random": free}
-    blind = {"cls_attention": lambda before, after: before.image * v, "random": free}
+    scores = {"relevance": relevance, "cls_attention": cls_attention}
+    blind = {"cls_attention": lambda before, after: before.image * v}
     layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v)]
     v_wide, t_wide = vision.intermediate_size, text.intermediate_size
     depth = vision.num_hidden_layers

@@ -7,7 +7,6 @@ from typing import Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.labels import read_labels
-from pumer_convert.models.rules import setting
 from pumer_convert.models.spec import grid
 from pumer_convert.models.values import (
     ACTIVATIONS,
@@ -22,6 +21,7 @@ from pumer_convert.models.values import (
     square,
     wrong,
 )
+from pumer_convert.rules import setting
 
 HEADS = (
     ("vqa_classifier.", "vqa", "MeterForQuestionAnswering"),

@@ -6,7 +6,7 @@ feed-forward; relevance is the attention of the text rows to the image columns; 
 
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.models.spec import Layer, Lengths, ModelSpec, free, grid
+from pumer_convert.models.spec import Layer, Lengths, ModelSpec, grid
 from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings, checked
 from pumer_convert.models.vilt.formats import processor, recognise
 from pumer_convert.models.vilt.parameters import parameters
@@ -57,7 +57,7 @@ def spec(config: dict[str, Any], image_size: Any = None) -> ModelSpec:
     def cls_attention(before: Lengths, after: Lengths) -> int:
         return (before.text + before.image) * c
 
-    scores = {"relevance": relevance, "cls_attention": cls_attention, "random": free}
+    scores = {"relevance": relevance, "cls_attention": cls_attention}
     count, key_width = settings.num_hidden_layers, c // settings.num_attention_heads
     layers = [Layer("embeddings", lambda before, after: rows * columns * patch * patch * channels * c)]
     for i in range(count):

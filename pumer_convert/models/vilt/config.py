@@ -6,7 +6,6 @@ from typing import Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.labels import read_labels
-from pumer_convert.models.rules import setting
 from pumer_convert.models.spec import grid
 from pumer_convert.models.values import (
     ACTIVATIONS,
@@ -20,6 +19,7 @@ from pumer_convert.models.values import (
     square,
     wrong,
 )
+from pumer_convert.rules import setting
 
 QUESTION, PAIRS, RETRIEVAL = (
     "ViltForQuestionAnswering",

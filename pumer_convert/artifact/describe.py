@@ -5,8 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 from pumer_convert import __version__
+from pumer_convert.checkpoint.companions import has_tokenizer
 from pumer_convert.checkpoint.fingerprint import fingerprint
-from pumer_convert.data.served_tokenizer import ENDING, ServedForm
+from pumer_convert.data.served_tokenizer import ENDING, ServedForm, served_form
 from pumer_convert.image_processor.picture_input import input_of, settings_of
 from pumer_convert.models.family import family_module
 from pumer_convert.weights import Checkpoint
@@ -67,4 +68,11 @@ def differing(values: Mapping[str, Any], checkpoint: Checkpoint) -> list[str]:
     family = checkpoint.family
     same = settings_of(values["preprocessing"], family, asked) == settings_of(now["preprocessing"], family, asked)
     changed = [] if same else ["preprocessing"]
-    return changed + [name for name in ("task", "labels", "text") if values[name] != now[name]]
+    text = {name: value for name, value in values["text"].items() if name != "tokenizer"}
+    changed += [name for name in ("task", "labels") if values[name] != now[name]] + ["text"] * (text != now["text"])
+    # An export whose tokenizer lay elsewhere has none of its own.
+    if (entry := values["text"].get("tokenizer")) and has_tokenizer(checkpoint.companions):
+        served = served_form(checkpoint, "")
+        if served is None or {**served.entry, "file": entry["file"]} != entry:
+            changed.append("tokenizer")
+    return changed

@@ -458,7 +458,8 @@ def tries(name: str, whole: Path, scratch: Path, seeds: Iterator[int], until: fl
                 said = ours.recv()
             else:
                 process.kill()
-        except EOFError:
+                process.join()
+        except (EOFError, ConnectionResetError):
             process.join()
             said = f"the process ended with code {process.exitcode}"
         yield seed, folder, said

@@ -149,11 +149,11 @@ def _front(
     version = folder / "1"
     version.mkdir(parents=True)
     shutil.copy(HERE / "front.py", version / "model.py")
-    data = PACKAGE / "data"
+    images = PACKAGE / "image_processor"
     for file in (
-        data / "open_picture.py",
-        data / "pixels.py",
-        data / "patches.py",
+        images / "open_picture.py",
+        images / "pixels.py",
+        images / "patches.py",
         PACKAGE / "runtime" / "scores.py",
     ):
         shutil.copy(file, version)

@@ -43,16 +43,18 @@ def describe(checkpoint: Checkpoint, image_size: Any = None) -> dict[str, Any]:
 
 
 def promise(
-    checkpoint: Checkpoint, dtype: str, image_size: Any, opset: int, served: ServedForm | None
+    checkpoint: Checkpoint, dtype: str, image_size: Any, opset: int, served: ServedForm | None, inlined: bool = False
 ) -> dict[str, Any]:
     """What the sidecar of an ONNX file says beside what was found out in making it: two exports of which it is the same
-    are the same. `image_size` S, [H, W] or None, the checkpoint's own; `served` its tokenizer."""
+    are the same. `image_size` S, [H, W] or None, the checkpoint's own; `served` its tokenizer;
+    `inlined`: whether the reducers stand in the graph itself, in standard operators alone."""
     described = describe(checkpoint, image_size)
     return {
         **described,
         "text": {**described["text"], "tokenizer": None if served is None else served.entry},
         "dtype": dtype,
         "opset": opset,
+        "inlined_functions": inlined,
         "source": {"fingerprint": fingerprint(checkpoint)},
         "pumer_convert": __version__,
     }

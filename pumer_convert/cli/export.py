@@ -31,6 +31,9 @@ from pumer_convert.system.output import check_out
 @click.option(
     "--opset", type=int, default=20, show_default=True, help="From 23 on attention is one node, fused or refused."
 )
+@click.option(
+    "--inline-functions", is_flag=True, help="Reducers in standard operators alone, for runtimes such as OpenVINO."
+)
 @engine_options
 @click.option("--overwrite", is_flag=True, help="Replace files of an earlier export.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -44,6 +47,7 @@ def command(
     dtype: str | None,
     image_size: Any,
     opset: int,
+    inline_functions: bool,
     overwrite: bool,
     as_json: bool,
     **engine: Any,
@@ -69,10 +73,11 @@ def command(
         dtype=dtype,
         image_size=image_size,
         opset=opset,
+        inline_functions=inline_functions,
         overwrite=overwrite,
         progress=progress,
         engine_progress=bar,
-        apart=trt,
+        in_subprocess=True,
     )
     bar.close()
     if triton:

@@ -69,7 +69,7 @@ def run_demo(
     with output_files(out / "demo.png", overwrite=False) as file:
         draw_survivors(models[2], preprocessor, unseen[:4], (dense.answers, trained.answers), file)
     progress("4/4 export to ONNX and verify" + (", build an engine" if engine else ""))
-    report = export_folder(out, trt=EngineSettings("tensorrt-rtx") if engine else None)
+    report = export_folder(out, trt=EngineSettings("tensorrt-rtx") if engine else None, in_subprocess=True)
     report["plan"] = plan.to_json()
     report["evaluation"] = {
         "questions": test,

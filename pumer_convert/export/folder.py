@@ -62,19 +62,23 @@ def export_folder(
     dtype: str | None = None,
     image_size: Any = None,
     opset: int = 20,
+    inline_functions: bool = False,
     overwrite: bool = False,
     progress: Callable[[str], None] = _silent,
     engine_progress: Callable[[str, int, int], None] | None = None,
-    apart: bool = False,
+    in_subprocess: bool = False,
 ) -> dict[str, Any]:
     """Write model.onnx, and an engine built as `trt` says, to `out` (default: the checkpoint's folder), with sidecars.
 
     To another folder, made if need be, the files of tokenizer and processor go along. A verified model.onnx of the same
     checkpoint and options that is there already is built on, and so is an engine; without `overwrite` nothing else is
     replaced. The report's "notes" name what was made from an earlier model.onnx.
-    Without profiles of its own an engine has the recipe's. `engine_progress` is called as it is built (see
-    `build_engine`). `apart` runs all but the engine in a process of its own, so that the builder finds the memory
-    free; as ever with multiprocessing, the main module must be importable and `progress` a function of a module then.
+    `inline_functions` see `export_onnx`. Without profiles of its own an engine has the recipe's. `engine_progress` is
+    called as it is built (see `build_engine`).
+
+    `in_subprocess` runs all but the engine in a process of its own: the builder finds the memory free, and whatever
+    interrupts this process finds it where it can be interrupted, as torch cannot be in the middle of a trace. As ever
+    with multiprocessing, the main module must be importable and `progress` a function of a module then.
     Raises InputError, VerificationError or MissingDependencyError; no file is left by the step that failed.
     """
     path = resolve(path)
@@ -88,7 +92,7 @@ def export_folder(
             f"TensorRT has no fused kernel for opset {opset}'s attention in float32; export in half precision "
             "(--dtype float16 or bfloat16), or at opset 20."
         )
-    run = _apart if apart else _export
+    run = _in_subprocess if in_subprocess else _export
     with _made(folder):
         made = run(
             path,
@@ -98,6 +102,7 @@ def export_folder(
             dtype=chosen,
             image_size=image_size,
             opset=opset,
+            inline_functions=inline_functions,
             overwrite=overwrite,
             progress=progress,
         )
@@ -203,6 +208,7 @@ def _export(
     dtype: str,
     image_size: Any,
     opset: int,
+    inline_functions: bool,
     overwrite: bool,
     progress: Callable[[str], None],
 ) -> _Exported:
@@ -215,7 +221,7 @@ def _export(
     # The tokenizer, without which `Pipeline` takes no text.
     companions = tuple(checkpoint.companions) if out.parent.resolve() != home.resolve() else ()
     served = served_form(checkpoint, out.name)
-    wanted = promise(checkpoint, dtype, image_size, opset, served)
+    wanted = promise(checkpoint, dtype, image_size, opset, served, inline_functions)
     report = None if overwrite else standing_onnx(out, wanted, PARTS, companions)
     if report is not None:
         progress(f"going on from the verified {out.name}")
@@ -223,18 +229,19 @@ def _export(
         from pumer_convert.export.onnx import export_onnx
 
         how: dict[str, Any] = {"dtype": dtype, "image_size": image_size, "opset": opset}
+        how["inline_functions"] = inline_functions
         report = export_onnx(path, out, **how, overwrite=overwrite, companions=companions, progress=progress)
     return _Exported(report, without_list(read_sidecar(out)), profiles)
 
 
-def _export_apart(*where: Any, **how: Any) -> _Exported:
+def _export_alone(*where: Any, **how: Any) -> _Exported:
     give_back_at_once()
     return _export(*where, **how)
 
 
-def _apart(path: Path, out: Path, *where: Any, **how: Any) -> _Exported:
+def _in_subprocess(path: Path, out: Path, *where: Any, **how: Any) -> _Exported:
     try:
-        return in_child(partial(_export_apart, path, out, *where, **how))
+        return in_child(partial(_export_alone, path, out, *where, **how))
     except LostError:
         raise InputError(f"{path}: the export was killed by the system, most likely for want of memory.") from None
     finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import torch
@@ -88,6 +89,7 @@ def export_onnx(
     dtype: str = "float32",
     image_size: Any = None,
     opset: int = OPSET,
+    inline_functions: bool = False,
     overwrite: bool = False,
     companions: Iterable[Path] = (),
     cases: tuple[Case, ...] | None = None,
@@ -99,9 +101,10 @@ def export_onnx(
     Inputs as `PictureInput.ports` says: input_ids, attention_mask int64 [batch, text], and pixel_values float32
     [batch, 3, H, W] ([batch, 2, 3, H, W] for image pairs), or where pictures keep their shape patches float32
     [batch, patches, 3 * P * P] and patch_grid int64 [batch, 2]; output logits float32 [batch, labels]. The weights and
-    the arithmetic are of type `dtype`; scores, norms, counts and sizes are float32 or int64. `companions` are files to
-    copy beside it. Gives the report. Raises InputError for what cannot be exported, VerificationError when the result
-    is not equal to eager; either leaves no file.
+    the arithmetic are of type `dtype`; scores, norms, counts and sizes are float32 or int64. Reducers are functions of
+    domain `pumer` that bring their bodies along; `inline_functions` puts these into the graph itself, for runtimes that
+    know no functions, such as OpenVINO. `companions` are files to copy beside it. Gives the report. Raises InputError
+    for what cannot be exported, VerificationError when the result is not equal to eager; either leaves no file.
     """
     if opset < OPSET:
         raise InputError(f"opset {opset} is too old; the reducers need {OPSET} or newer.")
@@ -117,6 +120,9 @@ def export_onnx(
         model = build(checkpoint, image_size, dtype)
         progress("exporting")
         write_graph(model, checkpoint, pictures, opset, target)
+        if inline_functions:
+            graph = onnx.load(str(target), load_external_data=False)
+            onnx.save(onnx.inliner.inline_local_functions(graph), str(target))
         # Verification builds it anew, so that it never stands in memory beside the graph.
         del model
         gc.collect()  # the exporter leaves cycles
@@ -128,7 +134,7 @@ def export_onnx(
             target.with_name(served.entry["file"]).write_text(served.text, "utf-8", newline="")
         hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir())}
         sidecar = {
-            **promise(checkpoint, dtype, image_size, opset, served),
+            **promise(checkpoint, dtype, image_size, opset, served, inline_functions),
             "onnx": {"file": out.name},
             "verification": report["verification"],
         }

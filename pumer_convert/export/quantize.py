@@ -82,13 +82,13 @@ def quantize(
         tempfile.TemporaryDirectory(dir=target.parents[1]) as scratch,
     ):
         flat, made, examples = (Path(scratch) / name for name in ("flat.onnx", "made.onnx", "examples.npz"))
-        names, apart = flatten(onnx_path, flat)
+        names, external = flatten(onnx_path, flat)
         progress(f"quantizing {len(names)} linear layers with {by}")
         if mode == CPU:
-            _dynamic(flat, names, apart, made)
+            _dynamic(flat, names, external, made)
         else:
             np.savez(examples, allow_pickle=False, **{k: v[:half] for k, v in inputs.items()})
-            _run(str(modelopt or sys.executable), mode, flat, examples, names, apart, made)
+            _run(str(modelopt or sys.executable), mode, flat, examples, names, external, made)
         _adopt(made, target)
         progress("comparing answers")
         asked = {name: value[half:] for name, value in inputs.items()}
@@ -159,7 +159,7 @@ def modelopt_version(python: Path | str | None = None) -> str:
     return found.stdout.split()[-1]
 
 
-def _run(python: str, mode: str, flat: Path, examples: Path, names: Sequence[str], apart: bool, made: Path) -> None:
+def _run(python: str, mode: str, flat: Path, examples: Path, names: Sequence[str], external: bool, made: Path) -> None:
     # modelopt takes ".onnx" in any part of a path for the end of the file's name.
     words = [python, "-m", "modelopt.onnx.quantization", "--onnx_path", str(flat), "--output_path", str(made)]
     words += ["--quantize_mode", mode, "--calibration_data_path", str(examples), "--calibration_eps", "cpu"]
@@ -167,13 +167,13 @@ def _run(python: str, mode: str, flat: Path, examples: Path, names: Sequence[str
     words += ["--op_types_to_quantize", "MatMul", "--nodes_to_quantize", *(f"{name}$" for name in names)]
     # The graph's own types stay; the weights are stored in 8 bits.
     words += ["--disable_mha_qdq", "--high_precision_dtype", "fp32", "--dq_only"]
-    words += ["--use_external_data_format"] * apart
+    words += ["--use_external_data_format"] * external
     found = subprocess.run(ending_with_parent(words), capture_output=True, text=True)
     if found.returncode or not made.is_file():
         raise InputError(f"modelopt could not quantize it: {_last(found.stderr)}.")
 
 
-def _dynamic(flat: Path, names: Sequence[str], apart: bool, made: Path) -> None:
+def _dynamic(flat: Path, names: Sequence[str], external: bool, made: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with contextlib.redirect_stderr(io.StringIO()):  # it advises to preprocess, which `flatten` has done
@@ -184,7 +184,7 @@ def _dynamic(flat: Path, names: Sequence[str], apart: bool, made: Path) -> None:
             nodes_to_quantize=list(names),
             weight_type=QuantType.QInt8,
             per_channel=True,
-            use_external_data_format=apart,
+            use_external_data_format=external,
         )
 
 

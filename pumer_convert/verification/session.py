@@ -1,6 +1,7 @@
 """An exported ONNX file on ONNX Runtime's CPU, with the decisions of its reducers in view."""
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from pumer_convert.system.whole import check_whole
 
 DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
 
+_DECISION = re.compile(r"\w+\.\d+/(prune|merge)\.(image|text)")
+"""A decision's name, such as "fusion.0/prune.image"."""
 SMALL = 1024
 """Tensors of up to this many bytes stay in the graph, where ONNX Runtime looks for shapes."""
 
@@ -62,8 +65,7 @@ def open_graph(path: Path) -> Iterator[DecisionSession]:
         raise InputError(f"{path}: {error}") from None
     largest = max(model.graph.initializer, key=lambda tensor: prod(tensor.dims))
     dtype = DTYPES.get(largest.data_type, "float32")
-    # A decision has a name such as "fusion.0/prune.image" and leaves a function of ours.
-    decisions = [name for node in model.graph.node if node.domain == "pumer" for name in node.output if "/" in name]
+    decisions = [name for node in model.graph.node for name in node.output if _DECISION.fullmatch(name)]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in decisions)
     with tempfile.TemporaryDirectory() as scratch:
         weights = path.parent

@@ -88,10 +88,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_without_functions_it_is_the_same_model(folder: Path, data: Path, tmp_path: Path) -> None:
-    names, apart = flatten(folder / "model.onnx", tmp_path / "flat.onnx")
+    names, external = flatten(folder / "model.onnx", tmp_path / "flat.onnx")
     model = onnx.load(tmp_path / "flat.onnx")
     assert not model.functions
-    assert not apart
+    assert not external
     products = {node.name: node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")}
     # Four linear layers and two of the feed-forward in a block; attention and the reducers have products too.
     assert sum("MatMul" in name for name in names) >= 6 * lessons.DEPTH["vilt"]

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import lessons
+import onnx
 import pytest
 
 from pumer_convert.artifact.describe import promise
 from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.data.served_tokenizer import served_form
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export import folder as module
 from pumer_convert.export.folder import export_folder, verify_export
@@ -193,14 +195,15 @@ def test_an_overwritten_export_tells_of_what_was_made_from_the_earlier(home: Pat
 
 def test_the_size_that_is_promised_is_the_one_that_is_made(exported: Path) -> None:
     sidecar = read_sidecar(exported / "red" / "model.onnx")
-    told = promise(open_checkpoint(exported / "red"), "float32", None, 20)
+    checkpoint = open_checkpoint(exported / "red")
+    told = promise(checkpoint, "float32", None, 20, served_form(checkpoint, "model.onnx"))
     assert {name: sidecar[name] for name in told} == json.loads(json.dumps(told))
     assert open_runtime(exported / "red" / "model.onnx", device="cpu").pictures.names == ("patches", "patch_grid")
     assert told["pictures"] | {"size": None, "asked": None} == told["pictures"]
 
 
 def test_the_builder_s_process_goes_on_from_it_too(home: Path) -> None:
-    made = module._apart(
+    made = module._in_subprocess(
         home / "red",
         home / "red" / "model.onnx",
         module.settings_of(home / "red"),
@@ -208,6 +211,7 @@ def test_the_builder_s_process_goes_on_from_it_too(home: Path) -> None:
         dtype="float32",
         image_size=None,
         opset=20,
+        inline_functions=False,
         overwrite=False,
         progress=print,
     )
@@ -229,3 +233,17 @@ def test_a_sidecar_that_tells_otherwise_than_the_files_do_now_is_not_verified(
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(VerificationError, match=rf"model\.onnx\.json: its {says} are not those of the checkpoint's"):
         verify_export(home / "red")
+
+
+def test_functions_can_stand_in_the_graph_itself(exported: Path, tmp_path: Path) -> None:
+    """For OpenVINO and others that know no functions; every decision is verified as ever, and the sidecar says so."""
+    folder = Path(shutil.copytree(exported / "red", tmp_path / "red"))
+    with pytest.raises(InputError, match=r"its inlined_functions is false, not true"):
+        export_folder(folder, dtype="float32", inline_functions=True)
+    report = export_folder(folder, tmp_path / "flat", dtype="float32", inline_functions=True)
+    model = onnx.load(tmp_path / "flat" / "model.onnx")
+    assert not model.functions
+    assert {node.domain for node in model.graph.node} == {""}
+    assert report["verification"]["decisions"] > 0
+    assert read_sidecar(tmp_path / "flat" / "model.onnx")["inlined_functions"]
+    assert export_folder(folder, tmp_path / "flat", dtype="float32", inline_functions=True)["there_already"]

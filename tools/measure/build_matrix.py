@@ -41,7 +41,7 @@ def one(recipe: Path, types: tuple[str, ...], work: Path, *, base: bool) -> list
         click.echo(f"{recipe.stem} {'full size' if base else 'tiny'} {dtype}", err=True)
         engine = EngineSettings(flavour="tensorrt-rtx", compute_capabilities=TARGETS, profiles=PROFILES)
         start = time.perf_counter()
-        report = export_folder(reduced, trt=engine, dtype=dtype, overwrite=True, apart=True)
+        report = export_folder(reduced, trt=engine, dtype=dtype, overwrite=True, in_subprocess=True)
         rows.append(
             {
                 "recipe": recipe.stem,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pumer_convert.cli.output import emit, plan_table, progress
+from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.progress import Bar
 from pumer_convert.cli.training_options import data_options, read_both, run_options, told
 from pumer_convert.convert.apply import ApplyPlan, apply, prepare_apply
@@ -15,19 +16,19 @@ from pumer_convert.errors import InputError
 
 
 @click.command("apply")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=PATH)
 @click.option(
     "--recipe",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The YAML recipe: a file, or the name of one that ships (`pumer-convert recipes`).",
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Output folder (default: CHECKPOINT-pumer).")
-@click.option("--tokenizer", type=click.Path(path_type=Path), help="Folder whose tokenizer is copied in.")
+@click.option("-o", "--out", type=PATH, help="Output folder (default: CHECKPOINT-pumer).")
+@click.option("--tokenizer", type=PATH, help="Folder whose tokenizer is copied in.")
 @click.option("--text-length", type=int, help="Text tokens that the plan is counted at.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--distill", is_flag=True, help="Finetune as the recipe's `distill:` says, on --data, in one go.")
-@click.option("--data", type=click.Path(path_type=Path), help="A data set for --distill, in any readable format.")
+@click.option("--data", type=PATH, help="A data set for --distill, in any readable format.")
 @data_options
 @run_options
 @click.option("--overwrite", is_flag=True, help="Replace an output folder of pumer-convert.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pumer_convert.cli.output import emit, progress, ratio
+from pumer_convert.cli.paths import PATH
 from pumer_convert.errors import InputError
 from pumer_convert.system.output import check_files, output_files
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @click.command("bench")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--against", type=click.Path(path_type=Path), help="The dense checkpoint (default: what it was made of).")
+@click.argument("checkpoint", type=PATH)
+@click.option("--against", type=PATH, help="The dense checkpoint (default: what it was made of).")
 @click.option(
     "--runtime",
     "runtimes",
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i].")
 @click.option("--memory", is_flag=True, help="Measure what a pass takes beyond the weights, too.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw the ratios as well.")
+@click.option("--plot", type=PATH, metavar="PNG", help="Draw the ratios as well.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier picture of --plot.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(

@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from pumer_convert.cli.output import emit
+from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.progress import Bar
 
 
 @click.command("demo")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Keep the converted folder, with its picture, here.")
+@click.option("-o", "--out", type=PATH, help="Keep the converted folder, with its picture, here.")
 @click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Steps of the distillation.")
 @click.option("--test", type=click.IntRange(min=4), default=1000, show_default=True, help="Unseen questions to ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")

@@ -7,16 +7,17 @@ import click
 
 from pumer_convert.checkpoint.locate import beside, resolve
 from pumer_convert.cli.output import emit
+from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.progress import Bar
 from pumer_convert.cli.training_options import data_options, first_process, read_both, run_options, settings_in, told
 
 
 @click.command("distill")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--teacher", type=click.Path(path_type=Path), help="Default: what CHECKPOINT was reduced from.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set, in any readable format.")
+@click.argument("checkpoint", type=PATH)
+@click.option("--teacher", type=PATH, help="Default: what CHECKPOINT was reduced from.")
+@click.option("--data", required=True, type=PATH, help="A data set, in any readable format.")
 @data_options
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Output folder (default: CHECKPOINT-distilled).")
+@click.option("-o", "--out", type=PATH, help="Output folder (default: CHECKPOINT-distilled).")
 @click.option("--epochs", type=int, help="Passes over the data.")
 @click.option("--batch-size", type=int, help="Rows of one step, over all processes.")
 @click.option("--accumulation", type=int, help="Parts of a batch that are computed one after the other.")

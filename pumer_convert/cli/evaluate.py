@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pumer_convert.cli.output import emit, progress
+from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.pictures import max_pixels
 
 if TYPE_CHECKING:
@@ -16,15 +17,15 @@ SHOWN = 10
 
 
 @click.command("evaluate")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=PATH)
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DENSE",
     help="Default: what CHECKPOINT was reduced from, if it is still there.",
 )
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set, in any readable format.")
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures, if not beside the data.")
+@click.option("--data", required=True, type=PATH, help="A data set, in any readable format.")
+@click.option("--images", type=PATH, help="Folder of the pictures, if not beside the data.")
 @click.option("--split", help="train, val, test, ..., of data that hold several.")
 @click.option("--limit", type=click.IntRange(min=1), help="Take only the first N samples.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
@@ -33,7 +34,7 @@ SHOWN = 10
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise", show_default=True)
 @max_pixels
-@click.option("--flips", type=click.Path(path_type=Path), help="Write the examples that flipped here, as JSON lines.")
+@click.option("--flips", type=PATH, help="Write the examples that flipped here, as JSON lines.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier file of --flips.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(

@@ -8,6 +8,7 @@ import click
 from pumer_convert.checkpoint.locate import own_folder, resolve
 from pumer_convert.cli.engine import engine_options, engine_told
 from pumer_convert.cli.output import EngineBar, emit, image_size, progress
+from pumer_convert.cli.paths import PATH
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import converted_folder, export_folder
 from pumer_convert.export.tensorrt import EngineSettings
@@ -16,7 +17,7 @@ from pumer_convert.system.output import check_out
 
 
 @click.command("export")
-@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.argument("checkpoint", required=False, type=PATH)
 @click.option("--onnx", "only_onnx", is_flag=True, help="Write the ONNX model (the default).")
 @click.option("--trt", is_flag=True, help="Build a TensorRT engine from it as well.")
 @click.option("--triton", is_flag=True, help="Write a model repository for Triton Inference Server as well.")
@@ -25,7 +26,7 @@ from pumer_convert.system.output import check_out
     type=click.Choice(["onnxruntime", "tensorrt", "python"]),
     help="Default: tensorrt for an engine of TensorRT, else onnxruntime.",
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder to write to (default: the checkpoint).")
+@click.option("-o", "--out", type=PATH, help="Folder to write to (default: the checkpoint).")
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Default: the recipe's.")
 @click.option("--image-size", callback=image_size, metavar="S|HxW", help="Image size of the export.")
 @click.option(

@@ -7,12 +7,13 @@ import click
 
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.cli.output import emit, image_size, plan_table
+from pumer_convert.cli.paths import PATH
 from pumer_convert.convert.load import TEXT_LENGTH, plan_of, spec_of
 from pumer_convert.image_processor.picture_input import in_words, input_of, settings_of
 
 
 @click.command("inspect")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=PATH)
 @click.option("--text-length", type=int, help=f"Text tokens to count with (default {TEXT_LENGTH}).")
 @click.option("--image-size", callback=image_size, metavar="S|HxW", help="Image size to count with.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")

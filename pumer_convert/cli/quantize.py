@@ -8,15 +8,16 @@ import click
 
 from pumer_convert.cli.engine import engine_options, engine_told
 from pumer_convert.cli.output import EngineBar, emit, progress
+from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.pictures import max_pixels
 from pumer_convert.errors import InputError
 
 
 @click.command("quantize")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option("--mode", type=click.Choice(["int8", "fp8", "int8-cpu"]), default="int8", show_default=True)
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set, in any readable format.")
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures, if not beside the data.")
+@click.option("--data", required=True, type=PATH, help="A data set, in any readable format.")
+@click.option("--images", type=PATH, help="Folder of the pictures, if not beside the data.")
 @click.option("--split", help="train, val, ..., of data that hold several.")
 @click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise", show_default=True)
 @click.option(
@@ -30,7 +31,7 @@ from pumer_convert.errors import InputError
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice of examples.")
 @click.option(
     "--modelopt",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PYTHON",
     help="Of an environment with nvidia-modelopt[onnx].",
 )
@@ -67,6 +68,8 @@ def command(
     from pumer_convert.export.quantize import CPU, modelopt_version, quantize
     from pumer_convert.export.tensorrt import EngineSettings
 
+    if folder.is_file():
+        raise InputError(f"{folder}: a file; name the folder in which `export` wrote model.onnx.")
     source = folder / "model.onnx"
     sidecar = read_sidecar(source)
     # All that can be refused is, before the data are read, which takes minutes.

@@ -6,14 +6,13 @@ from pathlib import Path
 import click
 
 from pumer_convert.cli.output import emit, progress
+from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.pictures import max_pixels
 
 
 @click.command("run")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--image", "images", multiple=True, required=True, type=click.Path(path_type=Path), help="Twice for a pair."
-)
+@click.argument("model", type=PATH)
+@click.option("--image", "images", multiple=True, required=True, type=PATH, help="Twice for a pair.")
 @click.option("--text", required=True, help="The question, statement or caption.")
 @max_pixels
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many answers to print.")

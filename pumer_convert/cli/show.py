@@ -5,17 +5,16 @@ from pathlib import Path
 import click
 
 from pumer_convert.cli.output import emit
+from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.pictures import max_pixels
 
 
 @click.command("show")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option(
-    "--image", "images", multiple=True, required=True, type=click.Path(path_type=Path), help="Twice for a pair."
-)
+@click.argument("checkpoint", type=PATH)
+@click.option("--image", "images", multiple=True, required=True, type=PATH, help="Twice for a pair.")
 @click.option("--text", required=True, help="The question, statement or caption.")
 @max_pixels
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="PNG", help="Picture to draw.")
+@click.option("-o", "--out", required=True, type=PATH, metavar="PNG", help="Picture to draw.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(

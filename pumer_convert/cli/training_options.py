@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.pictures import max_pixels
 from pumer_convert.errors import InputError
 from pumer_convert.recipe.schema import load_recipe
@@ -20,7 +21,7 @@ SKIPPED = 5
 """Skipped samples that are named."""
 
 
-PATH = click.Path(path_type=Path)
+PATH = PATH
 DATA = (
     click.option("--images", type=PATH, help="Folder of the pictures, if not beside the data."),
     click.option("--split", help="The part of the data to train on: train, ... (data that hold several)."),

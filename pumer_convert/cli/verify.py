@@ -5,14 +5,15 @@ from pathlib import Path
 import click
 
 from pumer_convert.cli.output import emit
+from pumer_convert.cli.paths import PATH
 from pumer_convert.export.folder import verify_export
 from pumer_convert.export.tensorrt import check_onnx
 from pumer_convert.verification.verify import Case
 
 
 @click.command("verify")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--onnx", "onnx_file", type=click.Path(path_type=Path), help="Default: model.onnx in the folder.")
+@click.argument("checkpoint", type=PATH)
+@click.option("--onnx", "onnx_file", type=PATH, help="Default: model.onnx in the folder.")
 @click.option("--batch", "batches", type=int, multiple=True, help="Batch sizes to try; repeatable.")
 @click.option("--text", "texts", type=int, multiple=True, help="Text lengths to try; repeatable.")
 @click.option("--trt", is_flag=True, help="Ask TensorRT's parser too: every node that it would refuse is named.")

@@ -216,3 +216,11 @@ def test_help_and_dry_run_do_not_import_torch(good: Path, ckpt: Path) -> None:
     for args in (["--help"], ["apply", "--dry-run", "--recipe", str(good), str(ckpt)]):
         done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("args", [("inspect", ""), ("export", "", "-o", "x"), ("show", "ckpt", "-o", "")])
+def test_an_empty_word_is_no_path(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], args: tuple[str, ...]
+) -> None:
+    code, words = run(monkeypatch, capsys, *args)
+    assert (code, "it is empty; name a file or folder" in words) == (2, True)

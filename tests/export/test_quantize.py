@@ -172,6 +172,8 @@ def test_what_cannot_be_quantized_is_told(folder: Path, data: Path, python: Path
     source = folder / "model.onnx"
     inputs = read_examples(read_sidecar(source), folder, data, 2)
     before = sorted(path.name for path in folder.iterdir())
+    named = CliRunner().invoke(cli, ["quantize", str(source), "--data", str(data)])
+    assert "name the folder in which `export` wrote model.onnx" in str(named.exception)
     with pytest.raises(MissingDependencyError, match=r"python -m venv modelopt && .*nvidia-modelopt\[onnx\]"):
         quantize(source, inputs, tmp_path / "x.onnx")
     with pytest.raises(MissingDependencyError, match="No such file or directory"):

@@ -16,6 +16,8 @@ from pumer_convert.system.signals import deferred
 
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
+PATIENCE = 10.0
+"""Seconds that a process has to end after it has said what it had to say."""
 _LIBC = ctypes.CDLL(None)
 
 
@@ -43,6 +45,7 @@ def in_child(work: Callable[[], T]) -> T:
             done, value = here.recv()
         except EOFError:
             raise LostError from None
+        child.join(PATIENCE)  # or it leaves what only its end gives back, such as semaphores
         if not done:
             raise value
         return value  # type: ignore[no-any-return]

@@ -4,7 +4,7 @@
 
 Small files as the libraries of origin write them are broken, by a seed, in their bytes or in their structure, and read
 by a process of 4 GB. What ends otherwise than well or by a PumerError is a find: a traceback, a crash, a process that
-is killed or takes more than 20 seconds. Its input is kept as FOLDER/reader-seed/, and its seed is printed.
+is killed or takes more than a minute. Its input is kept as FOLDER/reader-seed/, and its seed is printed.
 """
 
 import io
@@ -27,7 +27,7 @@ from typing import Any
 import click
 
 MEMORY = 4 * 2**30
-SECONDS = 20
+SECONDS = 60
 ODD: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 2, 7, 10**6, 2**31, 2**63, 10**30, 0.5, -1.5, 1e300, "", "a", "é", "\ud800", "1",
     "vilt", "x" * 10_000, [], [0], [[]], [None], {}, {"a": None}, {"0": "a"}, {"height": 0, "width": -1},

@@ -89,15 +89,15 @@ def command(
 
 def table(found: "Bench") -> str:
     """One line for every shape; columns for what was measured."""
-    lines = ["runtime   batch  text   dense/s  reduced/s    faster  (quartiles)    MACs  realised"]
+    lines = ["runtime   batch  text   dense/s  reduced/s    faster  (quartiles)    MACs  efficiency"]
     shares, memory = (any(getattr(cell, name) is not None for cell in found.cells) for name in ("reducers", "memory"))
-    lines[0] += ("  reducers" if shares else "") + ("   memory" if memory else "")
+    lines[0] += ("  reducers" if shares else "") + ("  less memory" if memory else "")
     for cell in found.cells:
         rates = f"{cell.dense.rate:>10.1f}{cell.reduced.rate:>11.1f}{f'x{cell.ratio:.2f}':>10}"
-        rest = f"({cell.low:.2f}..{cell.high:.2f}){f'x{cell.macs:.2f}':>10}{cell.realised:>10.2f}"
+        rest = f"({cell.low:.2f}..{cell.high:.2f}){f'x{cell.macs:.2f}':>10}{cell.realised:>12.2f}"
         if shares:
             rest += " " * 10 if cell.reducers is None else f"{cell.reducers:>10.1%}"
         if memory:
-            rest += " " * 9 if cell.memory is None else f"{f'/{cell.memory[0] / max(cell.memory[1], 1):.2f}':>9}"
+            rest += " " * 13 if cell.memory is None else f"{f'{cell.memory[0] / max(cell.memory[1], 1):.2f}x':>13}"
         lines.append(f"{cell.runtime:<10}{cell.batch:>5}{cell.text:>6}{rates}  {rest}")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """What reduction costs in accuracy on the demo's drawn world: settings from mild to strong, each distilled over seeds.
 
-    python tools/measure/accuracy.py --work /tmp/accuracy --json > accuracy.json     # the table of the README
+    python tools/measure/accuracy.py --work /tmp/accuracy --json > accuracy.json     # the table of README.md here
     python tools/measure/accuracy.py --work /tmp/accuracy --steps 2 --seeds 1 --test 50        # does it run?
 
 Takes the options of tools/measure/ablations.py for training and testing.
@@ -27,7 +27,7 @@ def table(report: dict[str, Any]) -> str:
         f"{report['test']} test questions, {report['steps']} steps of {report['batch_size']} questions, "
         f"mean of {report['seeds']} seeds; dense {report['dense']:.2%}",
         "",
-        "| sites | p, m, q | MACs | image tokens | reduced | distilled | difference, in points | seconds |",
+        "| sites | p, m, q | fewer MACs | image tokens | reduced | distilled | difference, in points | seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in report["rows"]:
@@ -35,7 +35,7 @@ def table(report: dict[str, Any]) -> str:
         shares = ", ".join(f"{row[name]:g}" for name in ("prune", "merge", "text"))
         places = ",".join(site.removeprefix("encoder.") for site in row["sites"])
         lines.append(
-            f"| encoder.{places} | {shares} | /{report['dense_macs'] / row['macs']:.2f} "
+            f"| encoder.{places} | {shares} | {report['dense_macs'] / row['macs']:.2f}x "
             f"| {report['image_tokens']} -> {row['image_tokens']} | {row['untrained']:.2%} | {row['score']:.2%} "
             f"| {100 * row['difference']:+.2f} ({100 * low:+.2f} .. {100 * high:+.2f}) "
             f"| {row['seconds']:.0f} |"

@@ -1,7 +1,7 @@
 """Ways to the same saving on the demo's drawn world: PuMer with early merging, PuMer alone, pruning by other scores,
 and smaller images.
 
-    python tools/measure/equal_cost.py --work /tmp/equal --steps 400              # the table of the README
+    python tools/measure/equal_cost.py --work /tmp/equal --steps 400              # the table of README.md here
     python tools/measure/equal_cost.py --work /tmp/equal --steps 2 --seeds 1 --test 50         # does it run?
 
 Every row costs dense / RATIO multiply-accumulates, as nearly as whole tokens allow; of images in whole patches the next
@@ -35,13 +35,13 @@ def table(report: dict[str, Any]) -> str:
         f"{report['test']} test questions, {report['steps']} steps of {report['batch_size']} questions, "
         f"mean of {report['seeds']} seeds; dense {report['dense']:.2%}",
         "",
-        "| | MACs | image tokens at the end | accuracy | difference, in points |",
+        "| | fewer MACs | image tokens at the end | accuracy | difference, in points |",
         "|---|---|---|---|---|",
     ]
     for row in report["rows"]:
         low, high = row["interval"]
         lines.append(
-            f"| {row['name']} | /{report['dense_macs'] / row['macs']:.2f} | {row['image_tokens']} | {row['score']:.2%} "
+            f"| {row['name']} | {report['dense_macs'] / row['macs']:.2f}x | {row['image_tokens']} | {row['score']:.2%} "
             f"| {100 * row['difference']:+.2f} ({100 * low:+.2f} .. {100 * high:+.2f}) |"
         )
     return "\n".join(lines)

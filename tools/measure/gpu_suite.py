@@ -1,6 +1,6 @@
 """Build, run and compare everything on this machine's GPU, and write one JSON file.
 
-    python tools/gpu_suite.py gpu.json
+    python tools/measure/gpu_suite.py gpu.json
 
 ViLT-base and METER-base with random weights, dense and reduced by the recipes to start from: eager, compiled, ONNX
 Runtime, and an engine of every flavour that is installed, each against eager in float32, and dense against reduced in

@@ -138,7 +138,7 @@ def table(report: Mapping[str, Any]) -> str:
         ]
         lines.append(
             f"| {axis} | {rows[0][axis]} .. {rows[-1][axis]} | x{rows[0]['faster']:.2f} .. x{rows[-1]['faster']:.2f} "
-            f"| /{less[0]:.2f} .. /{less[-1]:.2f} | {' / '.join(powers[0])} | {' / '.join(powers[1])} |"
+            f"| {less[0]:.2f}x .. {less[-1]:.2f}x | {' / '.join(powers[0])} | {' / '.join(powers[1])} |"
         )
     return "\n".join(lines)
 

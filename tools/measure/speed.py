@@ -1,7 +1,7 @@
-"""The record of speed: dense against reduced, at the published size with random weights; every speed of the README.
+"""The record of speed: dense against reduced, at the published size with random weights; the speeds of README.md here.
 
     python tools/measure/speed.py speed.json --work /tmp/speed   # on this machine's GPU, or its CPU if it has none
-    python tools/measure/speed.py speed.json --table             # the README's table from the file, measuring nothing
+    python tools/measure/speed.py speed.json --table             # the table of README.md here, measuring nothing
 
 The dense models of an earlier run in the work folder are used again.
 """
@@ -50,13 +50,13 @@ def made(args: argparse.Namespace, folder: Path, family: str, recipe: str | None
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     lines = [
-        "| recipe | runtime | batch | faster (quartiles) | MACs | realised | reducers | memory of a pass |",
+        "| recipe | runtime | batch | faster (quartiles) | MACs | efficiency | reducers | less memory |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in report["rows"]:
         for cell in row["cells"]:
             reducers = "" if cell["reducers"] is None else f"{cell['reducers']:.1%}"
-            memory = "" if cell["memory"] is None else f"/{cell['memory'][0] / cell['memory'][1]:.2f}"
+            memory = "" if cell["memory"] is None else f"{cell['memory'][0] / cell['memory'][1]:.2f}x"
             lines.append(
                 f"| {row['recipe']} | {cell['runtime']} | {cell['batch']} "
                 f"| x{cell['ratio']:.2f} ({cell['low']:.2f} .. {cell['high']:.2f}) | x{cell['macs']:.2f} "

@@ -25,7 +25,7 @@ char const* const kUsage = R"(usage: trt_app [options] ENGINE INPUT.npz
 
 Runs ENGINE, which its sidecar ENGINE.json tells about, on the arrays in INPUT.npz (numpy.savez): input_ids and
 attention_mask, int64 [batch, text], and the pictures: pixel_values, float32 [batch, ...], or patches, float32
-[batch, patches, ...] and patch_grid, int64 [batch, 2]. tools/trt_input.py writes such a file.
+[batch, patches, ...] and patch_grid, int64 [batch, 2]. tools/trt_app/trt_input.py writes such a file.
 
   --top N            how many answers to print (3)
   --check            stop before the GPU: say which profile would run

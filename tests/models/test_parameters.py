@@ -33,7 +33,7 @@ def test_they_are_those_of_the_network(model: str, task: str, base: bool) -> Non
 @pytest.mark.parametrize("name", ["checkpoint", "nlvr2"])
 def test_they_are_those_of_the_embedded_checkpoints(name: str) -> None:
     checkpoint = open_checkpoint(CHECKPOINT.parent / name)
-    assert set(family_module("vilt").parameters(checkpoint.config)) == set(checkpoint.pieces)
+    assert set(family_module("vilt").parameters(checkpoint.config)) == set(checkpoint.slices)
 
 
 def test_a_plan_is_not_made_for_weights_that_do_not_fit(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pumer_convert
 
 PACKAGE = Path(pumer_convert.__file__).parent
-GROUND = {"__init__", "__main__", "amount", "device", "errors", "tokens", "weights"}
+GROUND = {"__init__", "__main__", "amount", "device", "errors", "rules", "tokens", "weights"}
 LONGEST = 350
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import lessons
 import pytest
 import tiny
-from pumer_convert.files import output
 
 import pumer_convert
 from pumer_convert.cli import cli
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
+from pumer_convert.system import output
 from pumer_convert.system.json_file import read_object
 from pumer_convert.system.output import check_out, output_files, output_folder
 from pumer_convert.system.owned import LIST, digest, listed, strangers, write_list, write_report

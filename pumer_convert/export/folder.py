@@ -77,8 +77,8 @@ def export_folder(
     called as it is built (see `build_engine`).
 
     `in_subprocess` runs all but the engine in a process of its own: the builder finds the memory free, and whatever
-    interrupts this process finds it where it can be interrupted, as torch cannot be in the middle of a trace. As ever
-    with multiprocessing, the main module must be importable and `progress` a function of a module then.
+    interrupts this process finds it where it can be interrupted, as torch cannot be in the middle of a trace.
+    `progress` is a function of a module then.
     Raises InputError, VerificationError or MissingDependencyError; no file is left by the step that failed.
     """
     path = resolve(path)

@@ -1,15 +1,15 @@
 """Work in a process of its own, which ends with whoever waits for it."""
 
+import contextlib
 import ctypes
 import os
+import pickle
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pumer_convert.errors import PumerError
 from pumer_convert.system.signals import deferred
@@ -28,33 +28,38 @@ class LostError(Exception):
 def in_child(work: Callable[[], T]) -> T:
     """What `work` gives, or its exception, in a new process that has this one's memory neither in use nor in view.
 
-    `work` and what it gives travel there and back, so it is a function of a module or a partial of one; as ever with
-    multiprocessing, the main module must be importable. Whatever interrupts the wait kills the process. Raises
-    LostError when it was killed by others.
+    `work` and what it gives travel there and back, so it is a function of a module or a partial of one. Unlike with
+    multiprocessing the main module is not run again, so that a script needs no guard; a function of it cannot go along.
+    Whatever interrupts the wait kills the process. Raises LostError when it was killed by others.
     """
-    context = get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    child = context.Process(target=_run, args=(there, work, os.getpid()))
-    started = False
+    here, there = os.pipe()
+    command = [sys.executable, "-c", _BEGIN, str(there), str(os.getpid())]
+    child: subprocess.Popen[bytes] | None = None
     try:
         with deferred():
-            _start(child)
-            started = True
-            there.close()
+            child = _start(command, there)
+            os.close(there)
+        assert child.stdin is not None
+        with contextlib.suppress(BrokenPipeError), child.stdin:  # it was killed: nothing will come back
+            pickle.dump(sys.path, child.stdin)
+            pickle.dump(work, child.stdin)
+        with os.fdopen(here, "rb", closefd=False) as pipe:
+            answer = pipe.read()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(PATIENCE)  # or it leaves what only its end gives back
         try:
-            done, value = here.recv()
-        except EOFError:
+            done, value = pickle.loads(answer)
+        except (EOFError, pickle.UnpicklingError):
             raise LostError from None
-        child.join(PATIENCE)  # or it leaves what only its end gives back, such as semaphores
         if not done:
             raise value
         return value  # type: ignore[no-any-return]
     finally:
         with deferred():
-            if started:
+            if child is not None:
                 child.kill()  # it has said what it had to say, or is not to go on
-                child.join()
-            here.close()
+                child.wait()
+            os.close(here)
 
 
 def end_with_parent() -> None:
@@ -73,23 +78,33 @@ def ending_with_parent(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-c", begin, *words]
 
 
-def _start(child: BaseProcess) -> None:
+def _start(command: Sequence[str], pipe: int) -> subprocess.Popen[bytes]:
     """A terminal's Ctrl-C reaches both processes; the new one leaves it to whoever waits for it, who kills it then."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
-        child.start()
+        return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[pipe])
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _run(pipe: Connection, work: Callable[[], Any], parent: int) -> None:
+_BEGIN = """
+import pickle, sys
+sys.path[:] = pickle.load(sys.stdin.buffer)
+from pumer_convert.system.child_process import serve
+serve(*map(int, sys.argv[1:]))
+"""
+
+
+def serve(pipe: int, parent: int) -> None:
+    """In the new process: does the work that standard input brings, and writes what comes of it to `pipe`."""
     end_with_parent()
     if os.getppid() != parent:
         return  # it ended before this could be told
     try:
-        told = True, work()
+        answer = True, pickle.load(sys.stdin.buffer)()
     except Exception as error:
         if not isinstance(error, PumerError):
             error.add_note(traceback.format_exc())
-        told = False, error
-    pipe.send(told)
+        answer = False, error
+    with os.fdopen(pipe, "wb") as back:
+        pickle.dump(answer, back)

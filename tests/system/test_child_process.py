@@ -32,7 +32,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
 def exporter(parent: int) -> int:
     for _ in range(100):
         for child in map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()):
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"child_process import serve" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return child
         time.sleep(0.05)
     raise AssertionError("no exporting process")
@@ -56,3 +56,24 @@ def test_a_stopped_or_killed_export_leaves_nothing(
     assert running.returncode == code
     if of_parent:  # a process killed outright cannot tidy up
         assert sorted(folder.iterdir()) == before
+
+
+SCRIPT = """
+import sys
+from pumer_convert.cli import main
+
+sys.argv = ["pumer-convert", "export", sys.argv[1]]
+print("begun")
+main()
+"""
+
+
+def test_a_script_that_calls_the_command_line_needs_no_guard(tmp_path: Path) -> None:
+    folder = shutil.copytree(CHECKPOINT, tmp_path / "ckpt")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", folder], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("begun") == 1
+    assert (folder / "model.onnx").exists()

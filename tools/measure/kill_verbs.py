@@ -87,6 +87,7 @@ def verbs(modelopt: Path | None = None) -> dict[str, Verb]:
     data, again = ["--data", "data.jsonl"], "--overwrite"
     training = ["--epochs", "1", "--batch-size", "2", "--device", "cpu"]
     found = {
+        "demo --files": Verb(["demo", "--files", "files", again], "files", folder),
         "apply": Verb(["apply", "--recipe", "recipe.yaml", "dense", again], "dense-pumer", folder),
         "distill": Verb(["distill", "dense-pumer", *data, *training, "-o", "taught", again], "taught", folder),
         "export --onnx": Verb(["export", "dense-pumer", "-o", "served", again], "served/model.onnx", exported),
@@ -110,9 +111,10 @@ def verbs(modelopt: Path | None = None) -> dict[str, Verb]:
     if importlib.util.find_spec("tensorrt_rtx") is not None:
         words = ["export", "--trt", "--flavour", "tensorrt-rtx", "dense-pumer", "-o", "served", again]
         found["export --trt"] = Verb(words, "served/model.engine", exported)
-    if modelopt is not None:
-        words = ["quantize", "served", *data, "--examples", "2", "--modelopt", str(modelopt), again]
-        found["quantize"] = Verb(words, "served/model.int8.onnx", exported)
+    mode = "int8-cpu" if modelopt is None else "int8"
+    words = ["quantize", "served", *data, "--examples", "2", "--mode", mode, again]
+    words += [] if modelopt is None else ["--modelopt", str(modelopt)]
+    found["quantize"] = Verb(words, f"served/model.{mode}.onnx", exported)
     return found
 
 
@@ -237,7 +239,7 @@ def kill(verb: Verb, home: Path, number: int, moment: float) -> int:
 @click.option("--moments", default=20, show_default=True, help="For each verb and signal.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--only", multiple=True, help="Verbs; repeatable (default: all).")
-@click.option("--modelopt", type=click.Path(path_type=Path), metavar="PYTHON", help="For quantize.")
+@click.option("--modelopt", type=click.Path(path_type=Path), metavar="PYTHON", help="For quantize in int8; without it, in int8-cpu.")
 def main(moments: int, seed: int, only: tuple[str, ...], modelopt: Path | None) -> None:
     """Kill every verb that writes at random moments."""
     preload()

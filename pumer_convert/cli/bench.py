@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("bench")
 @click.argument("checkpoint", type=PATH)
-@click.option("--against", type=PATH, help="The dense checkpoint (default: what it was made of).")
+@click.option("--against", type=PATH, help="The dense checkpoint (default: the one that it was made from).")
 @click.option(
     "--runtime",
     "runtimes",
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     type=click.Choice(["eager", "compiled", "onnx", "engine"]),
     help="onnx and engine take the exported files of both folders; repeatable (default: eager).",
 )
-@click.option("--batch", "batches", type=click.IntRange(1), multiple=True, help="Repeatable (default: 1 and 4).")
+@click.option(
+    "--batch", "batches", type=click.IntRange(1), multiple=True, help="Batch sizes; repeatable (default: 1 and 4)."
+)
 @click.option("--text", "texts", type=click.IntRange(2), multiple=True, help="Text tokens; repeatable (default: 32).")
 @click.option(
     "--aspect",
@@ -32,9 +34,11 @@ if TYPE_CHECKING:
     default="1:1",
     show_default=True,
     metavar="W:H",
-    help="Of the pictures, where they keep their shape.",
+    help="Aspect ratio of the pictures, where they keep their shape.",
 )
-@click.option("--repeats", type=click.IntRange(3), default=11, show_default=True, help="Pairs of passes.")
+@click.option(
+    "--repeats", type=click.IntRange(3), default=11, show_default=True, help="How many pairs of passes are timed."
+)
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i].")
 @click.option("--memory", is_flag=True, help="Measure what a pass takes beyond the weights, too.")

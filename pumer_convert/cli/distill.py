@@ -14,16 +14,18 @@ from pumer_convert.cli.training_options import data_options, first_process, read
 
 @click.command("distill")
 @click.argument("checkpoint", type=PATH)
-@click.option("--teacher", type=PATH, help="Default: what CHECKPOINT was reduced from.")
+@click.option("--teacher", type=PATH, help="The dense checkpoint (default: what CHECKPOINT was reduced from).")
 @click.option("--data", required=True, type=PATH, help="A data set, in any readable format.")
 @data_options
 @click.option("-o", "--out", type=PATH, help="Output folder (default: CHECKPOINT-distilled).")
 @click.option("--epochs", type=int, help="Passes over the data.")
-@click.option("--batch-size", type=int, help="Rows of one step, over all processes.")
+@click.option("--batch-size", type=int, help="Examples of one step, over all processes.")
 @click.option("--accumulation", type=int, help="Parts of a batch that are computed one after the other.")
-@click.option("--learning-rate", type=float, help="Of the body; the head and cross-modal layers learn faster.")
+@click.option(
+    "--learning-rate", type=float, help="Learning rate of the body; the head and cross-modal layers learn faster."
+)
 @click.option("--kd", type=float, help="Weight of the teacher's answers; 0 trains without a teacher.")
-@click.option("--temperature", type=float, help="Of the teacher's answers.")
+@click.option("--temperature", type=float, help="Temperature of the teacher's answers.")
 @click.option("--hidden", type=float, help="Weight of the teacher's hidden states.")
 @click.option("--amp", type=click.Choice(["no", "bf16", "fp16"]), help="Arithmetic of the forward pass.")
 @click.option("--seed", type=int)

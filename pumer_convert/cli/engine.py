@@ -18,7 +18,11 @@ OPTIONS = (
         help="auto: TensorRT where it and a GPU are there, TensorRT-RTX otherwise.",
     ),
     click.option(
-        "--compute-capability", "compute_capabilities", multiple=True, metavar="8.9", help="RTX targets; repeatable."
+        "--compute-capability",
+        "compute_capabilities",
+        multiple=True,
+        metavar="8.9",
+        help="GPUs that the engine runs on (TensorRT-RTX); repeatable.",
     ),
     click.option(
         "--profile",
@@ -30,7 +34,11 @@ OPTIONS = (
     ),
     click.option("--optimization-level", type=int, metavar="0-5", help="How long the builder searches."),
     click.option(
-        "--workspace", "workspace_gib", type=float, metavar="GIB", help="The most memory that a layer may take."
+        "--workspace",
+        "workspace_gib",
+        type=float,
+        metavar="GIB",
+        help="Workspace: the most memory that a layer may take.",
     ),
     click.option("--version-compatible", is_flag=True, help="TensorRT: newer versions run the engine too."),
     click.option("--hardware-compatible", is_flag=True, help="TensorRT: every GPU from Ampere on runs the engine."),

@@ -22,16 +22,18 @@ SHOWN = 10
     "--against",
     type=PATH,
     metavar="DENSE",
-    help="Default: what CHECKPOINT was reduced from, if it is still there.",
+    help="The dense checkpoint (default: what CHECKPOINT was reduced from, if it is still there).",
 )
 @click.option("--data", required=True, type=PATH, help="A data set, in any readable format.")
 @click.option("--images", type=PATH, help="Folder of the pictures, if not beside the data.")
 @click.option("--split", help="train, val, test, ..., of data that hold several.")
 @click.option("--limit", type=click.IntRange(min=1), help="Take only the first N samples.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that decode.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Worker processes that decode images."
+)
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise", show_default=True)
 @max_pixels
 @click.option("--flips", type=PATH, help="Write the examples that flipped here, as JSON lines.")

@@ -24,10 +24,12 @@ from pumer_convert.system.output import check_out
 @click.option(
     "--triton-backend",
     type=click.Choice(["onnxruntime", "tensorrt", "python"]),
-    help="Default: tensorrt for an engine of TensorRT, else onnxruntime.",
+    help="What runs the tensors (default: tensorrt for an engine of TensorRT, else onnxruntime).",
 )
 @click.option("-o", "--out", type=PATH, help="Folder to write to (default: the checkpoint).")
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Default: the recipe's.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Number type (default: the recipe's)."
+)
 @click.option("--image-size", callback=image_size, metavar="S|HxW", help="Image size of the export.")
 @click.option(
     "--opset", type=int, default=20, show_default=True, help="From 23 on attention is one node, fused or refused."

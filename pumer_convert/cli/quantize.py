@@ -28,12 +28,14 @@ from pumer_convert.errors import InputError
     help="Calibration examples: half calibrate, half are compared.",
 )
 @max_pixels
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice of examples.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the choice of examples."
+)
 @click.option(
     "--modelopt",
     type=PATH,
     metavar="PYTHON",
-    help="Of an environment with nvidia-modelopt[onnx].",
+    help="Python of an environment with nvidia-modelopt[onnx].",
 )
 @click.option("--trt", is_flag=True, help="Build a TensorRT engine from it as well.")
 @engine_options

@@ -12,7 +12,7 @@ from pumer_convert.cli.pictures import max_pixels
 
 @click.command("run")
 @click.argument("model", type=PATH)
-@click.option("--image", "images", multiple=True, required=True, type=PATH, help="Twice for a pair.")
+@click.option("--image", "images", multiple=True, required=True, type=PATH, help="The picture; twice for a pair.")
 @click.option("--text", required=True, help="The question, statement or caption.")
 @max_pixels
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many answers to print.")

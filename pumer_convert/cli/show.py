@@ -11,7 +11,7 @@ from pumer_convert.cli.pictures import max_pixels
 
 @click.command("show")
 @click.argument("checkpoint", type=PATH)
-@click.option("--image", "images", multiple=True, required=True, type=PATH, help="Twice for a pair.")
+@click.option("--image", "images", multiple=True, required=True, type=PATH, help="The picture; twice for a pair.")
 @click.option("--text", required=True, help="The question, statement or caption.")
 @max_pixels
 @click.option("-o", "--out", required=True, type=PATH, metavar="PNG", help="Picture to draw.")

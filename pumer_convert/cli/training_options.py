@@ -26,15 +26,21 @@ DATA = (
     click.option("--images", type=PATH, help="Folder of the pictures, if not beside the data."),
     click.option("--split", help="The part of the data to train on: train, ... (data that hold several)."),
     click.option("--validation", type=PATH, help="Data that choose the best weights."),
-    click.option("--validation-split", help="Their part; alone: that part of the training data."),
+    click.option("--validation-split", help="The part of --validation; without it, that part of the training data."),
     click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise", show_default=True),
     max_pixels,
 )
 RUN = (
     click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]"),
-    click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that decode."),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Worker processes that decode images.",
+    ),
     click.option("--cache", type=PATH, help="Folder that keeps the teacher's logits for other trainings."),
-    click.option("--resume", is_flag=True, help="Go on with a training that was not finished."),
+    click.option("--resume", is_flag=True, help="Resume a training that was not finished."),
 )
 
 

@@ -13,7 +13,7 @@ from pumer_convert.verification.verify import Case
 
 @click.command("verify")
 @click.argument("checkpoint", type=PATH)
-@click.option("--onnx", "onnx_file", type=PATH, help="Default: model.onnx in the folder.")
+@click.option("--onnx", "onnx_file", type=PATH, help="The ONNX file (default: model.onnx in the folder).")
 @click.option("--batch", "batches", type=int, multiple=True, help="Batch sizes to try; repeatable.")
 @click.option("--text", "texts", type=int, multiple=True, help="Text lengths to try; repeatable.")
 @click.option("--trt", is_flag=True, help="Ask TensorRT's parser too: every node that it would refuse is named.")

@@ -199,7 +199,7 @@ class Loop:
         if self.learner.average is not None:
             self.learner.average.load(load_file(state / "average.safetensors"))
         self.step, self.best, self.before = told["step"], Best(**told["best"]), told["seconds"]
-        self.progress(f"going on behind step {self.step} of {self.job.steps}")
+        self.progress(f"resuming after step {self.step} of {self.job.steps}")
 
     def summary(self) -> dict[str, Any]:
         """How it went, for the report; of the first process."""

@@ -209,7 +209,7 @@ def test_kill_and_resume_at_random_moments_ends_in_the_same_weights(tmp_path: Pa
         assert running.returncode == -signal.SIGKILL, (targets, said)
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, (targets, done.stderr)
-    assert "going on behind step" in done.stderr
+    assert "resuming after step" in done.stderr
     whole = subprocess.run(
         [*command[:-4], "-o", str(tmp_path / "whole"), "--device", "cpu"], capture_output=True, text=True, check=False
     )
@@ -248,7 +248,7 @@ def test_a_stopped_training_is_not_lost_by_starting_another(tmp_path: Path, stud
         distill(student, tmp_path / "out", settings, resume=True, train=lessons.samples(tmp_path / "pictures")[::-1])
     told: list[str] = []
     distill(student, tmp_path / "out", settings, resume=True, progress=told.append)
-    assert told[0] == "going on behind step 2 of 6"
+    assert told[0] == "resuming after step 2 of 6"
     distill(student, tmp_path / "whole", settings)
     assert same_weights(tmp_path / "out", tmp_path / "whole")
     # Finished: to resume it once more is no mistake, to begin it is.

@@ -239,7 +239,12 @@ def kill(verb: Verb, home: Path, number: int, moment: float) -> int:
 @click.option("--moments", default=20, show_default=True, help="For each verb and signal.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--only", multiple=True, help="Verbs; repeatable (default: all).")
-@click.option("--modelopt", type=click.Path(path_type=Path), metavar="PYTHON", help="For quantize in int8; without it, in int8-cpu.")
+@click.option(
+    "--modelopt",
+    type=click.Path(path_type=Path),
+    metavar="PYTHON",
+    help="For quantize in int8; without it, in int8-cpu.",
+)
 def main(moments: int, seed: int, only: tuple[str, ...], modelopt: Path | None) -> None:
     """Kill every verb that writes at random moments."""
     preload()

@@ -10,12 +10,10 @@ from typing import Any
 
 from pumer_convert.checkpoint.companions import TOKENIZERS, check_links
 from pumer_convert.errors import InputError, missing
-from pumer_convert.models.family import family_module
+from pumer_convert.models.family import FAMILIES, family_module
 from pumer_convert.system.json_file import read_object
 
 _BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
-_LIKE = {"vilt": "vilt", "meter": "roberta"}
-"""The model of transformers whose tokenizer a family's text has, where no file names another."""
 
 
 def load_tokenizer(folder: Path, family: str | None = None) -> Any:
@@ -38,7 +36,7 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
     if family is None and (folder / "config.json").exists():
         family = read_object(folder / "config.json").get("model_type")
     try:
-        like = _LIKE.get(str(family))
+        like: str | None = family_module(str(family)).TOKENIZER if str(family) in FAMILIES else None
         with _without_marks(folder) as place:
             if alone and like != family:
                 # Whatever kind it is, the file describes it whole.

@@ -66,13 +66,16 @@ class Family(Protocol):
 
     recognise(raw: RawCheckpoint) -> Checkpoint | None     its formats
     checked(config, where) -> dict[str, Any]               a config.json with every value checked and in one form
-    outline(config, image_size=None) -> Outline            without torch
+    spec(config, image_size=None) -> ModelSpec             without torch
     parameters(config) -> dict[str, tuple[int, ...]]       names and shapes of the network's, without torch
     build(config, image_size=None) -> nn.Module            the network, on the current default device
     IMAGE_PROCESSOR: str                                   the class of a processor's file that names none
     processor(config) -> dict[str, Any]                    the processor of a checkpoint that has none
     KNOWN_BY: tuple[str, ...]                              weights by which it is known inside a larger module
     POSITIONS: str                                         the name of the image's position table
+    TOKENIZER: str                                         the model of transformers whose tokenizer the text has
+    RATES: dict[str, Rates]                                published learning rates by task
+    HEADS, CROSS_MODAL: tuple[str, ...]                    how the names of parameters begin that learn faster
     KEEPS_SHAPE: bool                                      whether pictures of several shapes can be in one batch
     fit_positions(name, tensor, config, image_size)        that table for another image size, other tensors as they are
     """

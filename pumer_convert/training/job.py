@@ -17,10 +17,11 @@ from pumer_convert.data.sample import Sample
 from pumer_convert.data.tokenizer import load_tokenizer
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.picture_input import input_of, picture_input, settings_of
+from pumer_convert.models.rates import Rates
 from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.tasks import open_task
 from pumer_convert.tasks.base import Task
-from pumer_convert.training.rates import Rates, rates_of
+from pumer_convert.training.rates import rates_of
 from pumer_convert.weights import Checkpoint
 
 

@@ -8,13 +8,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from pumer_convert.models.rates import Rates
 from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.tasks.base import Task
 from pumer_convert.tasks.batches import Batch
 from pumer_convert.training.ema import Average
 from pumer_convert.training.loss import losses
 from pumer_convert.training.ramp import Ramp
-from pumer_convert.training.rates import BETAS, Rates, factor, groups
+from pumer_convert.training.rates import BETAS, factor, groups
 from pumer_convert.training.teacher import Teacher
 
 MEASURES = ("loss", "task_loss", "kd_loss", "hidden_loss", "accuracy", "gradient_norm")
@@ -38,7 +39,7 @@ class Learner:
         self.accelerator, self.teacher = accelerator, teacher
         # Without dropout the two modes are the same, and a text tower's default dropout is not in the config's sense.
         model.train(drops_out(getattr(model, "config", {})))
-        optimiser = torch.optim.AdamW(groups(model.named_parameters(), rates, settings.weight_decay), betas=BETAS)
+        optimiser = torch.optim.AdamW(groups(model, rates, settings.weight_decay), betas=BETAS)
         self.model, self.optimiser = accelerator.prepare(model, optimiser)
         self.average = Average(self.plain, settings.ema) if settings.ema is not None else None
         self.ramp = Ramp(self.plain, settings.ramp, steps)

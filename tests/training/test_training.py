@@ -11,6 +11,8 @@ import pumer_convert
 from pumer_convert.cli.progress import drawn, words
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError
+from pumer_convert.models.family import FAMILIES, family_module
+from pumer_convert.models.rates import Rates
 from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.reducers.base import BaseReducer
 from pumer_convert.tasks import open_task
@@ -23,14 +25,16 @@ from pumer_convert.training.learner import drops_out
 from pumer_convert.training.loss import distance
 from pumer_convert.training.metrics import Metrics, Status
 from pumer_convert.training.ramp import Ramp
-from pumer_convert.training.rates import PUBLISHED, Rates, factor, groups, rates_of
+from pumer_convert.training.rates import factor, groups, rates_of
 from pumer_convert.training.teacher import Teacher
 
 
-@pytest.mark.parametrize(("family", "task"), PUBLISHED)
+@pytest.mark.parametrize(
+    ("family", "task"), [(family, task) for family in FAMILIES for task in family_module(family).RATES]
+)
 def test_every_parameter_is_in_one_group_with_its_rate(tmp_path: Path, family: str, task: str) -> None:
     model = pumer_convert.load(lessons.dense(tmp_path / "d", family, task))
-    found = groups(model.named_parameters(), Rates(1.0, 10.0, 5.0), 0.01)
+    found = groups(model, Rates(1.0, 10.0, 5.0), 0.01)
     rate = {id(p): (group["rate"], group["weight_decay"]) for group in found for p in group["params"]}
     assert sum(len(group["params"]) for group in found) == len(list(model.parameters())) == len(rate)
     heads = 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pumer_convert.models.meter.config import MeterSettings, checked
 from pumer_convert.models.meter.formats import processor, recognise
 from pumer_convert.models.meter.parameters import parameters
+from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import Layer, Lengths, ModelSpec, grid
 
 if TYPE_CHECKING:
@@ -17,23 +18,39 @@ if TYPE_CHECKING:
     from pumer_convert.models.meter.network import Meter
 
 __all__ = [
+    "CROSS_MODAL",
+    "HEADS",
     "IMAGE_PROCESSOR",
     "KEEPS_SHAPE",
     "KNOWN_BY",
     "POSITIONS",
+    "RATES",
+    "TOKENIZER",
     "build",
     "checked",
     "fill_buffers",
     "fit_positions",
-    "outline",
     "parameters",
     "processor",
     "recognise",
+    "spec",
 ]
 
 IMAGE_PROCESSOR = "CLIPImageProcessor"
 """The class of transformers that a processor's file means when it names none."""
+TOKENIZER = "roberta"
+"""The model of transformers whose tokenizer the text has, where no file names another."""
 KEEPS_SHAPE = False
+RATES = {
+    "vqa": Rates(5e-6, 50, 5),
+    "nlvr2": Rates(5e-6, 50, 5),
+    "ve": Rates(2e-6, 10, 5),
+    "retrieval": Rates(5e-6, 5, 5),
+}
+"""PuMer's; for retrieval, which it gives no rates for, those of METER's own configuration."""
+HEADS = ("vqa_classifier.", "snli_classifier.", "nlvr2_classifier.", "rank_output.")
+CROSS_MODAL = ("cross_modal_",)
+"""How the names of parameters begin that learn faster."""
 KNOWN_BY = ("vit_model.visual.positional_embedding",)
 POSITIONS = "vit_model.visual.positional_embedding"
 """The table of the image's positions, [1 + rows * columns, C]."""

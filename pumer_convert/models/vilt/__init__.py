@@ -6,6 +6,7 @@ feed-forward; relevance is the attention of the text rows to the image columns; 
 
 from typing import TYPE_CHECKING, Any
 
+from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import Layer, Lengths, ModelSpec, grid
 from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings, checked
 from pumer_convert.models.vilt.formats import processor, recognise
@@ -17,22 +18,38 @@ if TYPE_CHECKING:
     from pumer_convert.models.vilt.network import Vilt
 
 __all__ = [
+    "CROSS_MODAL",
+    "HEADS",
     "IMAGE_PROCESSOR",
     "KEEPS_SHAPE",
     "KNOWN_BY",
     "POSITIONS",
+    "RATES",
+    "TOKENIZER",
     "build",
     "checked",
     "fit_positions",
-    "outline",
     "parameters",
     "processor",
     "recognise",
+    "spec",
 ]
 
 IMAGE_PROCESSOR = "ViltImageProcessor"
 """The class of transformers that a processor's file means when it names none."""
+TOKENIZER = "vilt"
+"""The model of transformers whose tokenizer the text has, where no file names another."""
 KEEPS_SHAPE = True
+RATES = {
+    "vqa": Rates(1e-4, 10, 1),
+    "nlvr2": Rates(1e-4, 10, 1),
+    "ve": Rates(1e-4, 10, 1),
+    "retrieval": Rates(1e-4, 1, 1),
+}
+"""PuMer's; for retrieval, which it gives no rates for, those of ViLT's own configuration."""
+HEADS = ("classifier.", "rank_output.")
+CROSS_MODAL = ()
+"""How the names of parameters begin that learn faster."""
 """Whether pictures of several shapes can be in one batch."""
 KNOWN_BY = ("vilt.embeddings.cls_token",)
 POSITIONS = "vilt.embeddings.position_embeddings"

@@ -2,10 +2,12 @@
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pumer_convert
+from pumer_convert.models.family import FAMILIES
 
 PACKAGE = Path(pumer_convert.__file__).parent
 GROUND = {"__init__", "__main__", "amount", "device", "errors", "rules", "tokens", "weights"}
@@ -48,3 +50,14 @@ def test_the_top_level_is_folders_and_the_ground_floor() -> None:
 def test_no_module_is_longer_than_a_reader_holds() -> None:
     lines = {file: len(file.read_text("utf-8").splitlines()) for file in PACKAGE.rglob("*.py")}
     assert {str(file): count for file, count in lines.items() if count > LONGEST} == {}
+
+
+def test_no_family_is_named_outside_of_its_folder() -> None:
+    named = [
+        f"{file.relative_to(PACKAGE)}: {name}"
+        for file in PACKAGE.rglob("*.py")
+        for name in FAMILIES
+        if re.search(rf"['\"]{name}['\"]", file.read_text("utf-8"))
+        and file.relative_to(PACKAGE).parts[:2] not in (("models", name), ("models", "family.py"))
+    ]
+    assert named == []

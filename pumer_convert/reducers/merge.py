@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pumer_convert.reducers.base import Size, in_order, ranks
-from pumer_convert.reducers.merging import EACH, EPSILON, MIX, NEVER, UNIT, Merging
+from pumer_convert.reducers.base import Guide, Size, in_order, ranks
+from pumer_convert.reducers.merging import EACH, EPSILON, MIX, NEVER, UNIT, Merging, keys_of
 from pumer_convert.tokens import Tokens, gather
 
 
@@ -82,19 +82,34 @@ class MergeReducer(Merging):
         """See `Merging`."""
         return (n + 1) // 2
 
-    def choose(
-        self, keys: Tensor, mask: Tensor, each: Tensor, most: int, given: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
         """See `Merging`."""
-        allowed = similarity(keys, mask)
-        if given is not None:
-            return given, merge_slack(allowed, mask, given)
+        allowed = similarity(keys_of(tokens), tokens.mask)
+        if guide.decision is not None:
+            return guide.decision, merge_slack(allowed, tokens.mask, guide.decision)
         best, partner = allowed.amax(2), allowed.argmax(2)
-        return torch.where(ranks(in_order(best)) < each[:, None], partner, -1), None
+        return torch.where(ranks(in_order(best)) < self.each(tokens, guide)[:, None], partner, -1), None
 
     def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
         """See `Merging`."""
-        return join(tokens, decision, k)
+        states, mask, size = tokens.states, tokens.mask, tokens.size
+        n = states.shape[1]
+        weight, own, grown = mixing(decision, size)
+        odd_states = states[:, 1::2]
+        mixed = odd_states * own[..., None].to(states.dtype) + weight.to(states.dtype) @ states[:, ::2]
+        all_states = torch.cat([states[:, ::2], mixed], 1)
+        all_size = torch.cat([size[:, ::2], grown], 1)
+        positions = torch.arange(n, device=decision.device)
+        place = torch.cat([positions[::2], positions[1::2]])
+        alive = torch.cat([mask[:, ::2] & (decision < 0), mask[:, 1::2]], 1)
+        order = torch.where(alive, place, place + n).argsort(1)
+        chosen = order[:, :k]
+        return Tokens(
+            gather(all_states, chosen),
+            gather(alive, chosen),
+            gather(all_size, chosen),
+            tokens.moved(_places(order, alive, decision)),
+        )
 
 
 def similarity(keys: Tensor, mask: Tensor) -> Tensor:
@@ -128,27 +143,6 @@ def mixing(target: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mass = (target[:, None, :] == odds[None, :, None]) * size_a[:, None, :]
     grown = size_b + mass.sum(2)
     return mass / grown[..., None], size_b / grown, grown
-
-
-def join(tokens: Tokens, target: Tensor, k: int) -> Tokens:
-    states, mask, size = tokens.states, tokens.mask, tokens.size
-    n = states.shape[1]
-    weight, own, grown = mixing(target, size)
-    odd_states = states[:, 1::2]
-    mixed = odd_states * own[..., None].to(states.dtype) + weight.to(states.dtype) @ states[:, ::2]
-    all_states = torch.cat([states[:, ::2], mixed], 1)
-    all_size = torch.cat([size[:, ::2], grown], 1)
-    positions = torch.arange(n, device=target.device)
-    place = torch.cat([positions[::2], positions[1::2]])
-    alive = torch.cat([mask[:, ::2] & (target < 0), mask[:, 1::2]], 1)
-    order = torch.where(alive, place, place + n).argsort(1)
-    chosen = order[:, :k]
-    return Tokens(
-        gather(all_states, chosen),
-        gather(alive, chosen),
-        gather(all_size, chosen),
-        tokens.moved(_places(order, alive, target)),
-    )
 
 
 def _places(order: Tensor, alive: Tensor, target: Tensor) -> Tensor:

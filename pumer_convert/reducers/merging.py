@@ -74,7 +74,7 @@ class Merging(BaseReducer):
     A kind chooses who merges into whom, and joins them.
     """
 
-    inputs = ("states", "keys", "size", "mask", "entry")
+    inputs: ClassVar[tuple[str, ...]] = ("states", "keys", "size", "mask", "entry")
     outputs: ClassVar = {"merged_states": "states", "merged_size": "size", "merged_mask": "mask", "target": None}
     counts = how_many(HALF, "entry")
 
@@ -83,11 +83,9 @@ class Merging(BaseReducer):
         """The length of a decision about n tokens."""
 
     @abstractmethod
-    def choose(
-        self, keys: Tensor, mask: Tensor, each: Tensor, most: int, given: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """The decision int64 [B, decided(N)] about tokens with `keys` [B, N, D], of which `each` [B] merge, at most
-        `most`; -1 where nothing merges. A decision that is `given` comes back with its slack [B]."""
+    def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
+        """The decision int64 [B, decided(N)] about `tokens`, of which `most` or fewer merge; -1 where nothing merges. A
+        decision that `guide` gives comes back with its slack [B]."""
 
     @abstractmethod
     def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
@@ -95,8 +93,6 @@ class Merging(BaseReducer):
 
     def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
         """Merge by `tokens.keys` [B, N, D]; the result has no keys."""
-        if tokens.keys is None:
-            raise ValueError("merging needs the keys of the tokens")
         n = tokens.states.shape[1]
         n_entry = n if guide.entry is tokens.mask else guide.entry.shape[1]
         k = self.left(n_entry, n, n // 2 + 1)
@@ -104,14 +100,28 @@ class Merging(BaseReducer):
             none = torch.full((tokens.states.shape[0], self.decided(n)), -1, device=tokens.states.device)
             return Reduction(replace(tokens, keys=None), none)
         if torch.onnx.is_in_onnx_export():
-            states, (b, _, c) = tokens.states, tokens.states.shape
-            out = self.call(
-                (states, tokens.keys, tokens.size, tokens.mask, guide.entry),
-                (states.dtype, torch.float32, torch.bool, torch.int64),
-                ((b, k, c), (b, k), (b, k), (b, self.decided(n))),
-            )
-            return Reduction(renewed(Tokens(out[0], out[2], out[1])), out[3])
-        count = tokens.mask.sum(1)
-        each = self.removed_each(guide.entry.sum(1), count, ((count - 1) // 2).clamp(min=0))
-        decision, slack = self.choose(tokens.keys, tokens.mask, each, int(n - k), guide.decision)
+            return self.traced(tokens, guide, k)
+        decision, slack = self.choose(tokens, guide, int(n - k))
         return Reduction(self.join(tokens, decision, int(k)), decision, slack)
+
+    def traced(self, tokens: Tokens, guide: Guide, k: Size) -> Reduction:
+        """The same as a call of the ONNX function, with `k` tokens left."""
+        states, (b, n, c) = tokens.states, tokens.states.shape
+        out = self.call(
+            (states, keys_of(tokens), tokens.size, tokens.mask, guide.entry),
+            (states.dtype, torch.float32, torch.bool, torch.int64),
+            ((b, k, c), (b, k), (b, k), (b, self.decided(n))),
+        )
+        return Reduction(renewed(Tokens(out[0], out[2], out[1])), out[3])
+
+    def each(self, tokens: Tokens, guide: Guide) -> Tensor:
+        """How many tokens of every example merge: int64 [B]."""
+        count = tokens.mask.sum(1)
+        return self.removed_each(guide.entry.sum(1), count, ((count - 1) // 2).clamp(min=0))
+
+
+def keys_of(tokens: Tokens) -> Tensor:
+    """What merging compares, [B, N, D]."""
+    if tokens.keys is None:
+        raise ValueError("merging needs the keys of the tokens")
+    return tokens.keys

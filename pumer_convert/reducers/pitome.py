@@ -8,8 +8,8 @@ from torch import Tensor
 
 from pumer_convert.amount import Amount
 from pumer_convert.reducers import MARGIN
-from pumer_convert.reducers.base import Size, in_order
-from pumer_convert.reducers.merging import EACH, EPSILON, MIX, NEVER, UNIT, Merging
+from pumer_convert.reducers.base import Guide, Size, in_order
+from pumer_convert.reducers.merging import EACH, EPSILON, MIX, NEVER, UNIT, Merging, keys_of
 from pumer_convert.tokens import Tokens, gather
 
 FINE = 2**23
@@ -149,19 +149,47 @@ class PitomeReducer(Merging):
         """See `Merging`."""
         return n
 
-    def choose(
-        self, keys: Tensor, mask: Tensor, each: Tensor, most: int, given: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
         """See `Merging`."""
+        keys, each = keys_of(tokens), self.each(tokens, guide)
         unit = F.normalize(keys.detach().to(torch.promote_types(keys.dtype, torch.float32)), dim=-1, eps=EPSILON)
-        energy = energies(unit, mask, self.margin)
-        if given is not None:
-            return given, _slack(unit, energy, each, given)
+        energy = energies(unit, tokens.mask, self.margin)
+        if guide.decision is not None:
+            return guide.decision, _slack(unit, energy, each, guide.decision)
         return _targets(unit, energy, each, most), None
 
     def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
         """See `Merging`."""
-        return join(tokens, decision, k)
+        states, mask, size = tokens.states, tokens.mask, tokens.size
+        n = states.shape[1]
+        pairs = max(n - k, 1)
+        places = torch.arange(n, device=decision.device)
+        is_b = decision == places
+        is_a = (decision >= 0) & ~is_b
+        # Members of either side in front, in their order; the rest of the places are none (number >= n).
+        a, b = (torch.where(side, places, places + n).sort(dim=1).values[:, :pairs] for side in (is_a, is_b))
+        there_a, there_b, a, b = a < n, b < n, a % n, b % n
+        hit = (decision.gather(1, a)[:, None, :] == b[:, :, None]) & there_a[:, None, :] & there_b[:, :, None]
+        mass = hit * gather(size, a)[:, None, :]
+        grown = gather(size, b) + mass.sum(2)
+        own = (gather(size, b) / grown)[..., None]
+        weight = (mass / grown[..., None]).to(states.dtype)
+        mixed = gather(states, b) * own.to(states.dtype) + weight @ gather(states, a)
+        numbers = torch.arange(pairs, device=decision.device).expand_as(b) + n
+        # What is none writes to an extra last column, which is then cut off.
+        row = F.pad(places.expand_as(decision), (0, 1)).scatter(1, torch.where(there_b, b, n), numbers)[:, :n]
+        alive = mask & ~is_a
+        order = torch.where(alive, places, places + n).argsort(1)
+        place = torch.where(alive, order.argsort(1), -1)
+        place = torch.where(is_a, place.gather(1, decision.clamp(min=0)), place)
+        kept = order[:, :k]
+        rows = row.gather(1, kept)
+        return Tokens(
+            gather(torch.cat([states, mixed], 1), rows),
+            gather(alive, kept),
+            gather(torch.cat([size, grown], 1), rows),
+            tokens.moved(place),
+        )
 
 
 def energies(unit: Tensor, mask: Tensor, margin: float) -> Tensor:
@@ -201,36 +229,3 @@ def _slack(unit: Tensor, energy: Tensor, each: Tensor, target: Tensor) -> Tensor
     partner = torch.where(is_a, cosines.amax(2) - taken, 0.0).amax(1)
     number = torch.where(chosen.sum(1) == 2 * each, 0.0, WRONG)
     return torch.stack([left_out, turns, partner, number.to(energy.dtype)]).amax(0).clamp(min=0)
-
-
-def join(tokens: Tokens, target: Tensor, k: int) -> Tokens:
-    """The tokens [B, N] after a decision, cut to K places."""
-    states, mask, size = tokens.states, tokens.mask, tokens.size
-    n = states.shape[1]
-    pairs = max(n - k, 1)
-    places = torch.arange(n, device=target.device)
-    is_b = target == places
-    is_a = (target >= 0) & ~is_b
-    # Members of either side in front, in their order; the rest of the places are none (number >= n).
-    a, b = (torch.where(side, places, places + n).sort(dim=1).values[:, :pairs] for side in (is_a, is_b))
-    there_a, there_b, a, b = a < n, b < n, a % n, b % n
-    hit = (target.gather(1, a)[:, None, :] == b[:, :, None]) & there_a[:, None, :] & there_b[:, :, None]
-    mass = hit * gather(size, a)[:, None, :]
-    grown = gather(size, b) + mass.sum(2)
-    own = (gather(size, b) / grown)[..., None]
-    mixed = gather(states, b) * own.to(states.dtype) + (mass / grown[..., None]).to(states.dtype) @ gather(states, a)
-    numbers = torch.arange(pairs, device=target.device).expand_as(b) + n
-    # What is none writes to an extra last column, which is then cut off.
-    row = F.pad(places.expand_as(target), (0, 1)).scatter(1, torch.where(there_b, b, n), numbers)[:, :n]
-    alive = mask & ~is_a
-    order = torch.where(alive, places, places + n).argsort(1)
-    place = torch.where(alive, order.argsort(1), -1)
-    place = torch.where(is_a, place.gather(1, target.clamp(min=0)), place)
-    kept = order[:, :k]
-    rows = row.gather(1, kept)
-    return Tokens(
-        gather(torch.cat([states, mixed], 1), rows),
-        gather(alive, kept),
-        gather(torch.cat([size, grown], 1), rows),
-        tokens.moved(place),
-    )

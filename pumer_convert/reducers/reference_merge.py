@@ -5,13 +5,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pumer_convert.reducers.base import BaseReducer, Guide, Reduction, how_many, in_order, ranks
-from pumer_convert.reducers.merge import merge_slack, mixing, similarity
-from pumer_convert.reducers.merging import HALF, NEVER, UNIT
+from pumer_convert.reducers.base import Guide, Reduction, Size, in_order, ranks
+from pumer_convert.reducers.merge import MergeReducer, merge_slack, mixing, similarity
+from pumer_convert.reducers.merging import NEVER, UNIT, keys_of
 from pumer_convert.tokens import Tokens, gather
 
 
-class ReferenceMergeReducer(BaseReducer):
+class ReferenceMergeReducer(MergeReducer):
     """Plain means (sizes are not tracked), padding merges like text, result [unmerged even tokens; odd tokens].
 
     The float mask is averaged by the same merges, so it becomes fractional.
@@ -21,7 +21,6 @@ class ReferenceMergeReducer(BaseReducer):
 
     inputs = ("states", "keys", "mask", "entry")
     outputs: ClassVar = {"merged_states": "states", "merged_mask": "mask", "target": None}
-    counts = how_many(HALF, "entry")
     statements = f"""
         removed = Sub (n, k)
         {UNIT}
@@ -83,53 +82,44 @@ class ReferenceMergeReducer(BaseReducer):
         merged_mask = Squeeze (all_mask, two)
     """
 
-    def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
-        """Merge by `tokens.keys` [B, N, D]; the result has no keys. `tokens.mask` is a float here."""
-        if tokens.keys is None:
-            raise ValueError("merging needs the keys of the tokens")
-        n = tokens.states.shape[1]
-        n_entry = n if guide.entry is tokens.mask else guide.entry.shape[1]
-        k = self.left(n_entry, n, n // 2 + 1)
-        if isinstance(k, int) and k == n and guide.decision is None:
-            target = torch.full_like(tokens.size[:, ::2], -1, dtype=torch.int64)
-            return Reduction(Tokens(tokens.states, tokens.mask, tokens.size, tokens.source), target)
-        if torch.onnx.is_in_onnx_export():
-            states, (b, _, c) = tokens.states, tokens.states.shape
-            out = self.call(
-                (states, tokens.keys, tokens.mask, guide.entry),
-                (states.dtype, torch.float32, torch.int64),
-                ((b, k, c), (b, k), (b, (n + 1) // 2)),
-            )
-            return Reduction(Tokens(out[0], out[1], torch.ones_like(out[1])), out[2])
-        allowed = similarity(tokens.keys, torch.ones_like(tokens.mask, dtype=torch.bool))
-        slack = None
-        if guide.decision is None:
-            rank = ranks(in_order(allowed.amax(2)))
-            target = torch.where(rank < n - int(k), allowed.argmax(2), -1)
-        else:
-            target = guide.decision
-            slack = merge_slack(allowed, torch.ones_like(tokens.mask), target)
-        return Reduction(_join(tokens, target, n - int(k)), target, slack)
+    def traced(self, tokens: Tokens, guide: Guide, k: Size) -> Reduction:
+        """See `Merging`."""
+        states, (b, n, c) = tokens.states, tokens.states.shape
+        out = self.call(
+            (states, keys_of(tokens), tokens.mask, guide.entry),
+            (states.dtype, torch.float32, torch.int64),
+            ((b, k, c), (b, k), (b, self.decided(n))),
+        )
+        return Reduction(Tokens(out[0], out[1], torch.ones_like(out[1])), out[2])
 
+    def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
+        """See `Merging`; `tokens.mask` is a float here and hides nothing."""
+        everywhere = torch.ones_like(tokens.mask, dtype=torch.bool)
+        allowed = similarity(keys_of(tokens), everywhere)
+        if guide.decision is not None:
+            return guide.decision, merge_slack(allowed, everywhere, guide.decision)
+        return torch.where(ranks(in_order(allowed.amax(2))) < most, allowed.argmax(2), -1), None
 
-def _join(tokens: Tokens, target: Tensor, removed: int) -> Tokens:
-    states, mask = tokens.states, tokens.mask
-    precise = states.dtype if states.dtype == torch.float64 else torch.float32
-    weight, own, _ = mixing(target, torch.ones_like(mask, dtype=precise))
-    odd = states[:, 1::2] * own[..., None].to(states.dtype) + weight.to(states.dtype) @ states[:, ::2]
-    odd_mask = mask[:, 1::2] * own + (weight @ mask[:, ::2, None].to(precise))[..., 0]
-    gone = (target >= 0).long()
-    stay = (gone * target.shape[1] + torch.arange(target.shape[1], device=target.device)).argsort(1)
-    stay = stay[:, : target.shape[1] - removed]
-    place_even = torch.full_like(target, -1).scatter(1, stay, torch.arange(stay.shape[1]).expand_as(stay))
-    place_even = torch.where(target >= 0, target + stay.shape[1], place_even)
-    place = torch.full(states.shape[:2], -1, device=target.device)
-    place[:, ::2] = place_even
-    place[:, 1::2] = torch.arange(odd.shape[1], device=target.device) + stay.shape[1]
-    size = torch.cat([gather(tokens.size[:, ::2], stay), mixing(target, tokens.size)[2]], 1)
-    return Tokens(
-        torch.cat([gather(states[:, ::2], stay), odd], 1),
-        torch.cat([gather(mask[:, ::2], stay), odd_mask.to(mask.dtype)], 1),
-        size,
-        tokens.moved(place),
-    )
+    def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
+        """See `Merging`."""
+        removed = tokens.states.shape[1] - k
+        states, mask = tokens.states, tokens.mask
+        precise = states.dtype if states.dtype == torch.float64 else torch.float32
+        weight, own, _ = mixing(decision, torch.ones_like(mask, dtype=precise))
+        odd = states[:, 1::2] * own[..., None].to(states.dtype) + weight.to(states.dtype) @ states[:, ::2]
+        odd_mask = mask[:, 1::2] * own + (weight @ mask[:, ::2, None].to(precise))[..., 0]
+        gone = (decision >= 0).long()
+        stay = (gone * decision.shape[1] + torch.arange(decision.shape[1], device=decision.device)).argsort(1)
+        stay = stay[:, : decision.shape[1] - removed]
+        place_even = torch.full_like(decision, -1).scatter(1, stay, torch.arange(stay.shape[1]).expand_as(stay))
+        place_even = torch.where(decision >= 0, decision + stay.shape[1], place_even)
+        place = torch.full(states.shape[:2], -1, device=decision.device)
+        place[:, ::2] = place_even
+        place[:, 1::2] = torch.arange(odd.shape[1], device=decision.device) + stay.shape[1]
+        size = torch.cat([gather(tokens.size[:, ::2], stay), mixing(decision, tokens.size)[2]], 1)
+        return Tokens(
+            torch.cat([gather(states[:, ::2], stay), odd], 1),
+            torch.cat([gather(mask[:, ::2], stay), odd_mask.to(mask.dtype)], 1),
+            size,
+            tokens.moved(place),
+        )

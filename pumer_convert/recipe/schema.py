@@ -142,7 +142,9 @@ def load_recipe(path: Path | str) -> Recipe:
         text = data.decode("utf-8")
     except FileNotFoundError:
         names = [other.name for other in path.parent.glob("*.yaml")]
-        close = nearest(path.name, names if path.suffix else [*names, *shipped()])
+        known = path.stem in shipped() and path.suffix != ""
+        close = f" Did you mean '{path.stem}', which ships?" if known else ""
+        close = close or nearest(path.name, names if path.suffix else [*names, *shipped()])
         ships = "" if path.suffix else " (`pumer-convert recipes` lists those that ship)"
         raise InputError(f"{path}: there is no such recipe{ships}.{close}") from None
     except UnicodeDecodeError as error:

@@ -11,9 +11,10 @@ def shipped() -> dict[str, Path]:
 
 
 def locate(recipe: Path | str) -> Path:
-    """The file that is meant: the one of this path, or if there is none the shipped recipe of this name."""
+    """The file that is meant: the one of this path, or if there is none the shipped recipe of this name. A folder is no
+    recipe: a checkpoint's is often named as its family is."""
     path = Path(recipe)
-    return path if path.suffix or path.exists() else shipped().get(str(recipe), path)
+    return path if path.suffix or path.is_file() else shipped().get(str(recipe), path)
 
 
 def about(file: Path) -> list[str]:

@@ -25,6 +25,12 @@ def test_a_file_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert load_recipe("meter-fast") == load_recipe(locate("meter-fast"))
     assert locate("meter-fast") == shipped()["meter-fast"]
     assert locate("meter-fast.yaml") == Path("meter-fast.yaml"), "a file that is not there"
+    with pytest.raises(
+        InputError, match=r"meter-fast\.yaml: there is no such recipe\. Did you mean 'meter-fast', which"
+    ):
+        load_recipe("meter-fast.yaml")
+    Path("vilt").mkdir()
+    assert locate("vilt") == shipped()["vilt"], "a checkpoint of that name"
     Path("meter-fast").write_text("mine")
     assert locate("meter-fast") == Path("meter-fast")
     for wrong, near in (("meter-fats", "meter-fast"), ("vlit", "vilt")):

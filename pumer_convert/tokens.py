@@ -14,27 +14,38 @@ class Tokens:
     mask    [B, N]     True where a token is there; padding stands behind the valid tokens. Under the reference
                        semantics a float: the published code averages the masks of merged tokens.
     size    [B, N]     float32; how many original tokens stand in each token. Sizes of the valid tokens sum to the
-                       original count minus what was pruned.
+                       original count minus what was pruned. None until something was merged: every token is one.
     source  [B, N0]    int64; where each original token is now, -1 when it was pruned or never there. None while a
                        graph is exported, which has no use for it.
     keys    [B, N, D]  what merging compares (head means of attention keys); None outside a reduction step.
+    proportional       whether attention counts a merged token as often as the tokens in it.
     """
 
     states: Tensor
     mask: Tensor
-    size: Tensor
+    size: Tensor | None = None
     source: Tensor | None = None
     keys: Tensor | None = None
+    proportional: bool = False
 
     @classmethod
     def start(cls, states: Tensor, mask: Tensor) -> "Tokens":
-        """Unreduced tokens: every size is 1 and every valid token is its own source."""
-        size = torch.ones_like(states[..., 0], dtype=torch.float32)
+        """Unreduced tokens: every valid token is its own source."""
         source = None
         if not torch.onnx.is_in_onnx_export():
             place = torch.arange(states.shape[1], device=states.device).expand(states.shape[:2])
             source = torch.where(mask.bool(), place, -1)
-        return cls(states, mask, size, source)
+        return cls(states, mask, source=source)
+
+    @property
+    def sizes(self) -> Tensor:
+        """`size`, [B, N]; ones where nothing was merged."""
+        return torch.ones_like(self.states[..., 0], dtype=torch.float32) if self.size is None else self.size
+
+    @property
+    def weights(self) -> Tensor | None:
+        """How often attention counts each token, [B, N] float32; None: once."""
+        return self.size if self.proportional else None
 
     def with_states(self, states: Tensor) -> "Tokens":
         """The same tokens with new hidden states [B, N, C]."""

@@ -27,7 +27,9 @@ def insert(model: nn.Module, pumer: Mapping[str, Any]) -> nn.Module:
     reducers = model.get_submodule("reducers")
     assert isinstance(reducers, nn.ModuleDict)
     for edit in pumer.get("edits", ()):
-        step = SiteReducers(edit["at"], edit["actions"], pumer.get("semantics", "default"))
+        step = SiteReducers(
+            edit["at"], edit["actions"], pumer.get("semantics", "default"), pumer.get("proportional_attention", False)
+        )
         reducers[edit["at"].replace(".", "_")] = step
     return model
 

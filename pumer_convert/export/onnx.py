@@ -7,7 +7,7 @@ import io
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,7 @@ def trace_to_onnx(
     return program
 
 
-def _renewed(*values: Any) -> tuple[Any, ...]:
+def _renewed(values: Sequence[Any]) -> tuple[Any, ...]:
     """`renew` in a graph: nothing."""
     return tuple(opset20.Identity(value) for value in values)
 

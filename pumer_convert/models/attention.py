@@ -24,12 +24,13 @@ def join_heads(x: Tensor) -> Tensor:
     return x.flatten(2)
 
 
-def key_bias(mask: Tensor, dtype: torch.dtype, size: Tensor | None = None) -> Tensor:
-    """What is added to attention logits, [B, 1, 1, N]: hides padding; with `size` [B, N] also log(size), so that a
-    merged token counts as often as the tokens in it (proportional attention; ToMe, equation 1)."""
+def key_bias(mask: Tensor, dtype: torch.dtype, weights: Tensor | None = None) -> Tensor:
+    """What is added to attention logits, [B, 1, 1, N]: hides padding; with `weights` [B, N], the sizes of the tokens,
+    also their logarithms, so that a merged token counts as often as the tokens in it (proportional attention; ToMe,
+    equation 1)."""
     bias = (1.0 - mask.to(torch.float32)) * HIDDEN
-    if size is not None:
-        bias = bias + size.to(torch.float32).log()
+    if weights is not None:
+        bias = bias + weights.to(torch.float32).log()
     return bias.to(dtype)[:, None, None, :]
 
 

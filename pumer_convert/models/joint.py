@@ -26,11 +26,12 @@ class Joint:
     image: Tokens
 
     @classmethod
-    def of(cls, text: Tokens, image: Tokens, *, proportional: bool) -> "Joint":
-        """Both joined; with `proportional` a merged token counts in attention as often as the tokens in it."""
+    def of(cls, text: Tokens, image: Tokens) -> "Joint":
+        """Both joined."""
         states, mask = torch.cat([text.states, image.states], 1), torch.cat([text.mask, image.mask], 1)
-        size = torch.cat([text.size, image.size], 1) if proportional else None
-        return cls(states, mask, key_bias(mask, states.dtype, size), text, image)
+        alike = text.weights is None and image.weights is None
+        weights = None if alike else torch.cat([text.sizes, image.sizes], 1)
+        return cls(states, mask, key_bias(mask, states.dtype, weights), text, image)
 
     @property
     def texts(self) -> int:

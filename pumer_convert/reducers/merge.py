@@ -92,7 +92,7 @@ class MergeReducer(Merging):
 
     def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
         """See `Merging`."""
-        states, mask, size = tokens.states, tokens.mask, tokens.size
+        states, mask, size = tokens.states, tokens.mask, tokens.sizes
         n = states.shape[1]
         weight, own, grown = mixing(decision, size)
         odd_states = states[:, 1::2]

@@ -108,7 +108,7 @@ class Merging(BaseReducer):
         """The same as a call of the ONNX function, with `k` tokens left."""
         states, (b, n, c) = tokens.states, tokens.states.shape
         out = self.call(
-            (states, keys_of(tokens), tokens.size, tokens.mask, guide.entry),
+            (states, keys_of(tokens), tokens.sizes, tokens.mask, guide.entry),
             (states.dtype, torch.float32, torch.bool, torch.int64),
             ((b, k, c), (b, k), (b, k), (b, self.decided(n))),
         )

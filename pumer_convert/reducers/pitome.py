@@ -160,7 +160,7 @@ class PitomeReducer(Merging):
 
     def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
         """See `Merging`."""
-        states, mask, size = tokens.states, tokens.mask, tokens.size
+        states, mask, size = tokens.states, tokens.mask, tokens.sizes
         n = states.shape[1]
         pairs = max(n - k, 1)
         places = torch.arange(n, device=decision.device)

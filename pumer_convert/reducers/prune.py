@@ -105,11 +105,12 @@ class PruneReducer(BaseReducer):
         b, n = states.shape[:2]
         k = self.left(n, n, 1)
         out = self.call(
-            (states, keys, tokens.size, tokens.mask, scores),
+            (states, keys, tokens.sizes, tokens.mask, scores),
             (states.dtype, keys.dtype, torch.float32, torch.bool, torch.int64),
             ((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k), (b, k)),
         )
-        return Reduction(renewed(Tokens(out[0], out[3], out[2], None, out[1])), out[4])
+        size = None if tokens.size is None else out[2]
+        return Reduction(renewed(Tokens(out[0], out[3], size, None, out[1])), out[4])
 
 
 def take(tokens: Tokens, index: Tensor, filled: Tensor, mask: Tensor) -> Tokens:
@@ -123,7 +124,7 @@ def take(tokens: Tokens, index: Tensor, filled: Tensor, mask: Tensor) -> Tokens:
     return Tokens(
         gather(tokens.states, index),
         mask[:, : index.shape[1]],
-        gather(tokens.size, index),
+        None if tokens.size is None else gather(tokens.size, index),
         tokens.moved(place),
         gather(tokens.keys, index),
     )

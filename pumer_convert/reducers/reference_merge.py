@@ -90,7 +90,7 @@ class ReferenceMergeReducer(MergeReducer):
             (states.dtype, torch.float32, torch.int64),
             ((b, k, c), (b, k), (b, self.decided(n))),
         )
-        return Reduction(Tokens(out[0], out[1], torch.ones_like(out[1])), out[2])
+        return Reduction(Tokens(out[0], out[1]), out[2])
 
     def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
         """See `Merging`; `tokens.mask` is a float here and hides nothing."""
@@ -116,7 +116,7 @@ class ReferenceMergeReducer(MergeReducer):
         place = torch.full(states.shape[:2], -1, device=decision.device)
         place[:, ::2] = place_even
         place[:, 1::2] = torch.arange(odd.shape[1], device=decision.device) + stay.shape[1]
-        size = torch.cat([gather(tokens.size[:, ::2], stay), mixing(decision, tokens.size)[2]], 1)
+        size = torch.cat([gather(tokens.sizes[:, ::2], stay), mixing(decision, tokens.sizes)[2]], 1)
         return Tokens(
             torch.cat([gather(states[:, ::2], stay), odd], 1),
             torch.cat([gather(mask[:, ::2], stay), odd_mask.to(mask.dtype)], 1),

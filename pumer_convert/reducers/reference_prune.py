@@ -38,11 +38,12 @@ class ReferencePruneReducer(BaseReducer):
         if torch.onnx.is_in_onnx_export():
             states, keys, b = tokens.states, tokens.keys, tokens.states.shape[0]
             out = self.call(
-                (states, keys, tokens.size, guide.relevance),
+                (states, keys, tokens.sizes, guide.relevance),
                 (states.dtype, keys.dtype, torch.float32, torch.int64),
                 ((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k)),
             )
-            return Reduction(Tokens(out[0], tokens.mask[:, :k], out[2], None, out[1]), out[3])
+            size = None if tokens.size is None else out[2]
+            return Reduction(Tokens(out[0], tokens.mask[:, :k], size, None, out[1]), out[3])
         index, slack = guide.decision, None
         if index is None:
             index = in_order(guide.relevance)[:, : int(k)]

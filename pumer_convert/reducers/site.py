@@ -32,12 +32,18 @@ class SiteReducers(nn.Module):
 
     `actions` is a list of {"op", "modality", "amount", "by"} as config.json records them; see `Amount.to_json`. What
     else an action says are parameters of its kind. `score` names what the model has to compute of the image tokens (see
-    `Kind`), None when that is nothing.
+    `Kind`), None when that is nothing. With `proportional`, attention counts what was merged here by its size.
     """
 
-    def __init__(self, site: str, actions: Sequence[Mapping[str, Any]], semantics: str = "default") -> None:
+    def __init__(
+        self,
+        site: str,
+        actions: Sequence[Mapping[str, Any]],
+        semantics: str = "default",
+        proportional: bool = False,
+    ) -> None:
         super().__init__()
-        self.site = site
+        self.site, self.proportional = site, proportional
         kinds = kinds_of(semantics)
         self.prune: nn.ModuleDict = nn.ModuleDict()
         self.merge: nn.ModuleDict = nn.ModuleDict()
@@ -55,14 +61,14 @@ class SiteReducers(nn.Module):
         """Reduce both; `score` [B, N] float32 is of the image tokens. The results have no keys."""
         image = self.of_image(image, score, trace)
         text = self._run(self.merge, "merge", "text", text, Guide(text.mask), trace)
-        return image, replace(text, keys=None)
+        return image, replace(text, keys=None, proportional=self.proportional)
 
     def of_image(self, image: Tokens, score: Tensor | None, trace: Trace) -> Tokens:
         """Reduce the image alone, as in a tower that the text has not met."""
         guide = Guide(image.mask, score)
         image = self._run(self.prune, "prune", "image", image, guide, trace)
         image = self._run(self.merge, "merge", "image", image, guide, trace)
-        return replace(image, keys=None)
+        return replace(image, keys=None, proportional=self.proportional)
 
     def _run(
         self, reducers: nn.ModuleDict, op: str, modality: str, tokens: Tokens, guide: Guide, trace: Trace

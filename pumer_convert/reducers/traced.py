@@ -5,6 +5,8 @@ after three.
 """
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,10 +19,10 @@ _NUMBERS = itertools.count()
 
 
 @torch.library.custom_op("pumer::renew", mutates_args=())
-def renew(states: Tensor, size: Tensor, mask: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def renew(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The same tensors [B, N, ...]; where a graph is traced, N of the results is a new symbol. In the ONNX graph it is
     nothing at all."""
-    return states.clone(), size.clone(), mask.clone(), keys.clone()
+    return [tensor.clone() for tensor in tensors]
 
 
 RENEW = torch.ops.pumer.renew.default
@@ -28,18 +30,17 @@ RENEW = torch.ops.pumer.renew.default
 
 
 @renew.register_fake
-def _traced(states: Tensor, size: Tensor, mask: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-    length = states.shape[1]
+def _traced(tensors: Sequence[Tensor]) -> list[Tensor]:
+    length = tensors[0].shape[1]
     if isinstance(length, torch.SymInt):
         shapes, hint = length.node.shape_env, length.node.hint
         source = ConstantSource(f"left_{next(_NUMBERS)}")
         symbol = shapes.create_symbol(hint, source=source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None)
         length = shapes.create_symintnode(symbol, hint=hint, source=source)
-    return tuple(t.new_empty((t.shape[0], length, *t.shape[2:])) for t in (states, size, mask, keys))
+    return [t.new_empty((t.shape[0], length, *t.shape[2:])) for t in tensors]
 
 
 def renewed(tokens: Tokens) -> Tokens:
-    """Reduced tokens in a trace, their length renewed; a source map they have none."""
-    keys = tokens.size if tokens.keys is None else tokens.keys
-    states, size, mask, keys = renew(tokens.states, tokens.size, tokens.mask, keys)
-    return Tokens(states, mask, size, None, None if tokens.keys is None else keys)
+    """Reduced tokens in a trace, their length renewed."""
+    fields = {name: value for name, value in vars(tokens).items() if isinstance(value, Tensor)}
+    return replace(tokens, **dict(zip(fields, renew(list(fields.values())), strict=True)))

@@ -65,7 +65,7 @@ def test_contracts(kind: str, shape: tuple[int, list[int]], amount: Amount, seed
         assert int(out.mask[row].sum()) == left
         assert out.mask[row, :left].all(), "valid tokens stand in front"
         total = left if kind == "prune" else length
-        assert float(out.size[row][out.mask[row]].sum()) == total, "sizes sum up"
+        assert float(out.sizes[row][out.mask[row]].sum()) == total, "sizes sum up"
         torch.testing.assert_close(out.states[row, 0], tokens.states[row, 0], msg="CLS stays")
         assert out.source is not None
         assert int((out.source[row] >= 0).sum()) == total
@@ -90,7 +90,7 @@ def test_padding_changes_nothing(kind: str, length: int, pad: int, amount: Amoun
     padded, alone = reduce(kind, amount, tokens, relevance), reduce(kind, amount, bare, relevance[:, :length])
     k = alone.tokens.states.shape[1]
     torch.testing.assert_close(padded.tokens.states[:, :k], alone.tokens.states, atol=1e-6, rtol=1e-6)
-    assert torch.equal(padded.tokens.size[:, :k], alone.tokens.size)
+    assert torch.equal(padded.tokens.sizes[:, :k], alone.tokens.sizes)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -162,7 +162,7 @@ def test_the_onnx_function_decides_the_same(kind: str, amount: Amount) -> None:
             own = reduce(kind, amount, tokens, relevance)
             assert tokens.keys is not None
             last = {"relevance": relevance.numpy()} if kind == "prune" else {"entry": tokens.mask.numpy()}
-            given = {"states": tokens.states, "keys": tokens.keys, "size": tokens.size, "mask": tokens.mask}
+            given = {"states": tokens.states, "keys": tokens.keys, "size": tokens.sizes, "mask": tokens.mask}
             out = run.run(None, {k: v.numpy() for k, v in given.items()} | last)
             assert torch.equal(torch.from_numpy(out[-1]), own.decision), (n, ties)
             mask = torch.from_numpy(out[3] if kind == "prune" else out[2])

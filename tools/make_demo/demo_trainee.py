@@ -105,7 +105,7 @@ def blocks(model: Vilt, b: Batch, words: int, places: Tensor | None = None) -> I
     x = torch.cat([first, x], 1) + kind[:, None]
     text = Tokens.start(e.text(b.ids[:, :words]), b.mask[:, :words])
     image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))
-    joint, trace = Joint.of(text, image, proportional=False), Trace()
+    joint, trace = Joint.of(text, image), Trace()
     for i, block in enumerate(model.vilt.encoder.layer):
         joint = block(joint, None, trace)
         yield i, *joint.apart()

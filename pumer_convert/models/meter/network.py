@@ -47,9 +47,7 @@ class FusionAttention(nn.Module):
         self.self = Projections(c)
         self.output = Residual(c, c, settings.layer_norm_eps)
 
-    def forward(
-        self, queries: Tensor, keys: Tokens, proportional: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    def forward(self, queries: Tensor, keys: Tokens) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
         parts = self.self
         q = attention.split_heads(parts.query(queries), self.heads)
         k, v = (attention.split_heads(f(keys.states), self.heads) for f in (parts.key, parts.value))
@@ -57,17 +55,17 @@ class FusionAttention(nn.Module):
         if self.published:
             mixed, probabilities = attention.reference(q, k, v, keys.mask)
         else:
-            bias = attention.key_bias(keys.mask, q.dtype, keys.size if proportional else None)
+            bias = attention.key_bias(keys.mask, q.dtype, keys.weights)
             mixed = attention.fused(q, k, v, bias)
         return self.output(attention.join_heads(mixed), queries), q, k, bias, probabilities
 
-    def of_first(self, tokens: Tokens, proportional: bool) -> Tensor:
+    def of_first(self, tokens: Tokens) -> Tensor:
         """How much attention the first of the tokens pays to each of them, float32 [B, N] without a gradient: the mean
         over heads."""
         states = tokens.states.detach()
         q = attention.split_heads(self.self.query(states[:, :1]), self.heads)
         k = attention.split_heads(self.self.key(states), self.heads)
-        bias = attention.key_bias(tokens.mask, q.dtype, tokens.size if proportional else None)
+        bias = attention.key_bias(tokens.mask, q.dtype, tokens.weights)
         return attention.relevance(q, k, bias, tokens.mask[:, :1])
 
 
@@ -101,7 +99,6 @@ def fuse(
     trace: Trace,
     *,
     sequential: bool,
-    proportional: bool,
 ) -> tuple[Tokens, Tokens]:
     """One pair of fusion layers, reduced in its text half between cross-attention and feed-forward.
 
@@ -112,8 +109,8 @@ def fuse(
     old pair there, and a ratio of 0 then gives exactly the dense model; the old text is at most 50 tokens, so nothing
     is lost by keeping it.
     """
-    own, _, text_keys, _, _ = words.attention(text.states, text, proportional)
-    x, q, image_keys, bias, probabilities = words.crossattention(own, image, proportional)
+    own, _, text_keys, _, _ = words.attention(text.states, text)
+    x, q, image_keys, bias, probabilities = words.crossattention(own, image)
     old_text, text = text, text.with_states(x)
     if step is not None:
         asked = None
@@ -122,7 +119,7 @@ def fuse(
         elif step.score == "relevance":
             asked = attention.relevance(q, image_keys, bias, text.mask)
         elif step.score == "cls_attention":
-            asked = picture.attention.of_first(image, proportional)
+            asked = picture.attention.of_first(image)
         image, text = step(
             image.with_keys(image_keys.mean(1).detach()),
             text.with_keys(text_keys.mean(1).detach()),
@@ -130,8 +127,8 @@ def fuse(
             trace,
         )
     text = text.with_states(words.feed_forward(text.states))
-    y, *_ = picture.attention(image.states, image, proportional)
-    y, *_ = picture.crossattention(y, text if sequential else old_text, proportional)
+    y, *_ = picture.attention(image.states, image)
+    y, *_ = picture.crossattention(y, text if sequential else old_text)
     return text, image.with_states(picture.feed_forward(y))
 
 
@@ -167,7 +164,6 @@ class Meter(nn.Module):
         rows, columns = grid(image_size, settings.patch_size)
         pumer = config.get("pumer", {})
         self.published = pumer.get("attention") == "reference"
-        self.proportional = bool(pumer.get("proportional_attention", False))
         self.sequential = settings.fusion_order == "sequential"
         c, text = settings.hidden_size, settings.text
         self.vit_model = nn.Module()
@@ -219,11 +215,10 @@ class Meter(nn.Module):
             pixel_values = pixel_values.flatten(0, 1)
         words = self.text_transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         words = self.cross_modal_text_transform(words) + self.token_type_embeddings.weight[0]
-        image = self.vit_model.visual(pixel_values, self.vision_step, trace, self.proportional)  # type: ignore[operator]
+        image = self.vit_model.visual(pixel_values, self.vision_step, trace)  # type: ignore[operator]
         image = image.with_states(self.cross_modal_image_transform(image.states) + kind)
         mask = attention_mask.float() if self.published else attention_mask > 0
         text, image = Tokens.start(words, mask), replace(image, mask=image.mask.to(mask.dtype))
-        proportional = self.proportional and any(name.startswith("vision_") for name in self.reducers)
         pairs = zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True)
         for i, (text_half, image_half) in enumerate(pairs):
             step = self.step(f"fusion.{i}")
@@ -235,9 +230,7 @@ class Meter(nn.Module):
                 step,
                 trace,
                 sequential=self.sequential,
-                proportional=proportional,
             )
-            proportional = proportional or (self.proportional and step is not None)
         pooled = torch.cat([self.cross_modal_text_pooler(text), self.cross_modal_image_pooler(image)], -1)
         if self.images > 1:
             pooled = pooled.reshape(-1, self.images * pooled.shape[1])

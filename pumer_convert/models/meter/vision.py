@@ -46,9 +46,10 @@ class VisionBlock(nn.Module):
         self.mlp.add_module("gelu", QuickGELU())
         self.mlp.add_module("c_proj", nn.Linear(wide, c))
 
-    def forward(self, image: Tokens, step: SiteReducers | None, trace: Trace, proportional: bool) -> Tokens:
+    def forward(self, image: Tokens, step: SiteReducers | None, trace: Trace) -> Tokens:
         # No token of an image is padding, so there is nothing to hide; a bias of zeros would cost the fastest kernels.
-        bias = attention.key_bias(image.mask, image.states.dtype, image.size) if proportional else None
+        weights = image.weights
+        bias = None if weights is None else attention.key_bias(image.mask, image.states.dtype, weights)
         mixed, q, k = self.attn(self.ln_1(image.states), bias)
         image = image.with_states(image.states + mixed)
         if step is not None:
@@ -63,7 +64,7 @@ class VisionTower(nn.Module):
     """CLIP's vision transformer; `pixels` [B, 3, H, W] -> Tokens [B, N, C].
 
     A reduction stands inside the block, between attention and feed-forward, and goes by the block's own keys (ToMe,
-    section 3). From the first merge on, tokens count by their size where attention is `proportional`.
+    section 3).
     """
 
     def __init__(self, settings: TowerSettings, patch: int, patches: int) -> None:
@@ -76,17 +77,12 @@ class VisionTower(nn.Module):
         self.transformer = nn.Module()
         self.transformer.resblocks = nn.ModuleList(VisionBlock(settings) for _ in range(settings.num_hidden_layers))
 
-    def forward(
-        self, pixels: Tensor, step: Callable[[int], SiteReducers | None], trace: Trace, proportional: bool
-    ) -> Tokens:
+    def forward(self, pixels: Tensor, step: Callable[[int], SiteReducers | None], trace: Trace) -> Tokens:
         """`step` gives the reducers at a block, by its number."""
         x = self.conv1(pixels).flatten(2).transpose(1, 2)
         first = self.class_embedding.expand(x.shape[0], 1, -1)
         x = self.ln_pre(torch.cat([first, x], 1) + self.positional_embedding)
         image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))
-        sized = False
         for i, block in enumerate(self.transformer.resblocks):  # type: ignore[arg-type]
-            reducers = step(i)
-            image = block(image, reducers, trace, sized)
-            sized = sized or (proportional and reducers is not None and bool(reducers.merge))
+            image = block(image, step(i), trace)
         return image.with_states(self.ln_post(image.states))

@@ -138,10 +138,10 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, settings: ViltSettings, published: bool, proportional: bool) -> None:
+    def __init__(self, settings: ViltSettings, published: bool) -> None:
         super().__init__()
         c, eps = settings.hidden_size, settings.layer_norm_eps
-        self.heads, self.published, self.proportional = settings.num_attention_heads, published, proportional
+        self.heads, self.published = settings.num_attention_heads, published
         self.attention = Attention(c, settings.qkv_bias)
         self.attention_dropout = settings.attention_probs_dropout_prob
         self.activation = FUNCTIONS[settings.hidden_act]
@@ -174,7 +174,7 @@ class Block(nn.Module):
                 asked = attention.relevance(q[:, :, t : t + 1], k, joint.bias, image.mask[:, :1])[:, t:]
             keys = k.mean(1).detach()
             image, text = step(image.with_keys(keys[:, t:]), text.with_keys(keys[:, :t]), asked, trace)
-            joint = Joint.of(text, image, proportional=self.proportional)
+            joint = Joint.of(text, image)
             x = joint.states
         return joint.with_states(
             x + self.dropout(self.output(self.activation(self.intermediate(self.layernorm_after(x)))))
@@ -182,18 +182,18 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, settings: ViltSettings, published: bool, proportional: bool) -> None:
+    def __init__(self, settings: ViltSettings, published: bool) -> None:
         super().__init__()
-        blocks = (Block(settings, published, proportional) for _ in range(settings.num_hidden_layers))
+        blocks = (Block(settings, published) for _ in range(settings.num_hidden_layers))
         self.layer = nn.ModuleList(blocks)
 
 
 class Body(nn.Module):
-    def __init__(self, settings: ViltSettings, grid: tuple[int, int], published: bool, proportional: bool) -> None:
+    def __init__(self, settings: ViltSettings, grid: tuple[int, int], published: bool) -> None:
         super().__init__()
         c = settings.hidden_size
         self.embeddings = Embeddings(settings, grid)
-        self.encoder = Encoder(settings, published, proportional)
+        self.encoder = Encoder(settings, published)
         self.layernorm = nn.LayerNorm(c, eps=settings.layer_norm_eps)
         self.pooler = Dense(c, c)
 
@@ -215,10 +215,8 @@ class Vilt(nn.Module):
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         rows, columns = grid(image_size, settings.patch_size)
         settings.check_patches(rows, columns)
-        pumer = config.get("pumer", {})
-        self.published = pumer.get("attention") == "reference"
-        proportional = bool(pumer.get("proportional_attention", False)) and not self.published
-        self.vilt = Body(settings, (rows, columns), self.published, proportional)
+        self.published = config.get("pumer", {}).get("attention") == "reference"
+        self.vilt = Body(settings, (rows, columns), self.published)
         self.images = settings.images
         if settings.architecture == RETRIEVAL:
             self.rank_output = nn.Linear(settings.hidden_size, 1)
@@ -283,7 +281,7 @@ class Vilt(nn.Module):
             )
         text = Tokens.start(words, mask)
         image = self.image_tokens(pixel_values, patches, patch_grid, kind, mask.dtype)
-        joint = Joint.of(text, image, proportional=False)
+        joint = Joint.of(text, image)
         for i, block in enumerate(body.encoder.layer):
             joint = block(joint, self.step(f"encoder.{i}"), trace)
         text, image = joint.with_states(body.layernorm(joint.states)).apart()

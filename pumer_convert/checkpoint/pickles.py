@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.checkpoint.sources import MappedFile
+from pumer_convert.checkpoint.sources import MappedFile, Unchanged
 from pumer_convert.checkpoint.state import find_state, is_tensor, kind
 from pumer_convert.errors import InputError
 
@@ -98,7 +98,7 @@ class PickleSource:
     """A torch file; `hints` are the plain hyper-parameters of a Lightning file, `notes` what there is to say of it."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self._file, self._unchanged = file, Unchanged([file])
         content = _load(file)
         self._keys, notes = find_state(content, file)
         self.hints = _plain(content.get("hyper_parameters", {}))
@@ -134,7 +134,12 @@ class PickleSource:
 
     @contextmanager
     def reader(self) -> "Iterator[Callable[[str], Tensor]]":
-        yield MappedFile(lambda: self._state(_load(self._file)).__getitem__).read
+        def open_file() -> "Callable[[str], Tensor]":
+            self._unchanged.check()
+            return self._state(_load(self._file)).__getitem__
+
+        yield MappedFile(open_file).read
+        self._unchanged.check()
 
     def _state(self, content: Any) -> "Mapping[str, Tensor]":
         for key in self._keys:

@@ -69,6 +69,11 @@ def open_checkpoint(path: Path, tokenizer: Path | None = None) -> Checkpoint:
     raise InputError(f"{path}: no format that is read here ({found}); readable are {READABLE}.")
 
 
+def as_checkpoint(checkpoint: Path | str | Checkpoint) -> Checkpoint:
+    """A checkpoint that is open already, or the one at a path, as `open_checkpoint` opens it."""
+    return checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint))
+
+
 def check_complete(checkpoint: Checkpoint) -> None:
     """Raises InputError naming the weights that are missing, too many or misshapen for the config."""
     expected: Mapping[str, tuple[int, ...]]

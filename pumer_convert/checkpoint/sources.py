@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.system.json_file import parse_object
+from pumer_convert.system.whole import mark
 from pumer_convert.weights import BYTES, TensorSource
 
 if TYPE_CHECKING:
@@ -28,11 +29,24 @@ MAPPED = 2**27
 """Bytes of a mapped file that may be in memory before it is mapped anew."""
 
 
+class Unchanged:
+    """Files of which a part was read already: the rest, which is read later, has to be of the same files."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._marks = {file: mark(file) for file in files}
+
+    def check(self) -> None:
+        """Raises InputError naming a file that was written or replaced since."""
+        for file, known in self._marks.items():
+            if mark(file) != known:
+                raise InputError(f"{file}: was changed after it had been opened; start again.")
+
+
 class SafetensorsSource:
     """One safetensors file, or the shards of an index; headers are read at once, tensors when asked for."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self._files = tuple(files)
+        self._files, self._unchanged = tuple(files), Unchanged(files)
         self._where: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
         for file in files:
             header = safetensors_header(file)
@@ -60,14 +74,19 @@ class SafetensorsSource:
 
         files: dict[Path, MappedFile] = {}
 
+        def open_file(path: Path) -> "Callable[[str], Tensor]":
+            self._unchanged.check()
+            return safe_open(path, framework="pt").get_tensor
+
         def read(name: str) -> "Tensor":
             path = self._where[name][0]
             if path not in files:
                 files.clear()
-                files[path] = MappedFile(lambda: safe_open(path, framework="pt").get_tensor)
+                files[path] = MappedFile(lambda: open_file(path))
             return files[path].read(name)
 
         yield read
+        self._unchanged.check()
 
 
 class MappedFile:

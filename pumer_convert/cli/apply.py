@@ -1,7 +1,5 @@
 """pumer-convert apply."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +8,8 @@ import click
 from pumer_convert.cli.output import emit, plan_table, progress
 from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.progress import Bar
-from pumer_convert.cli.training_options import data_options, read_both, run_options, told
-from pumer_convert.convert.apply import ApplyPlan, apply, prepare_apply
+from pumer_convert.cli.training_options import data_options, run_options, summary, take_data_options
+from pumer_convert.convert.apply import ApplyPlan, prepare_apply
 from pumer_convert.errors import InputError
 
 
@@ -54,64 +52,26 @@ def command(
         emit(report, as_json, lambda: f"{plan_table(prepared.plan)}\n{prepared.pictures}\n\nwould write {prepared.out}")
         return
     if distill:
-        report = both(prepared, data, recipe, tokenizer, overwrite, learning)
-        emit(report, as_json, lambda: f"{plan_table(prepared.plan)}\n\n{told(report)}")
+        if data is None:
+            raise InputError("--distill needs something to train on: --data.")
+        report = both(prepared, data, overwrite, learning)
+        emit(report, as_json, lambda: f"{plan_table(prepared.plan)}\n\n{summary(report)}")
         return
     if data is not None:
         raise InputError("--data is for a training; say --distill as well.")
-    report = apply(
-        checkpoint,
-        recipe,
-        out,
-        tokenizer=tokenizer,
-        text_length=text_length,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    report = prepared.write(overwrite=overwrite, progress=progress)
     notes = "".join(f"\nnote: {note}" for note in report["notes"])
     emit(report, as_json, lambda: f"{plan_table(prepared.plan)}\n{prepared.pictures}\n\nwrote {prepared.out}{notes}")
 
 
-def both(
-    prepared: ApplyPlan,
-    data: Path | None,
-    recipe: Path,
-    tokenizer: Path | None,
-    overwrite: bool,
-    learning: dict[str, Any],
-) -> dict[str, Any]:
-    """Surgery to a folder beside the output, and a finetune of that one; the report of the latter."""
-    if prepared.recipe.distill is None:
-        raise InputError(f"{recipe}: it has no section `distill:`, which --distill goes by; `distill: {{}}` is enough.")
-    if data is None:
-        raise InputError("--distill needs something to train on: --data.")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("apply runs in one process: apply first, then launch `pumer-convert distill`.")
-    from pumer_convert.system.output import check_out
-    from pumer_convert.training.distill import distill
-    from pumer_convert.training.work import WorkFolder
+def both(prepared: ApplyPlan, data: Path, overwrite: bool, learning: dict[str, Any]) -> dict[str, Any]:
+    """Read the data and do both stages; gives the report. `learning` has the values of `data_options` and
+    `run_options`."""
+    from pumer_convert.training.apply_and_distill import apply_and_distill, check_both
+    from pumer_convert.training.samples import training_samples
 
-    bar, out = Bar(), prepared.out
-    check_out(out, overwrite, [prepared.checkpoint.path])
-    names = ("images", "split", "validation", "validation_split", "on_error", "max_pixels")
-    reading = {name: learning.pop(name) for name in names}
-    train, chosen_by = read_both(prepared.checkpoint.task, data, **reading, say=bar.line)
-    student = out.absolute().with_name(f".{out.name}.student")
-    try:
-        if not (learning["resume"] and student.exists()):
-            apply(prepared.checkpoint.path, recipe, student, tokenizer=tokenizer, overwrite=True, progress=bar.line)
-        return distill(
-            student,
-            prepared.checkpoint.path,
-            train,
-            chosen_by,
-            out,
-            prepared.recipe.distill,
-            overwrite=overwrite,
-            progress=bar.line,
-            watch=bar,
-            **learning,
-        )
-    finally:
-        if not WorkFolder(out).path.exists():  # else it is needed to go on
-            shutil.rmtree(student, ignore_errors=True)
+    check_both(prepared, overwrite)  # before the data are read, which may take minutes
+    bar = Bar()
+    reading = take_data_options(learning)
+    train, validation = training_samples(data, prepared.checkpoint.task, **reading, progress=bar.line)
+    return apply_and_distill(prepared, train, validation, overwrite=overwrite, progress=bar.line, watch=bar, **learning)

@@ -5,11 +5,18 @@ from typing import Any
 
 import click
 
-from pumer_convert.checkpoint.locate import beside, resolve
+from pumer_convert.checkpoint.locate import beside
 from pumer_convert.cli.output import emit
 from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.progress import Bar
-from pumer_convert.cli.training_options import data_options, first_process, read_both, run_options, settings_in, told
+from pumer_convert.cli.training_options import (
+    data_options,
+    distill_settings,
+    first_process,
+    run_options,
+    summary,
+    take_data_options,
+)
 
 
 @click.command("distill")
@@ -37,12 +44,6 @@ def command(
     checkpoint: Path,
     teacher: Path | None,
     data: Path,
-    images: Path | None,
-    split: str | None,
-    validation: Path | None,
-    validation_split: str | None,
-    on_error: str,
-    max_pixels: int,
     out: Path | None,
     device: str,
     workers: int,
@@ -59,22 +60,20 @@ def command(
 
     Runs under `accelerate launch -m pumer_convert distill ...` on several GPUs as well.
     """
-    checkpoint = resolve(checkpoint)
-    settings = settings_in(checkpoint).replaced(options)
     from pumer_convert.checkpoint.read import open_checkpoint
     from pumer_convert.training.distill import distill
+    from pumer_convert.training.samples import training_samples
 
-    bar = Bar()
-    task = open_checkpoint(checkpoint).task
-    train, chosen_by = read_both(
-        task, data, images, split, validation, validation_split, on_error, max_pixels, bar.line
-    )
+    bar, student = Bar(), open_checkpoint(checkpoint)
+    reading = take_data_options(options)
+    settings = distill_settings(student.path).replaced(options)
+    train, validation = training_samples(data, student.task, **reading, progress=bar.line)
     report = distill(
-        checkpoint,
+        student,
         teacher,
         train,
-        chosen_by,
-        out if out is not None else beside(checkpoint, "distilled"),
+        validation,
+        out if out is not None else beside(student.path, "distilled"),
         settings,
         device=device,
         workers=workers,
@@ -85,4 +84,4 @@ def command(
         watch=bar,
     )
     if first_process():
-        emit(report, as_json, lambda: told(report))
+        emit(report, as_json, lambda: summary(report))

@@ -29,8 +29,9 @@ from pumer_convert.weights import Checkpoint
 
 @dataclass(frozen=True)
 class ApplyPlan:
-    """Everything that `apply` will do, decided before a weight is read. `original` is the checkpoint as it is;
-    `checkpoint` the same, for images of the size that the recipe says."""
+    """Everything that `apply` will do, decided before a weight is read; `write` does it. `original` is the checkpoint
+    as it is; `checkpoint` the same, for images of the size that the recipe says. `inputs` are what all of it was read
+    from, which `out` may not replace."""
 
     original: Checkpoint
     checkpoint: Checkpoint
@@ -38,6 +39,7 @@ class ApplyPlan:
     spec: ModelSpec
     plan: Plan
     out: Path
+    inputs: tuple[Path, ...]
 
     @property
     def changes_fit(self) -> bool:
@@ -51,16 +53,39 @@ class ApplyPlan:
         words = in_words(settings, input_of(settings, self.checkpoint.family, self.checkpoint.config))
         return words + " (the dense checkpoint keeps their shape)" * self.changes_fit
 
+    def write(self, *, overwrite: bool = False, progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+        """Write the folder `out` as `apply` does; gives its report. Raises InputError for weights that were changed
+        since the plan was made; nothing is written then."""
+        from pumer_convert.convert.build import pumer_section, reduced
+
+        height, width = picture_input(self.original).nominal
+        old_size = height if height == width else [height, width]
+        fit = "squash" if self.changes_fit else None
+        checkpoint = reduced(self.checkpoint, pumer_section(self.recipe, self.plan.edits, old_size, fit))
+        with output_folder(self.out, overwrite, self.inputs) as folder:
+            progress(f"copying {checkpoint.parameters / 1e6:.1f}M parameters")
+            layout = {n: (checkpoint.source.dtype(p.key), checkpoint.shape(n)) for n, p in checkpoint.slices.items()}
+            hashes = write_safetensors(folder, checkpoint.tensors(), layout)
+            for file in checkpoint.companions:
+                shutil.copyfile(file, folder / file.name)
+            for name, text in checkpoint.extra_files.items():
+                (folder / name).write_text(text, "utf-8")
+            (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=2) + "\n", "utf-8")
+            (folder / "recipe.yaml").write_text(self.recipe.text, "utf-8")
+            (folder / "README.md").write_text(_card(self), "utf-8", "surrogateescape")
+            return write_report(folder, _report(self, checkpoint, hashes), hashes)
+
 
 def prepare_apply(
     path: Path | str,
     recipe: Path | str,
     out: Path | str | None = None,
     *,
-    tokenizer: Path | None = None,
+    tokenizer: Path | str | None = None,
     text_length: int | None = None,
 ) -> ApplyPlan:
-    """Decide what `apply` would do; reads no weight. Raises InputError when the recipe does not fit."""
+    """Decide what `apply` would do, for the plan to be shown or written; reads no weight. Raises InputError when the
+    recipe does not fit."""
     parsed, path = load_recipe(recipe), resolve(path)
     tokenizer = resolve(tokenizer, weights=False) if tokenizer is not None else None
     checkpoint = open_checkpoint(path, tokenizer)
@@ -89,7 +114,8 @@ def prepare_apply(
     target = Path(out) if out is not None else beside(path, "pumer")
     if path.is_dir() and target.resolve().is_relative_to(path.resolve()):
         raise InputError(f"{target}: lies inside the checkpoint itself; choose another place with -o.")
-    return ApplyPlan(original, checkpoint, parsed, spec, plan, target)
+    inputs = (path, locate(recipe), *((tokenizer,) if tokenizer is not None else ()))
+    return ApplyPlan(original, checkpoint, parsed, spec, plan, target, inputs)
 
 
 def apply(
@@ -97,7 +123,7 @@ def apply(
     recipe: Path | str,
     out: Path | str | None = None,
     *,
-    tokenizer: Path | None = None,
+    tokenizer: Path | str | None = None,
     text_length: int | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda line: None,
@@ -108,27 +134,8 @@ def apply(
     The weights are copied tensor by tensor under their names of the one form; the edits go into config.json. Gives
     the report. Raises InputError for anything that does not fit; nothing is written then.
     """
-    tokenizer = resolve(tokenizer, weights=False) if tokenizer is not None else None
     prepared = prepare_apply(path, recipe, out, tokenizer=tokenizer, text_length=text_length)
-    from pumer_convert.convert.build import pumer_section, reduced
-
-    height, width = picture_input(prepared.original).nominal
-    old_size = height if height == width else [height, width]
-    fit = "squash" if prepared.changes_fit else None
-    checkpoint = reduced(prepared.checkpoint, pumer_section(prepared.recipe, prepared.plan.edits, old_size, fit))
-    inputs = [prepared.original.path, locate(recipe), *((tokenizer,) if tokenizer is not None else ())]
-    with output_folder(prepared.out, overwrite, inputs) as folder:
-        progress(f"copying {checkpoint.parameters / 1e6:.1f}M parameters")
-        layout = {n: (checkpoint.source.dtype(p.key), checkpoint.shape(n)) for n, p in checkpoint.slices.items()}
-        hashes = write_safetensors(folder, checkpoint.tensors(), layout)
-        for file in checkpoint.companions:
-            shutil.copyfile(file, folder / file.name)
-        for name, text in checkpoint.extra_files.items():
-            (folder / name).write_text(text, "utf-8")
-        (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=2) + "\n", "utf-8")
-        (folder / "recipe.yaml").write_text(prepared.recipe.text, "utf-8")
-        (folder / "README.md").write_text(_card(prepared), "utf-8", "surrogateescape")
-        return write_report(folder, _report(prepared, checkpoint, hashes), hashes)
+    return prepared.write(overwrite=overwrite, progress=progress)
 
 
 def _report(prepared: ApplyPlan, checkpoint: Checkpoint, hashes: dict[str, str]) -> dict[str, Any]:

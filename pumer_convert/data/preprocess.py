@@ -22,7 +22,7 @@ from pumer_convert.image_processor.pixels import ImageSettings, to_pixels
 from pumer_convert.models.family import FAMILIES, family_module
 from pumer_convert.models.inputs import GRID, PATCHES, PIXELS, PictureInput
 from pumer_convert.system.json_file import read_object
-from pumer_convert.weights import PROCESSOR, processor_of
+from pumer_convert.weights import PROCESSOR, Checkpoint, processor_of
 
 _WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 
@@ -51,20 +51,24 @@ class Preprocessor:
     @classmethod
     def of(
         cls,
-        checkpoint: Path | str,
+        checkpoint: Path | str | Checkpoint,
         *,
         image_size: int | tuple[int, int] | None = None,
         pad_to: int | None = None,
         fit: str | None = None,
         augment: RandAugment | None = None,
     ) -> "Preprocessor":
-        """The preprocessing of a checkpoint folder: its config.json, its processor's file and its tokenizer.
+        """The preprocessing of a checkpoint folder, or of one that is open: its config.json, its processor's file and
+        its tokenizer.
 
         `image_size` and `fit` see `settings_of`. Raises InputError when a file is missing or says something
         impossible, or the tokenizer is another model's; MissingDependencyError without transformers.
         """
-        folder = resolve(checkpoint)
-        config, values = _settings(folder)
+        if isinstance(checkpoint, Checkpoint):
+            folder, (config, values) = checkpoint.path, _settings_of(checkpoint)
+        else:
+            folder = resolve(checkpoint)
+            config, values = _settings(folder)
         image = settings_of(values, config["model_type"], image_size, fit)
         tokenizer = load_tokenizer(folder, config["model_type"])
         spec = family_module(config["model_type"]).spec(config)
@@ -209,5 +213,8 @@ def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
         whole = any(file.suffix in _WEIGHTS for file in folder.iterdir())
         if not whole and isinstance(family, str) and family in FAMILIES and "image_size" in config:
             return family_module(family).checked(config, folder), values
-    checkpoint = open_checkpoint(folder)
+    return _settings_of(open_checkpoint(folder))
+
+
+def _settings_of(checkpoint: Checkpoint) -> tuple[dict[str, Any], Mapping[str, Any]]:
     return checkpoint.config, checkpoint.processor or {}

@@ -132,13 +132,12 @@ def evaluate(
     if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
         raise InputError("batch size and limit are whole numbers from 1, workers from 0.")
     place = open_device(device)
-    path = resolve(path)
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(Path(path))
     dense, note = _dense_of(checkpoint, against)
     if flips is not None and dense is None:
         raise InputError("flips are told against a dense checkpoint; name it with --against.")
     task = open_task(checkpoint.task, checkpoint.config)
-    preprocessor = Preprocessor.of(path)
+    preprocessor = Preprocessor.of(checkpoint)
     inputs = [Path(data), *checkpoint.files, *(dense.files if dense is not None else ())]
     with output_files(flips, overwrite, inputs=inputs) if flips is not None else contextlib.nullcontext() as file:
         progress(f"reading {data}")
@@ -162,7 +161,7 @@ def evaluate(
             progress=_lines(progress),
         )
         result = Evaluation(
-            checkpoint=str(path),
+            checkpoint=str(checkpoint.path),
             against=str(dense.path) if dense is not None else None,
             task=task.name,
             metric=own.metric,

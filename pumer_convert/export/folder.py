@@ -230,7 +230,7 @@ def _export(
 
         how: dict[str, Any] = {"dtype": dtype, "image_size": image_size, "opset": opset}
         how["inline_functions"] = inline_functions
-        report = export_onnx(path, out, **how, overwrite=overwrite, companions=companions, progress=progress)
+        report = export_onnx(checkpoint, out, **how, overwrite=overwrite, companions=companions, progress=progress)
     return _Exported(report, without_list(read_sidecar(out)), profiles)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from pumer_convert.artifact.describe import PARTS, promise
 from pumer_convert.checkpoint.locate import own_folder
-from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.checkpoint.read import as_checkpoint
 from pumer_convert.convert.build import build
 from pumer_convert.data.served_tokenizer import served_form
 from pumer_convert.errors import InputError
@@ -83,7 +83,7 @@ class ExportWrapper(nn.Module):
 
 
 def export_onnx(
-    path: Path | str,
+    path: Path | str | Checkpoint,
     out: Path | str | None = None,
     *,
     dtype: str = "float32",
@@ -95,8 +95,8 @@ def export_onnx(
     cases: tuple[Case, ...] | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Export the checkpoint at `path` to `out` (default: model.onnx in its folder), verify it, and write its sidecar
-    `out`.json, from which `Pipeline` takes labels and preprocessing.
+    """Export the checkpoint at `path`, or one that is open, to `out` (default: model.onnx in its folder), verify it,
+    and write its sidecar `out`.json, from which `Pipeline` takes labels and preprocessing.
 
     Inputs as `PictureInput.ports` says: input_ids, attention_mask int64 [batch, text], and pixel_values float32
     [batch, 3, H, W] ([batch, 2, 3, H, W] for image pairs), or where pictures keep their shape patches float32
@@ -108,7 +108,7 @@ def export_onnx(
     """
     if opset < OPSET:
         raise InputError(f"opset {opset} is too old; the reducers need {OPSET} or newer.")
-    checkpoint = open_checkpoint(Path(path))
+    checkpoint = as_checkpoint(path)
     out = Path(out) if out is not None else own_folder(checkpoint.path) / "model.onnx"
     pictures, served = picture_input(checkpoint, image_size), served_form(checkpoint, out.name)
     copied = [file for file in companions if not same(file, out.with_name(file.name))]

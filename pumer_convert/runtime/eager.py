@@ -8,23 +8,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.checkpoint.read import as_checkpoint
 from pumer_convert.convert.build import build
 from pumer_convert.convert.load import spec_of
 from pumer_convert.device import open_device
 from pumer_convert.image_processor.picture_input import picture_input
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.input_checks import TextLimits
+from pumer_convert.weights import Checkpoint
 
 
 class TorchRuntime(Runtime):
     """A checkpoint's model on one device. Calls from several threads overlap."""
 
     def __init__(
-        self, path: Path, device: str = "auto", dtype: str = "float32", image_size: Any = None, compiled: bool = False
+        self,
+        checkpoint: Path | str | Checkpoint,
+        device: str = "auto",
+        dtype: str = "float32",
+        image_size: Any = None,
+        compiled: bool = False,
     ) -> None:
         self.device = open_device(device)
-        checkpoint = open_checkpoint(Path(path))
+        checkpoint = as_checkpoint(checkpoint)
         spec = spec_of(checkpoint)
         self.text = TextLimits(spec.vocabulary, spec.max_text)
         model = build(checkpoint, image_size, dtype).to(self.device)

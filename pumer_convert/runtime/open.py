@@ -5,10 +5,11 @@ from typing import Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.runtime.base import Runtime
+from pumer_convert.weights import Checkpoint
 
 
 def open_runtime(
-    path: Path | str,
+    path: Path | str | Checkpoint,
     *,
     device: str = "auto",
     dtype: str = "float32",
@@ -16,14 +17,15 @@ def open_runtime(
     compiled: bool = False,
     cuda_graph: bool = False,
 ) -> Runtime:
-    """A runtime for a checkpoint (folder or .ckpt), an ONNX file or an engine (see `Runtime` for how it is called).
+    """A runtime for a checkpoint (folder, .ckpt, or an open one), an ONNX file or an engine (see `Runtime` for how it
+    is called).
 
     `device`: auto, cpu or cuda[:i]; for an ONNX file also tensorrt or tensorrt-rtx, ONNX Runtime's providers of these.
     `dtype`, `image_size` and `compiled` (torch.compile, anew for every shape) are for checkpoints alone, `cuda_graph`
     for engines alone. Raises InputError for what cannot be opened, MissingDependencyError for a missing package or
     device.
     """
-    path = Path(path)
+    checkpoint, path = path, path.path if isinstance(path, Checkpoint) else Path(path)
     if path.suffix in (".onnx", ".engine") and (dtype != "float32" or image_size is not None or compiled):
         raise InputError(f"{path}: type, image size and compilation were settled when it was exported.")
     if path.suffix != ".engine" and cuda_graph:
@@ -38,4 +40,4 @@ def open_runtime(
         return EngineRuntime(path, device, cuda_graph)
     from pumer_convert.runtime.eager import TorchRuntime
 
-    return TorchRuntime(path, device, dtype, image_size, compiled)
+    return TorchRuntime(checkpoint, device, dtype, image_size, compiled)

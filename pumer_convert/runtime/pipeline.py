@@ -1,6 +1,5 @@
 """Pictures and a question in, an answer out: a runtime with the preprocessing that was exported beside it."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.open import open_runtime
 from pumer_convert.runtime.scores import to_scores
 from pumer_convert.system.whole import unchanged
+from pumer_convert.weights import Checkpoint
 
 Pictures = Path | str | Image.Image | Sequence[Path | str | Image.Image]
 
@@ -45,14 +45,18 @@ class Pipeline:
         """`max_pixels`: larger pictures are refused. `notes` tells what of the checkpoint was not as it should be."""
         path = Path(path)
         self.max_pixels = max_pixels
-        exported = path.suffix in (".onnx", ".engine")
-        with unchanged(path) if exported else contextlib.nullcontext():
-            self.runtime: Runtime = open_runtime(path, **options)
-            values = read_sidecar(path) if exported else _checkpoint(path)
-        if exported:
+        if path.suffix in (".onnx", ".engine"):
+            with unchanged(path):
+                self.runtime: Runtime = open_runtime(path, **options)
+                values = read_sidecar(path)
             self.preprocessor = Preprocessor.of_sidecar(values, path.parent)
         else:
-            self.preprocessor = Preprocessor.of(path, image_size=options.get("image_size"))
+            from pumer_convert.checkpoint.read import open_checkpoint
+
+            checkpoint = open_checkpoint(path)
+            self.runtime = open_runtime(checkpoint, **options)
+            self.preprocessor = Preprocessor.of(checkpoint, image_size=options.get("image_size"))
+            values = _values(checkpoint)
         self.task: str = values["task"]
         self.labels = labels_of(values, path)
         self.notes: tuple[str, ...] = values.get("notes", ())
@@ -107,9 +111,8 @@ class Pipeline:
         return Answer(*ranking[0], ranking)
 
 
-def _checkpoint(path: Path) -> dict[str, Any]:
-    from pumer_convert.checkpoint.read import NO_TOKENIZER, open_checkpoint
+def _values(checkpoint: Checkpoint) -> dict[str, Any]:
+    from pumer_convert.checkpoint.read import NO_TOKENIZER
 
-    checkpoint = open_checkpoint(path)
     notes = tuple(note for note in checkpoint.notes if note != NO_TOKENIZER)  # without one there is no pipeline
     return {"task": checkpoint.task, "labels": checkpoint.config.get("id2label"), "notes": notes}

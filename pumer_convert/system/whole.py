@@ -1,4 +1,4 @@
-"""Reading exported files that belong together: all of one export, or a clear refusal."""
+"""Reading what belongs together: files of one export, a file that is opened twice; or a clear refusal."""
 
 import contextlib
 from collections.abc import Iterator
@@ -24,9 +24,10 @@ def whole(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def unchanged(path: Path) -> Iterator[None]:
     """Around reading several of the files. Raises InputError when another export took their place in the meantime."""
-    before = _marks(path)
+    files = [path.with_name(path.name + part) for part in PARTS]
+    before = [mark(file) for file in files]
     yield
-    if _marks(path) != before:
+    if [mark(file) for file in files] != before:
         raise InputError(f"{path}: was replaced while it was opened; open it again.")
 
 
@@ -48,14 +49,10 @@ def check_whole(path: Path) -> None:
             )
 
 
-def _marks(path: Path) -> list[tuple[int, int, int] | None]:
-    """What changes when a file is replaced."""
-    found: list[tuple[int, int, int] | None] = []
-    for part in PARTS:
-        try:
-            stat = path.with_name(path.name + part).stat()
-        except OSError:
-            found.append(None)
-        else:
-            found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
-    return found
+def mark(file: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written or replaced; None while there is none."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -24,13 +24,14 @@ from pumer_convert.training.metrics import Status
 from pumer_convert.training.output import earlier_report, write_output
 from pumer_convert.training.teacher import Teacher
 from pumer_convert.training.work import WorkFolder
+from pumer_convert.weights import Checkpoint
 
 PLAIN = "The student has no reducers: this was a plain finetune."
 
 
 def distill(
-    student: Path | str,
-    teacher: Path | str | None,
+    student: Path | str | Checkpoint,
+    teacher: Path | str | Checkpoint | None,
     train: Sequence[Sample],
     validation: Sequence[Sample] | None,
     out: Path | str,
@@ -44,7 +45,7 @@ def distill(
     progress: Callable[[str], None] = lambda line: None,
     watch: Callable[[Status], None] = lambda status: None,
 ) -> dict[str, Any]:
-    """Finetune the checkpoint `student` on `train` and write the folder `out`; gives its report.
+    """Finetune the checkpoint `student`, at a path or open, on `train` and write the folder `out`; gives its report.
 
     `teacher` is the dense checkpoint; None: the one that the student's report.json says it was made from, or nobody
     when the settings give it no weight. `validation` samples choose the best weights. `cache` is a folder for the
@@ -57,8 +58,8 @@ def distill(
     VerificationError when the loss is no number any more; the last good state stays then.
     """
     chosen = settings if settings is not None else DistillSettings()
-    out, dense = Path(out), None if teacher is None else Path(teacher)
-    job = make_job(Path(student), dense, train, validation or (), out, chosen, progress)
+    out = Path(out)
+    job = make_job(student, teacher, train, validation or (), out, chosen, progress)
     work = WorkFolder(out)
     with accelerated(device, chosen.amp) as accelerator:
         if chosen.batch_size % (accelerator.num_processes * chosen.accumulation):

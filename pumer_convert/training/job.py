@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.checkpoint.companions import TOKENIZERS
-from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.origin import origin_of
-from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.checkpoint.read import as_checkpoint
 from pumer_convert.data.augment import RandAugment
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
@@ -68,8 +67,8 @@ class Job:
 
 
 def make_job(
-    student: Path,
-    teacher: Path | None,
+    student: Path | str | Checkpoint,
+    teacher: Path | str | Checkpoint | None,
     train: Sequence[Sample],
     validation: Sequence[Sample],
     out: Path,
@@ -77,22 +76,21 @@ def make_job(
     progress: Callable[[str], None] = lambda line: None,
 ) -> Job:
     """The job, with everything checked that can be. Raises InputError for what does not fit together."""
-    student = resolve(student)
-    own = open_checkpoint(student)
+    own = as_checkpoint(student)
     options = {"candidates": settings.candidates} if own.task == "retrieval" else {}
     task = open_task(own.task, own.config, **options)
     augment = None if settings.augment is None else RandAugment(settings.augment.number, settings.augment.magnitude)
-    preprocessor = Preprocessor.of(student, augment=augment)
+    preprocessor = Preprocessor.of(own, augment=augment)
     task.rows(train, train=True, seed=settings.seed)
     if validation:
         task.rows(validation)
     if len(train) < settings.batch_size:
         raise InputError(f"{len(train)} samples do not fill one batch of {settings.batch_size}; lower batch_size.")
-    if student.is_dir() and out.absolute().is_relative_to(student.absolute()):
+    if own.path.is_dir() and out.absolute().is_relative_to(own.path.absolute()):
         raise InputError(f"{out}: lies inside the checkpoint itself; choose another place with -o.")
     dense, theirs = None, None
     if settings.teaches:
-        dense = open_checkpoint(teacher if teacher is not None else recorded_source(student, progress))
+        dense = as_checkpoint(teacher if teacher is not None else recorded_source(own.path, progress))
         check_teacher(dense, own, settings)
         image = settings_of(dense.processor, dense.family)
         if image != preprocessor.image:

@@ -11,11 +11,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from pumer_convert.cli import cli
-from pumer_convert.cli.training_options import read_both
 from pumer_convert.data.formats import read_samples
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
-from pumer_convert.image_processor.open_picture import MAX_PIXELS
+from pumer_convert.training.samples import training_samples
 
 
 def picture(file: Path) -> Path:
@@ -220,8 +219,8 @@ def test_what_is_trained_on_does_not_validate_as_another_split(tmp_path: Path) -
 def test_who_names_the_same_file_for_both_is_told(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     file, said = simple(tmp_path / "d.jsonl", {}, {}), []
-    train, chosen_by = read_both("vqa", file, None, None, file, None, "raise", MAX_PIXELS, said.append)
-    assert len(train) == len(chosen_by) == 2
+    train, validation = training_samples(file, "vqa", validation=file, progress=said.append)
+    assert len(train) == len(validation) == 2
     assert [line.split(";")[0] for line in said] == [
         f"note: 2 of the 2 samples to validate with are trained on as well ({file}:1)"
     ]

@@ -61,3 +61,11 @@ def test_no_family_is_named_outside_of_its_folder() -> None:
         and file.relative_to(PACKAGE).parts[:2] not in (("models", name), ("models", "family.py"))
     ]
     assert named == []
+
+
+def test_beside_the_families_only_towers_that_they_share_are_folders_of_models() -> None:
+    folders = {file.parent.name for file in (PACKAGE / "models").glob("*/__init__.py")}
+    assert folders == {*FAMILIES, "towers"}
+    for file in (PACKAGE / "models" / "towers").glob("*.py"):
+        seen = {name.split(".")[2] for name in imports(ast.parse(file.read_text("utf-8"))) if room(name) == "models"}
+        assert not seen & set(FAMILIES), f"{file.name} knows a family"

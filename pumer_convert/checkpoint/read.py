@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pumer_convert.checkpoint.absent import instead_of_weights
 from pumer_convert.checkpoint.companions import check_links, companions, has_tokenizer
@@ -31,6 +31,9 @@ from pumer_convert.weights import (
     TensorSource,
     processor_of,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 READABLE = (
     "transformers ViLT folders, original ViLT and METER .ckpt files, published PuMer folders, and the folders that "
@@ -76,8 +79,11 @@ def as_checkpoint(checkpoint: Path | str | Checkpoint) -> Checkpoint:
 
 def check_complete(checkpoint: Checkpoint) -> None:
     """Raises InputError naming the weights that are missing, too many or misshapen for the config."""
-    expected: Mapping[str, tuple[int, ...]]
-    expected = importlib.import_module(FAMILIES[checkpoint.family]).parameters(checkpoint.config)
+    import torch
+
+    with torch.device("meta"):
+        network: nn.Module = importlib.import_module(FAMILIES[checkpoint.family]).build(checkpoint.config)
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     have = checkpoint.slices
     for name, piece in have.items():
         if name in expected and (kind := checkpoint.source.dtype(piece.key)) not in FLOATS:

@@ -85,6 +85,4 @@ def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = No
     network.load_state_dict(dict(checkpoint.tensors(fit)), strict=True, assign=True)
     for parameter in network.parameters():
         parameter.requires_grad_(True)
-    if hasattr(family, "fill_buffers"):
-        family.fill_buffers(network)
     return insert(network, checkpoint.config.get("pumer", {})).eval()

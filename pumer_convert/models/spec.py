@@ -67,7 +67,6 @@ class Family(Protocol):
     recognise(raw: RawCheckpoint) -> Checkpoint | None     its formats
     checked(config, where) -> dict[str, Any]               a config.json with every value checked and in one form
     spec(config, image_size=None) -> ModelSpec             without torch
-    parameters(config) -> dict[str, tuple[int, ...]]       names and shapes of the network's, without torch
     build(config, image_size=None) -> nn.Module            the network, on the current default device
     IMAGE_PROCESSOR: str                                   the class of a processor's file that names none
     processor(config) -> dict[str, Any]                    the processor of a checkpoint that has none

@@ -8,9 +8,9 @@ from typing import Any, TypeGuard
 from pumer_convert.errors import InputError
 from pumer_convert.rules import Rule
 
-WHOLE = 2**31 - 1
+WHOLE = 2**19
 """The largest of sizes."""
-LAYERS = 1000
+LAYERS = 200
 """The most layers of a stack."""
 _SIDE = Rule(int, least=1, most=WHOLE)
 ACTIVATIONS = (

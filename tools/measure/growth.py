@@ -64,9 +64,6 @@ def models(family: str, recipe: Path, shape: Mapping[str, int], device: torch.de
         reduced = parts.build(settings)
     reduced.load_state_dict(dense.state_dict(), assign=True)
     reduced = insert(reduced, pumer_section(parsed, edits_of(parsed, parts.spec(settings)))).eval()
-    if hasattr(parts, "fill_buffers"):
-        parts.fill_buffers(reduced)
-        parts.fill_buffers(dense)
     return {"dense": dense.to(device), "reduced": reduced.to(device)}
 
 

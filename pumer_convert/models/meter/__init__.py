@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from pumer_convert.models.meter.config import MeterSettings, checked
 from pumer_convert.models.meter.formats import processor, recognise
-from pumer_convert.models.meter.parameters import parameters
 from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import Layer, Lengths, ModelSpec, grid
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from pumer_convert.models.meter.network import Meter
 
@@ -28,9 +27,7 @@ __all__ = [
     "TOKENIZER",
     "build",
     "checked",
-    "fill_buffers",
     "fit_positions",
-    "parameters",
     "processor",
     "recognise",
     "spec",
@@ -136,14 +133,3 @@ def fit_positions(name: str, tensor: "Tensor", config: dict[str, Any], image_siz
 
     old, new = (grid(size, int(config["patch_size"])) for size in (config["image_size"], image_size))
     return resize_table(tensor, old, new, mode="bicubic", align_corners=False)
-
-
-def fill_buffers(network: "nn.Module") -> None:
-    """Compute the buffers of the text tower that no checkpoint stores."""
-    import torch
-
-    embeddings = network.get_submodule("text_transformer.embeddings")
-    positions = torch.arange(network.get_parameter("text_transformer.embeddings.position_embeddings.weight").shape[0])
-    positions = positions[None]
-    embeddings.register_buffer("position_ids", positions, persistent=False)
-    embeddings.register_buffer("token_type_ids", torch.zeros_like(positions), persistent=False)

@@ -2,14 +2,14 @@
 none, and all but the kinds of its parts stands in its weights."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.labels import read_labels
 from pumer_convert.models.spec import grid
+from pumer_convert.models.towers.settings import BertSettings, ClipSettings
 from pumer_convert.models.values import (
-    ACTIVATIONS,
     GENERAL,
     LAYERS,
     WHOLE,
@@ -30,55 +30,6 @@ HEADS = (
     ("rank_output.", "retrieval", "MeterForImageAndTextRetrieval"),
 )
 """Where a head lies, its task, and the architecture that says so."""
-KINDS = ("roberta", "bert")
-
-
-@dataclass(frozen=True)
-class TowerSettings:
-    """CLIP's vision transformer."""
-
-    hidden_size: int = setting(768, int, least=1, most=WHOLE)
-    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
-    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
-    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
-    layer_norm_eps: float = setting(1e-5, float)
-
-
-@dataclass(frozen=True)
-class TextSettings:
-    """The text's encoder: RoBERTa, or BERT (`model_type`), whose positions begin at 0 and whose padding is token 0.
-
-    `max_text_len` is the most tokens of a text; None: as many as there are positions.
-    """
-
-    model_type: str = setting("roberta", words=KINDS)
-    vocab_size: int = setting(50265, int, least=1, most=WHOLE)
-    hidden_size: int = setting(768, int, least=1, most=WHOLE)
-    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
-    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
-    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
-    hidden_act: str = setting("gelu", words=ACTIVATIONS)
-    hidden_dropout_prob: float = setting(0.0, float, most=1)
-    attention_probs_dropout_prob: float = setting(0.0, float, most=1)
-    max_position_embeddings: int = setting(514, int, least=2, most=WHOLE)
-    max_text_len: int | None = setting(None, int, least=2, most=WHOLE)
-    type_vocab_size: int = setting(1, int, least=1, most=WHOLE)
-    pad_token_id: int = setting(1, int, most=WHOLE)
-    layer_norm_eps: float = setting(1e-5, float)
-
-    @property
-    def places(self) -> int:
-        """The positions that a text can take: RoBERTa's begin behind the number of its padding token."""
-        return self.max_position_embeddings - (self.pad_token_id + 1 if self.model_type == "roberta" else 0)
-
-    @property
-    def longest(self) -> int:
-        """The most tokens of a text."""
-        return self.max_text_len or self.places
-
-    def of_transformers(self) -> dict[str, Any]:
-        """The values for RobertaConfig or BertConfig."""
-        return {key: value for key, value in asdict(self).items() if key not in ("model_type", "max_text_len")}
 
 
 @dataclass(frozen=True)
@@ -89,8 +40,8 @@ class MeterSettings:
     head: str
     labels: int
     image_size: int | list[int]
-    vision: TowerSettings
-    text: TextSettings
+    vision: ClipSettings
+    text: BertSettings
     hidden_size: int = setting(768, int, least=1, most=WHOLE)
     num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
     intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
@@ -114,7 +65,7 @@ class MeterSettings:
             raise InputError(f"{where}: its config has no architectures; name one of {', '.join(heads)}.")
         names = None if heads[architecture] == "rank_output" else read_labels(config, where)
         parts: dict[str, Any] = {}
-        for key, part in (("vision", TowerSettings), ("text", TextSettings)):
+        for key, part in (("vision", ClipSettings), ("text", BertSettings)):
             values = section(config, key, where)
             check_keys(values, {f.name for f in fields(part)}, where, f"{key}.")
             parts[key] = part(**read_values(part, values, where, f"{key}."))
@@ -146,7 +97,7 @@ class MeterSettings:
             raise wrong(where, "text.max_position_embeddings", self.text.max_position_embeddings, why)
 
 
-def _check_heads(part: TowerSettings | TextSettings | MeterSettings, where: object, prefix: str = "") -> None:
+def _check_heads(part: ClipSettings | BertSettings | MeterSettings, where: object, prefix: str = "") -> None:
     if part.hidden_size % part.num_attention_heads:
         why = f"{prefix}hidden_size, {part.hidden_size}, is no multiple of it"
         raise wrong(where, f"{prefix}num_attention_heads", part.num_attention_heads, why)

@@ -6,34 +6,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from pumer_convert.errors import InputError
 from pumer_convert.models import attention
-from pumer_convert.models.meter.config import MeterSettings, TextSettings
-from pumer_convert.models.meter.vision import VisionTower
+from pumer_convert.models.meter.config import MeterSettings
 from pumer_convert.models.output import Output
 from pumer_convert.models.spec import grid
+from pumer_convert.models.towers.bert import Bert, Intermediate, Projections, Residual, table
+from pumer_convert.models.towers.clip import VisionTower
 from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
-
-
-class Projections(nn.Module):
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        self.query, self.key, self.value = nn.Linear(c, c), nn.Linear(c, c), nn.Linear(c, c)
-
-
-class Residual(nn.Module):
-    """A linear layer, added to its residual and normalised (post-LN, as in BERT)."""
-
-    def __init__(self, inner: int, c: int, eps: float) -> None:
-        super().__init__()
-        self.dense = nn.Linear(inner, c)
-        self.LayerNorm = nn.LayerNorm(c, eps=eps)
-
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        return self.LayerNorm(self.dense(x) + residual)  # type: ignore[no-any-return]
 
 
 class FusionAttention(nn.Module):
@@ -67,12 +49,6 @@ class FusionAttention(nn.Module):
         k = attention.split_heads(self.self.key(states), self.heads)
         bias = attention.key_bias(tokens.mask, q.dtype, tokens.weights)
         return attention.relevance(q, k, bias, tokens.mask[:, :1])
-
-
-class Intermediate(nn.Module):
-    def __init__(self, c: int, wide: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(c, wide)
 
 
 class FusionHalf(nn.Module):
@@ -141,13 +117,6 @@ class Pooler(nn.Module):
         return self.dense(tokens.states[:, 0]).tanh()  # type: ignore[no-any-return]
 
 
-def text_encoder(settings: TextSettings) -> nn.Module:
-    """RoBERTa or BERT without their poolers; called as model(input_ids=..., attention_mask=...).last_hidden_state."""
-    if settings.model_type == "bert":
-        return BertModel(BertConfig(**settings.of_transformers()), add_pooling_layer=False)
-    return RobertaModel(RobertaConfig(**settings.of_transformers()), add_pooling_layer=False)
-
-
 class Meter(nn.Module):
     """METER with its head.
 
@@ -165,13 +134,13 @@ class Meter(nn.Module):
         pumer = config.get("pumer", {})
         self.published = pumer.get("attention") == "reference"
         self.sequential = settings.fusion_order == "sequential"
-        c, text = settings.hidden_size, settings.text
+        c = settings.hidden_size
         self.vit_model = nn.Module()
         self.vit_model.visual = VisionTower(settings.vision, settings.patch_size, rows * columns)
-        self.text_transformer = text_encoder(text)
-        self.cross_modal_text_transform = nn.Linear(text.hidden_size, c)
+        self.text_transformer = Bert(settings.text)
+        self.cross_modal_text_transform = nn.Linear(settings.text.hidden_size, c)
         self.cross_modal_image_transform = nn.Linear(settings.vision.hidden_size, c)
-        self.token_type_embeddings = nn.Embedding(settings.modality_type_vocab_size, c)
+        self.token_type_embeddings = table(settings.modality_type_vocab_size, c)
         layers = range(settings.num_fusion_layers)
         self.cross_modal_text_layers = nn.ModuleList(FusionHalf(settings, self.published) for _ in layers)
         self.cross_modal_image_layers = nn.ModuleList(FusionHalf(settings, self.published) for _ in layers)
@@ -213,7 +182,7 @@ class Meter(nn.Module):
             input_ids, attention_mask = (v.repeat_interleave(self.images, 0) for v in (input_ids, attention_mask))
             kind = kind.repeat(pixel_values.shape[0], 1, 1)
             pixel_values = pixel_values.flatten(0, 1)
-        words = self.text_transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        words = self.text_transformer(input_ids, attention_mask > 0)
         words = self.cross_modal_text_transform(words) + self.token_type_embeddings.weight[0]
         image = self.vit_model.visual(pixel_values, self.vision_step, trace)  # type: ignore[operator]
         image = image.with_states(self.cross_modal_image_transform(image.states) + kind)

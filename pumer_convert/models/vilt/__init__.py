@@ -10,7 +10,6 @@ from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import Layer, Lengths, ModelSpec, grid
 from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings, checked
 from pumer_convert.models.vilt.formats import processor, recognise
-from pumer_convert.models.vilt.parameters import parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +28,6 @@ __all__ = [
     "build",
     "checked",
     "fit_positions",
-    "parameters",
     "processor",
     "recognise",
     "spec",

@@ -12,25 +12,10 @@ from pumer_convert.models.activations import FUNCTIONS
 from pumer_convert.models.joint import Joint
 from pumer_convert.models.output import Output
 from pumer_convert.models.spec import grid
+from pumer_convert.models.towers import bert
 from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings
 from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
-
-
-class TextEmbeddings(nn.Module):
-    def __init__(self, settings: ViltSettings) -> None:
-        super().__init__()
-        c = settings.hidden_size
-        self.word_embeddings = nn.Embedding(settings.vocab_size, c)
-        self.position_embeddings = nn.Embedding(settings.max_position_embeddings, c)
-        self.token_type_embeddings = nn.Embedding(settings.type_vocab_size, c)
-        self.LayerNorm = nn.LayerNorm(c, eps=settings.text_eps)
-        self.dropout = nn.Dropout(settings.hidden_dropout_prob)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        positions = self.position_embeddings.weight[: input_ids.shape[1]]
-        words = self.word_embeddings(input_ids) + self.token_type_embeddings.weight[0] + positions
-        return self.dropout(self.LayerNorm(words))  # type: ignore[no-any-return]
 
 
 class PatchEmbeddings(nn.Module):
@@ -60,11 +45,17 @@ class Embeddings(nn.Module):
         super().__init__()
         c = settings.hidden_size
         self.grid = grid
-        self.text_embeddings = TextEmbeddings(settings)
+        self.text_embeddings = bert.Embeddings(
+            bert.table(settings.vocab_size, c),
+            bert.table(settings.max_position_embeddings, c),
+            bert.table(settings.type_vocab_size, c),
+            settings.text_eps,
+            settings.hidden_dropout_prob,
+        )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c))
         self.position_embeddings = nn.Parameter(torch.zeros(1, grid[0] * grid[1] + 1, c))
         self.patch_embeddings = PatchEmbeddings(settings)
-        self.token_type_embeddings = nn.Embedding(settings.modality_type_vocab_size, c)
+        self.token_type_embeddings = bert.table(settings.modality_type_vocab_size, c)
         self.dropout = nn.Dropout(settings.hidden_dropout_prob)
 
     def text(self, input_ids: Tensor) -> Tensor:

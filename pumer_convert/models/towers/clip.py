@@ -1,4 +1,4 @@
-"""METER's image tower: CLIP's vision transformer with its names, reducers inside its blocks."""
+"""CLIP's vision transformer with the original's names, reducers inside its blocks."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pumer_convert.models import attention
 from pumer_convert.models.activations import quick_gelu
-from pumer_convert.models.meter.config import TowerSettings
+from pumer_convert.models.towers.settings import ClipSettings
 from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
 
@@ -36,7 +36,7 @@ class PackedAttention(nn.Module):
 
 
 class VisionBlock(nn.Module):
-    def __init__(self, settings: TowerSettings) -> None:
+    def __init__(self, settings: ClipSettings) -> None:
         super().__init__()
         c, wide, eps = settings.hidden_size, settings.intermediate_size, settings.layer_norm_eps
         self.attn = PackedAttention(c, settings.num_attention_heads)
@@ -67,7 +67,7 @@ class VisionTower(nn.Module):
     section 3).
     """
 
-    def __init__(self, settings: TowerSettings, patch: int, patches: int) -> None:
+    def __init__(self, settings: ClipSettings, patch: int, patches: int) -> None:
         super().__init__()
         c, eps = settings.hidden_size, settings.layer_norm_eps
         self.class_embedding = nn.Parameter(torch.zeros(c))

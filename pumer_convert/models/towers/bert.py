@@ -1,0 +1,123 @@
+"""BERT and RoBERTa without their poolers: transformers' names, fused attention."""
+
+import torch
+from torch import Tensor, nn
+
+from pumer_convert.models import attention
+from pumer_convert.models.activations import FUNCTIONS
+from pumer_convert.models.towers.settings import BertSettings
+
+
+def table(rows: int, c: int, padding: int | None = None) -> nn.Embedding:
+    """A table of embeddings to load weights into; the row of `padding` never learns. It is zeros: torch takes seconds
+    for its first random numbers on the meta device."""
+    return nn.Embedding(rows, c, padding, _weight=torch.zeros(rows, c))
+
+
+class Embeddings(nn.Module):
+    """Words [B, T] with their positions, which begin at 0 or, as RoBERTa's, count on from the number `behind` without
+    padding, and with the first token type."""
+
+    def __init__(
+        self,
+        words: nn.Embedding,
+        positions: nn.Embedding,
+        types: nn.Embedding,
+        eps: float,
+        dropout: float,
+        behind: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.word_embeddings, self.position_embeddings, self.token_type_embeddings = words, positions, types
+        self.LayerNorm = nn.LayerNorm(words.embedding_dim, eps=eps)
+        self.dropout = nn.Dropout(dropout)
+        self.behind = behind
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if self.behind is None:
+            positions = self.position_embeddings.weight[: ids.shape[1]]
+        else:
+            there = (ids != self.behind).int()
+            positions = self.position_embeddings(there.cumsum(1, dtype=torch.int32) * there + self.behind)
+        words = self.word_embeddings(ids) + self.token_type_embeddings.weight[0] + positions
+        return self.dropout(self.LayerNorm(words))  # type: ignore[no-any-return]
+
+
+class Projections(nn.Module):
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(c, c), nn.Linear(c, c), nn.Linear(c, c)
+
+
+class Residual(nn.Module):
+    """A linear layer, added to its residual and normalised (post-LN)."""
+
+    def __init__(self, inner: int, c: int, eps: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dense = nn.Linear(inner, c)
+        self.LayerNorm = nn.LayerNorm(c, eps=eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.LayerNorm(self.dropout(self.dense(x)) + residual)  # type: ignore[no-any-return]
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, settings: BertSettings) -> None:
+        super().__init__()
+        c = settings.hidden_size
+        self.heads, self.dropout = settings.num_attention_heads, settings.attention_probs_dropout_prob
+        self.self = Projections(c)
+        self.output = Residual(c, c, settings.layer_norm_eps, settings.hidden_dropout_prob)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        parts = self.self
+        q, k, v = (attention.split_heads(f(x), self.heads) for f in (parts.query, parts.key, parts.value))
+        mixed = attention.fused(q, k, v, bias, self.dropout if self.training else 0.0)
+        return self.output(attention.join_heads(mixed), x)  # type: ignore[no-any-return]
+
+
+class Intermediate(nn.Module):
+    def __init__(self, c: int, wide: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(c, wide)
+
+
+class Layer(nn.Module):
+    def __init__(self, settings: BertSettings) -> None:
+        super().__init__()
+        c, wide = settings.hidden_size, settings.intermediate_size
+        self.attention = SelfAttention(settings)
+        self.activation = FUNCTIONS[settings.hidden_act]
+        self.intermediate = Intermediate(c, wide)
+        self.output = Residual(wide, c, settings.layer_norm_eps, settings.hidden_dropout_prob)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        x = self.attention(x, bias)
+        return self.output(self.activation(self.intermediate.dense(x)), x)  # type: ignore[no-any-return]
+
+
+class Bert(nn.Module):
+    """`ids` [B, T] and which of them are no padding, `mask` [B, T] -> hidden states [B, T, C]."""
+
+    def __init__(self, settings: BertSettings) -> None:
+        super().__init__()
+        c, padding = settings.hidden_size, settings.pad_token_id
+        behind = padding if settings.model_type == "roberta" else None
+        self.embeddings = Embeddings(
+            table(settings.vocab_size, c, padding),
+            table(settings.max_position_embeddings, c, behind),
+            table(settings.type_vocab_size, c),
+            settings.layer_norm_eps,
+            settings.hidden_dropout_prob,
+            behind,
+        )
+        self.encoder = nn.Module()
+        self.encoder.layer = nn.ModuleList(Layer(settings) for _ in range(settings.num_hidden_layers))
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        x = self.embeddings(ids)
+        bias = attention.key_bias(mask, x.dtype)
+        for layer in self.encoder.layer:  # type: ignore[union-attr]
+            x = layer(x, bias)
+        return x  # type: ignore[no-any-return]

@@ -1,0 +1,50 @@
+"""The values of a config.json that a tower is built from; torch-free."""
+
+from dataclasses import dataclass
+
+from pumer_convert.models.values import ACTIVATIONS, LAYERS, WHOLE
+from pumer_convert.rules import setting
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """CLIP's vision transformer."""
+
+    hidden_size: int = setting(768, int, least=1, most=WHOLE)
+    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
+    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
+    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
+    layer_norm_eps: float = setting(1e-5, float)
+
+
+@dataclass(frozen=True)
+class BertSettings:
+    """The text's encoder: RoBERTa, or BERT (`model_type`), whose positions begin at 0 and whose padding is token 0.
+
+    `max_text_len` is the most tokens of a text; None: as many as there are positions.
+    """
+
+    model_type: str = setting("roberta", words=("roberta", "bert"))
+    vocab_size: int = setting(50265, int, least=1, most=WHOLE)
+    hidden_size: int = setting(768, int, least=1, most=WHOLE)
+    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
+    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
+    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
+    hidden_act: str = setting("gelu", words=ACTIVATIONS)
+    hidden_dropout_prob: float = setting(0.0, float, most=1)
+    attention_probs_dropout_prob: float = setting(0.0, float, most=1)
+    max_position_embeddings: int = setting(514, int, least=2, most=WHOLE)
+    max_text_len: int | None = setting(None, int, least=2, most=WHOLE)
+    type_vocab_size: int = setting(1, int, least=1, most=WHOLE)
+    pad_token_id: int = setting(1, int, most=WHOLE)
+    layer_norm_eps: float = setting(1e-5, float)
+
+    @property
+    def places(self) -> int:
+        """The positions that a text can take: RoBERTa's begin behind the number of its padding token."""
+        return self.max_position_embeddings - (self.pad_token_id + 1 if self.model_type == "roberta" else 0)
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of a text."""
+        return self.max_text_len or self.places

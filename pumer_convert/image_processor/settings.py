@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from pumer_convert.errors import InputError, nearest
-from pumer_convert.image_processor.pixels import MOST, ImageSettings
+from pumer_convert.image_processor.pixels import ImageSettings
+from pumer_convert.models.values import WHOLE
 
 FITS = ("squash", "crop")
 _HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
@@ -159,8 +160,8 @@ class _View:
         return bool(value)
 
     def _whole(self, key: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < MOST or value % 1:
-            raise self._bad(key, "whole numbers of 1 or more")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= WHOLE or value % 1:
+            raise self._bad(key, f"whole numbers from 1 to {WHOLE}")
         return int(value)
 
     def _number(self, key: str) -> float:

@@ -9,9 +9,10 @@ from pumer_convert.errors import InputError
 from pumer_convert.rules import Rule
 
 WHOLE = 2**19
-"""The largest of sizes."""
+"""The largest of sizes: torch counts the bytes of weights that are as wide and high."""
 LAYERS = 200
 """The most layers of a stack."""
+_PIXELS = f"allowed: whole numbers of pixels from 1 to {WHOLE}, one of a square or [height, width]"
 _SIDE = Rule(int, least=1, most=WHOLE)
 ACTIVATIONS = (
     *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"),
@@ -93,7 +94,7 @@ def sides(config: Mapping[str, Any], key: str, default: int, where: object) -> i
     given = [value["height"], value["width"]] if _is_named(value) else value
     both = list(given) if isinstance(given, list | tuple) else [given, given]
     if len(both) != 2 or not all(_SIDE.holds(side) for side in both):
-        raise wrong(where, key, value, "allowed: whole numbers of pixels from 1, one of a square or [height, width]")
+        raise wrong(where, key, value, _PIXELS)
     return both[0] if both[0] == both[1] else both
 
 

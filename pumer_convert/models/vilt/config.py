@@ -64,7 +64,7 @@ class ViltSettings:
     modality_type_vocab_size: int = setting(2, int, least=1, most=WHOLE)
     qkv_bias: bool = setting(True, bool)
     max_image_length: int = setting(-1, int, least=-WHOLE, most=WHOLE)
-    num_images: int = setting(-1, int, least=-WHOLE, most=WHOLE)
+    num_images: int = setting(-1, int, least=-WHOLE, most=1000)
     pad_token_id: int | None = setting(None, int, most=WHOLE)
 
     @classmethod

@@ -11,6 +11,7 @@ from pumer_convert.errors import missing
 if TYPE_CHECKING:
     from pumer_convert.benchmark.bench import Bench, bench
     from pumer_convert.convert.apply import ApplyPlan, apply, prepare_apply
+    from pumer_convert.convert.inspect import Inspection, inspect
     from pumer_convert.convert.load import load
     from pumer_convert.data.formats import SampleSet, read_samples
     from pumer_convert.data.preprocess import Preprocessor
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pumer_convert.export.folder import export_folder, verify_export
     from pumer_convert.export.onnx import export_onnx
     from pumer_convert.export.quantize import quantize
+    from pumer_convert.export.quantize_folder import quantize_folder
     from pumer_convert.export.tensorrt import EngineSettings, build_engine
     from pumer_convert.export.triton import export_triton
     from pumer_convert.recipe.schema import Profile, Recipe, load_recipe
@@ -27,7 +29,11 @@ if TYPE_CHECKING:
     from pumer_convert.runtime.base import Runtime
     from pumer_convert.runtime.open import open_runtime
     from pumer_convert.runtime.pipeline import Answer, Pipeline
+    from pumer_convert.training.apply_and_distill import apply_and_distill
     from pumer_convert.training.distill import distill
+    from pumer_convert.training.samples import training_samples
+    from pumer_convert.verification.verify import Case
+    from pumer_convert.visualize.visualize import show
 
 __version__ = "0.1.0"
 
@@ -35,10 +41,12 @@ _PUBLIC = {
     "Answer": "runtime.pipeline",
     "ApplyPlan": "convert.apply",
     "Bench": "benchmark.bench",
+    "Case": "verification.verify",
     "DistillSettings": "recipe.settings",
     "EngineSettings": "export.tensorrt",
     "Evaluation": "evaluation.evaluate",
     "InputError": "errors",
+    "Inspection": "convert.inspect",
     "MissingDependencyError": "errors",
     "Pipeline": "runtime.pipeline",
     "Preprocessor": "data.preprocess",
@@ -50,6 +58,7 @@ _PUBLIC = {
     "SampleSet": "data.formats",
     "VerificationError": "errors",
     "apply": "convert.apply",
+    "apply_and_distill": "training.apply_and_distill",
     "bench": "benchmark.bench",
     "build_engine": "export.tensorrt",
     "distill": "training.distill",
@@ -57,12 +66,16 @@ _PUBLIC = {
     "export_folder": "export.folder",
     "export_onnx": "export.onnx",
     "export_triton": "export.triton",
+    "inspect": "convert.inspect",
     "load": "convert.load",
     "load_recipe": "recipe.schema",
     "open_runtime": "runtime.open",
     "prepare_apply": "convert.apply",
     "quantize": "export.quantize",
+    "quantize_folder": "export.quantize_folder",
     "read_samples": "data.formats",
+    "show": "visualize.visualize",
+    "training_samples": "training.samples",
     "verify_export": "export.folder",
 }
 """Public name -> the module it lives in; the same as under TYPE_CHECKING, which type checkers and editors read."""
@@ -71,10 +84,12 @@ __all__ = [
     "Answer",
     "ApplyPlan",
     "Bench",
+    "Case",
     "DistillSettings",
     "EngineSettings",
     "Evaluation",
     "InputError",
+    "Inspection",
     "MissingDependencyError",
     "Pipeline",
     "Preprocessor",
@@ -87,6 +102,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "apply",
+    "apply_and_distill",
     "bench",
     "build_engine",
     "distill",
@@ -94,12 +110,16 @@ __all__ = [
     "export_folder",
     "export_onnx",
     "export_triton",
+    "inspect",
     "load",
     "load_recipe",
     "open_runtime",
     "prepare_apply",
     "quantize",
+    "quantize_folder",
     "read_samples",
+    "show",
+    "training_samples",
     "verify_export",
 ]
 

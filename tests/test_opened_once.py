@@ -78,6 +78,18 @@ def test_a_pipeline_and_an_evaluation_open_a_checkpoint_once(opened: Counter[str
     assert opened == {"ckpt": 1, CHECKPOINT.name: 1}
 
 
+def test_an_export_opens_a_checkpoint_once(opened: Counter[str], ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pumer_convert.export import onnx
+
+    def stop(*_: object) -> None:
+        raise InputError("that is enough")
+
+    monkeypatch.setattr(onnx, "build", stop)
+    with pytest.raises(InputError, match="that is enough"):
+        pumer_convert.export_folder(ckpt)
+    assert opened == {"ckpt": 1}
+
+
 def test_a_training_in_one_go_opens_the_dense_checkpoint_and_its_recipe_once(
     opened: Counter[str], ckpt: Path, recipe: Path, tmp_path: Path
 ) -> None:
@@ -86,6 +98,14 @@ def test_a_training_in_one_go_opens_the_dense_checkpoint_and_its_recipe_once(
     out = ("-o", tmp_path / "out", "--data", data, "--device", "cpu")
     call("apply", "--distill", "--recipe", recipe, ckpt, *out)
     assert opened == {"ckpt": 1, "r.yaml": 1, ".out.student": 1}
+
+
+def test_a_plan_goes_by_the_recipe_that_it_was_made_of(ckpt: Path, recipe: Path) -> None:
+    plan, text = pumer_convert.prepare_apply(ckpt, recipe), recipe.read_text()
+    tiny.recipe(recipe, tiny.ZERO)
+    report = plan.write()
+    assert (plan.out / "recipe.yaml").read_text() == text
+    assert [edit["at"] for edit in report["plan"]["edits"]] == ["encoder.1", "encoder.2", "encoder.4"]
 
 
 @pytest.mark.parametrize("form", ["safetensors", "pickle"])

@@ -109,14 +109,14 @@ def bench(
     reduced = resolve(reduced)
     source = Origin(resolve(dense)) if dense is not None else origin_of(reduced) or Origin(None)
     if source.place is None or not source.place.exists():
-        told = f" ({source.why})" if source.why else ""
-        raise InputError(f"{reduced}: the dense checkpoint that it was made from is not known or gone{told}; name it.")
+        why = f" ({source.why})" if source.why else ""
+        raise InputError(f"{reduced}: the dense checkpoint that it was made from is not known or gone{why}; name it.")
     if source.why:
         progress(f"{source.why}.")
     paths = {"dense": source.place, "reduced": reduced}
-    found = {name: open_checkpoint(path) for name, path in paths.items()}
-    check_comparable(found["reduced"], found["dense"])
-    _check_attention(found["reduced"], found["dense"])
+    checkpoints = {name: open_checkpoint(path) for name, path in paths.items()}
+    check_comparable(checkpoints["reduced"], checkpoints["dense"])
+    _check_attention(checkpoints["reduced"], checkpoints["dense"])
     if repeats < 3:
         raise InputError(f"{repeats} pairs of passes say nothing; take 3 or more.")
     cells = []
@@ -124,7 +124,7 @@ def bench(
         if runtime not in RUNTIMES:
             raise InputError(f"there is no runtime '{runtime}' to bench; allowed: {', '.join(RUNTIMES)}.")
         opened = {name: _open(path, runtime, device, dtype) for name, path in paths.items()}
-        size = _size(found["reduced"], opened["reduced"].pictures, aspect)
+        size = _size(checkpoints["reduced"], opened["reduced"].pictures, aspect)
         if opened["dense"].pictures.ports != opened["reduced"].pictures.ports:
             raise InputError(f"{paths['dense']} and {paths['reduced']} take images of other sizes; export both alike.")
         if runtime == "onnx" and (graph := strip_reducers(reduced / RUNTIMES[runtime])) is not None:
@@ -132,7 +132,8 @@ def bench(
         for batch in batches:
             for text in texts:
                 progress(f"{runtime}: batch {batch}, {text} text tokens")
-                macs = plan_of(found["reduced"], text, size).ratio / plan_of(found["dense"], text, size).ratio
+                plans = {name: plan_of(checkpoint, text, size) for name, checkpoint in checkpoints.items()}
+                macs = plans["reduced"].ratio / plans["dense"].ratio
                 inputs = _inputs(batch, text, opened["dense"].pictures, size)
                 more: dict[str, Any] = {}
                 if memory:
@@ -169,19 +170,19 @@ def _open(path: Path, runtime: str, device: str, dtype: str, arena: bool = True)
     if not (path / file).exists():
         flag = "--trt " if runtime == "engine" else ""
         raise InputError(f"{path / file}: missing; run `pumer-convert export {flag}--dtype {dtype} {path}` first.")
-    told = read_sidecar(path / "model.onnx")["dtype"]
-    if told != dtype:
-        raise InputError(f"{path / file}: exported in {told}, not {dtype}; export it anew or say --dtype {told}.")
+    own = read_sidecar(path / "model.onnx")["dtype"]
+    if own != dtype:
+        raise InputError(f"{path / file}: exported in {own}, not {dtype}; export it anew or say --dtype {own}.")
     return OnnxRuntime(path / file, device, arena) if runtime == "onnx" else open_runtime(path / file, device=device)
 
 
 def _inputs(batch: int, text: int, pictures: PictureInput, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
     """Random inputs; pictures that keep their shape are of `size` (height, width)."""
     random = np.random.default_rng(0)
-    made = {"input_ids": random.integers(5, 50, (batch, text)), "attention_mask": np.ones((batch, text), np.int64)}
+    inputs = {"input_ids": random.integers(5, 50, (batch, text)), "attention_mask": np.ones((batch, text), np.int64)}
     pair = (pictures.images,) if pictures.images > 1 else ()
     pixels = random.standard_normal((batch, *pair, CHANNELS, *(pictures.size or size)), np.float32)
-    return made | (packed(pixels, pictures) if pictures.packed else {PIXELS: pixels})
+    return inputs | (packed(pixels, pictures) if pictures.packed else {PIXELS: pixels})
 
 
 def _memory(

@@ -80,8 +80,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as stop:
         click.echo("stopped; nothing was left half-written.", err=True)
-        told = stop.__cause__ if isinstance(stop, click.Abort) else stop  # click makes one of the other
-        sys.exit(told.exit_code if isinstance(told, Terminated) else 130)
+        cause = stop.__cause__ if isinstance(stop, click.Abort) else stop  # click makes one of the other
+        sys.exit(cause.exit_code if isinstance(cause, Terminated) else 130)
     except OSError as error:
         click.echo(f"error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
         sys.exit(2)

@@ -5,32 +5,42 @@ from typing import Any
 
 import click
 
+from pumer_convert.cli.help import Sectioned, option, section
 from pumer_convert.cli.output import emit, plan_table, progress
 from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.progress import Bar
-from pumer_convert.cli.training_options import data_options, run_options, summary, take_data_options
+from pumer_convert.cli.training_options import DATA, RUN, summary, take_data_options
 from pumer_convert.convert.apply import ApplyPlan, prepare_apply
 from pumer_convert.errors import InputError
 
 
-@click.command("apply")
+@click.command("apply", cls=Sectioned)
 @click.argument("checkpoint", type=PATH)
-@click.option(
-    "--recipe",
-    required=True,
-    type=PATH,
-    help="The YAML recipe: a file, or the name of one that ships (`pumer-convert recipes`).",
+@section(
+    "What is applied",
+    option(
+        "--recipe",
+        required=True,
+        type=PATH,
+        help="The YAML recipe: a file, or the name of one that ships (`pumer-convert recipes`).",
+    ),
+    option("--tokenizer", type=PATH, help="Folder whose tokenizer is copied in."),
+    option("--text-length", type=int, help="Text tokens that the plan is counted at."),
 )
-@click.option("-o", "--out", type=PATH, help="Output folder (default: CHECKPOINT-pumer).")
-@click.option("--tokenizer", type=PATH, help="Folder whose tokenizer is copied in.")
-@click.option("--text-length", type=int, help="Text tokens that the plan is counted at.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
-@click.option("--distill", is_flag=True, help="Finetune as the recipe's `distill:` says, on --data, in one go.")
-@click.option("--data", type=PATH, help="A data set for --distill, in any readable format.")
-@data_options
-@run_options
-@click.option("--overwrite", is_flag=True, help="Replace an output folder of pumer-convert.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@section(
+    "Training in one go",
+    option("--distill", is_flag=True, help="Finetune as the recipe's `distill:` says, on --data, in one go."),
+    option("--data", type=PATH, help="A data set for --distill, in any readable format."),
+    *DATA,
+    *RUN,
+)
+@section(
+    "Output",
+    option("-o", "--out", type=PATH, help="Output folder (default: CHECKPOINT-pumer)."),
+    option("--dry-run", is_flag=True, help="Print the plan and write nothing."),
+    option("--overwrite", is_flag=True, help="Replace an output folder of pumer-convert."),
+    option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
+)
 def command(
     checkpoint: Path,
     recipe: Path,
@@ -65,8 +75,7 @@ def command(
 
 
 def both(prepared: ApplyPlan, data: Path, overwrite: bool, learning: dict[str, Any]) -> dict[str, Any]:
-    """Read the data and do both stages; gives the report. `learning` has the values of `data_options` and
-    `run_options`."""
+    """Read the data and do both stages; gives the report. `learning` has the values of `DATA` and `RUN`."""
     from pumer_convert.training.apply_and_distill import apply_and_distill, check_both
     from pumer_convert.training.samples import training_samples
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pumer_convert.cli.help import Sectioned, option, section
 from pumer_convert.cli.output import emit, progress, ratio
 from pumer_convert.cli.paths import PATH
 from pumer_convert.errors import InputError
@@ -14,37 +15,55 @@ if TYPE_CHECKING:
     from pumer_convert.benchmark.bench import Bench
 
 
-@click.command("bench")
+@click.command("bench", cls=Sectioned)
 @click.argument("checkpoint", type=PATH)
-@click.option("--against", type=PATH, help="The dense checkpoint (default: the one that it was made from).")
-@click.option(
-    "--runtime",
-    "runtimes",
-    multiple=True,
-    type=click.Choice(["eager", "compiled", "onnx", "engine"]),
-    help="onnx and engine take the exported files of both folders; repeatable (default: eager).",
+@section(
+    "What is timed",
+    option("--against", type=PATH, help="The dense checkpoint (default: the one that it was made from)."),
+    option(
+        "--runtime",
+        "runtimes",
+        multiple=True,
+        type=click.Choice(["eager", "compiled", "onnx", "engine"]),
+        help="onnx and engine take the exported files of both folders; repeatable (default: eager).",
+    ),
+    option(
+        "--dtype",
+        type=click.Choice(["float32", "float16", "bfloat16"]),
+        default="float32",
+        show_default=True,
+        help="Number type; for onnx and engine that of the exported files.",
+    ),
+    option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i]."),
 )
-@click.option(
-    "--batch", "batches", type=click.IntRange(1), multiple=True, help="Batch sizes; repeatable (default: 1 and 4)."
+@section(
+    "The inputs",
+    option(
+        "--batch", "batches", type=click.IntRange(1), multiple=True, help="Batch sizes; repeatable (default: 1 and 4)."
+    ),
+    option("--text", "texts", type=click.IntRange(2), multiple=True, help="Text tokens; repeatable (default: 32)."),
+    option(
+        "--aspect",
+        callback=ratio,
+        default="1:1",
+        show_default=True,
+        metavar="W:H",
+        help="Aspect ratio of the pictures, where they keep their shape.",
+    ),
 )
-@click.option("--text", "texts", type=click.IntRange(2), multiple=True, help="Text tokens; repeatable (default: 32).")
-@click.option(
-    "--aspect",
-    callback=ratio,
-    default="1:1",
-    show_default=True,
-    metavar="W:H",
-    help="Aspect ratio of the pictures, where they keep their shape.",
+@section(
+    "The measurement",
+    option(
+        "--repeats", type=click.IntRange(3), default=11, show_default=True, help="How many pairs of passes are timed."
+    ),
+    option("--memory", is_flag=True, help="Measure what a pass takes beyond the weights, too."),
 )
-@click.option(
-    "--repeats", type=click.IntRange(3), default=11, show_default=True, help="How many pairs of passes are timed."
+@section(
+    "Output",
+    option("--plot", type=PATH, metavar="PNG", help="Draw the ratios as well."),
+    option("--overwrite", is_flag=True, help="Replace an earlier picture of --plot."),
+    option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
 )
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i].")
-@click.option("--memory", is_flag=True, help="Measure what a pass takes beyond the weights, too.")
-@click.option("--plot", type=PATH, metavar="PNG", help="Draw the ratios as well.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier picture of --plot.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     checkpoint: Path,
     against: Path | None,
@@ -69,7 +88,7 @@ def command(
         if plot.is_dir():
             raise InputError(f"{plot}: a folder; name the picture to draw.")
         check_files(plot, overwrite)
-    found = bench(
+    report = bench(
         checkpoint,
         against,
         runtimes=runtimes or ("eager",),
@@ -83,20 +102,20 @@ def command(
         progress=progress,
     )
     # Told before it is drawn: a disk that is full takes the picture alone.
-    emit(found.to_json(), as_json, lambda: table(found))
+    emit(report.to_json(), as_json, lambda: table(report))
     if plot is not None:
         from pumer_convert.benchmark.plot import draw_bench
 
         with output_files(plot, overwrite) as target:
-            draw_bench(found, target)
+            draw_bench(report, target)
 
 
-def table(found: "Bench") -> str:
+def table(report: "Bench") -> str:
     """One line for every shape; columns for what was measured."""
     lines = ["runtime   batch  text   dense/s  reduced/s    faster  (quartiles)    MACs  efficiency"]
-    shares, memory = (any(getattr(cell, name) is not None for cell in found.cells) for name in ("reducers", "memory"))
+    shares, memory = (any(getattr(cell, name) is not None for cell in report.cells) for name in ("reducers", "memory"))
     lines[0] += ("  reducers" if shares else "") + ("  less memory" if memory else "")
-    for cell in found.cells:
+    for cell in report.cells:
         rates = f"{cell.dense.rate:>10.1f}{cell.reduced.rate:>11.1f}{f'x{cell.ratio:.2f}':>10}"
         rest = f"({cell.low:.2f}..{cell.high:.2f}){f'x{cell.macs:.2f}':>10}{cell.realised:>12.2f}"
         if shares:

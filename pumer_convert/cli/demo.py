@@ -38,8 +38,8 @@ def command(
             raise InputError("--files runs nothing; -o, --steps and --test are for a run.")
         from pumer_convert.demo.files import write_files
 
-        told = write_files(files, overwrite=overwrite)
-        emit(told, as_json, lambda: _files_told(files, told))
+        report = write_files(files, overwrite=overwrite)
+        emit(report, as_json, lambda: _files_summary(files, report))
         return
     if overwrite:
         raise InputError("--overwrite is for the folder of --files.")
@@ -52,7 +52,7 @@ def command(
     emit(report, as_json, lambda: _table(report, kept=out is not None))
 
 
-def _files_told(folder: Path, report: dict[str, Any]) -> str:
+def _files_summary(folder: Path, report: dict[str, Any]) -> str:
     return (
         f"wrote {folder}: checkpoint, recipe.yaml, {report['pictures']} pictures, and scenes.jsonl with "
         f"{report['questions']} questions"
@@ -60,12 +60,12 @@ def _files_told(folder: Path, report: dict[str, Any]) -> str:
 
 
 def _table(report: dict[str, Any], *, kept: bool) -> str:
-    plan, asked, check = report["plan"], report["evaluation"], report["verification"]
+    plan, scores, check = report["plan"], report["evaluation"], report["verification"]
     first, last, engine = plan["rows"][0], plan["rows"][-1], report.get("engine")
-    low, high = (100 * side for side in asked["interval"])
-    made = "none: pip install 'pumer-convert[rtx]' builds one"
+    low, high = (100 * side for side in scores["interval"])
+    engine_row = "none: pip install 'pumer-convert[rtx]' builds one"
     if engine:
-        made = f"{engine['bytes'] / 1e6:.1f} MB ({engine['flavour']} {engine['version']})"
+        engine_row = f"{engine['bytes'] / 1e6:.1f} MB ({engine['flavour']} {engine['version']})"
     rows = [
         ("image tokens", f"{first['image_in']} -> {last['image_out']}"),
         ("text tokens", f"{first['text_in']} -> {last['text_out']} (of {plan['text_length']})"),
@@ -73,11 +73,11 @@ def _table(report: dict[str, Any], *, kept: bool) -> str:
         ("ratio of MACs", f"x{plan['ratio']:.2f}"),
         (
             "right answers",
-            f"{asked['dense']:.1%} dense, {asked['reduced']:.1%} reduced, {asked['distilled']:.1%} distilled",
+            f"{scores['dense']:.1%} dense, {scores['reduced']:.1%} reduced, {scores['distilled']:.1%} distilled",
         ),
-        ("difference", f"{100 * asked['difference']:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}"),
+        ("difference", f"{100 * scores['difference']:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}"),
         ("ONNX against eager", f"{check['logits_error']:.1e} ({report['dtype']}, {check['cases']} cases)"),
-        ("engine", made),
+        ("engine", engine_row),
     ]
     if kept:
         rows.append(("what is left", report["picture"]))

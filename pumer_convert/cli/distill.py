@@ -5,41 +5,48 @@ from typing import Any
 
 import click
 
-from pumer_convert.checkpoint.locate import beside
+from pumer_convert.cli.help import Sectioned, option, section
 from pumer_convert.cli.output import emit
 from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.progress import Bar
 from pumer_convert.cli.training_options import (
-    data_options,
+    DATA,
+    RUN,
     distill_settings,
     first_process,
-    run_options,
     summary,
     take_data_options,
 )
 
 
-@click.command("distill")
+@click.command("distill", cls=Sectioned)
 @click.argument("checkpoint", type=PATH)
-@click.option("--teacher", type=PATH, help="The dense checkpoint (default: what CHECKPOINT was reduced from).")
-@click.option("--data", required=True, type=PATH, help="A data set, in any readable format.")
-@data_options
-@click.option("-o", "--out", type=PATH, help="Output folder (default: CHECKPOINT-distilled).")
-@click.option("--epochs", type=int, help="Passes over the data.")
-@click.option("--batch-size", type=int, help="Examples of one step, over all processes.")
-@click.option("--accumulation", type=int, help="Parts of a batch that are computed one after the other.")
-@click.option(
-    "--learning-rate", type=float, help="Learning rate of the body; the head and cross-modal layers learn faster."
+@section("The data", option("--data", required=True, type=PATH, help="A data set, in any readable format."), *DATA)
+@section(
+    "The teacher",
+    option("--teacher", type=PATH, help="The dense checkpoint (default: what CHECKPOINT was reduced from)."),
+    option("--kd", type=float, help="Weight of the teacher's answers; 0 trains without a teacher."),
+    option("--temperature", type=float, help="Temperature of the teacher's answers."),
+    option("--hidden", type=float, help="Weight of the teacher's hidden states."),
 )
-@click.option("--kd", type=float, help="Weight of the teacher's answers; 0 trains without a teacher.")
-@click.option("--temperature", type=float, help="Temperature of the teacher's answers.")
-@click.option("--hidden", type=float, help="Weight of the teacher's hidden states.")
-@click.option("--amp", type=click.Choice(["no", "bf16", "fp16"]), help="Arithmetic of the forward pass.")
-@click.option("--seed", type=int)
-@click.option("--save-every", type=int, help="Steps between states to resume from.")
-@run_options
-@click.option("--overwrite", is_flag=True, help="Replace an output folder of pumer-convert, or a stopped training.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@section(
+    "The training",
+    option("--epochs", type=int, help="Passes over the data."),
+    option("--batch-size", type=int, help="Examples of one step, over all processes."),
+    option("--accumulation", type=int, help="Parts of a batch that are computed one after the other."),
+    option(
+        "--learning-rate", type=float, help="Learning rate of the body; the head and cross-modal layers learn faster."
+    ),
+    option("--amp", type=click.Choice(["no", "bf16", "fp16"]), help="Arithmetic of the forward pass."),
+    option("--seed", type=int, help="Seed of the order of the samples and of all that is drawn."),
+)
+@section("The run", *RUN, option("--save-every", type=int, help="Steps between states to resume from."))
+@section(
+    "Output",
+    option("-o", "--out", type=PATH, help="Output folder (default: CHECKPOINT-distilled)."),
+    option("--overwrite", is_flag=True, help="Replace an output folder of pumer-convert, or a stopped training."),
+    option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
+)
 def command(
     checkpoint: Path,
     teacher: Path | None,
@@ -73,7 +80,7 @@ def command(
         teacher,
         train,
         validation,
-        out if out is not None else beside(student.path, "distilled"),
+        out,
         settings,
         device=device,
         workers=workers,

@@ -5,11 +5,10 @@ from typing import Any
 
 import click
 
-from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.cli.output import emit, image_size, plan_table
 from pumer_convert.cli.paths import PATH
-from pumer_convert.convert.load import TEXT_LENGTH, plan_of, spec_of
-from pumer_convert.image_processor.picture_input import in_words, input_of, settings_of
+from pumer_convert.convert.inspect import inspect
+from pumer_convert.convert.load import TEXT_LENGTH
 
 
 @click.command("inspect")
@@ -19,40 +18,19 @@ from pumer_convert.image_processor.picture_input import in_words, input_of, sett
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json: bool) -> None:
     """What CHECKPOINT is, its sites, and the tokens and MACs of every layer."""
-    found = open_checkpoint(checkpoint)
-    check_complete(found)
-    settings = settings_of(found.processor, found.family, image_size)
-    pictures = input_of(settings, found.family, found.config)
-    spec = spec_of(found, pictures.nominal)
-    edits = found.config.get("pumer", {}).get("edits", [])
-    plan = plan_of(found, text_length, image_size)
-    report = {
-        "path": str(found.path),
-        "origin": found.origin,
-        "model": found.family,
-        "task": found.task,
-        "parameters": found.parameters,
-        "bytes": found.bytes,
-        "image_size": list(pictures.nominal),
-        "pictures": in_words(settings, pictures),
-        "max_text": spec.max_text,
-        "sites": list(spec.sites),
-        "reduced_at": [edit["at"] for edit in edits],
-        "notes": list(found.notes),
-        "plan": plan.to_json(),
-    }
+    inspection = inspect(checkpoint, text_length=text_length, image_size=image_size)
 
     def human() -> str:
         lines = [
-            f"{found.path}: {found.origin}",
-            f"model {found.family}, task {found.task}, {found.parameters / 1e6:.1f}M parameters "
-            f"({found.bytes / 1e6:.0f} MB), text up to {spec.max_text} tokens",
-            f"{report['pictures']}",
-            f"reduced at: {', '.join(edit['at'] for edit in edits) or 'nowhere (dense)'}",
-            *(f"note: {note}" for note in found.notes),
+            f"{inspection.path}: {inspection.origin}",
+            f"model {inspection.model}, task {inspection.task}, {inspection.parameters / 1e6:.1f}M parameters "
+            f"({inspection.bytes / 1e6:.0f} MB), text up to {inspection.max_text} tokens",
+            inspection.pictures,
+            f"reduced at: {', '.join(inspection.reduced_at) or 'nowhere (dense)'}",
+            *(f"note: {note}" for note in inspection.notes),
             "",
-            plan_table(plan),
+            plan_table(inspection.plan),
         ]
         return "\n".join(lines)
 
-    emit(report, as_json, human)
+    emit(inspection.to_json(), as_json, human)

@@ -67,7 +67,7 @@ def ratio(_: Any, __: Any, value: str) -> tuple[int, int]:
 
 def profiles(_: Any, __: Any, values: tuple[str, ...]) -> tuple[Profile, ...]:
     """Option values such as 1:1:8,4:32:40 or 1:1:8,4:32:40,19:144:228."""
-    found = []
+    profiles: list[Profile] = []
     for value in values:
         try:
             batch, text, *more = (tuple(int(n) for n in side.split(":")) for side in value.split(","))
@@ -80,8 +80,8 @@ def profiles(_: Any, __: Any, values: tuple[str, ...]) -> tuple[Profile, ...]:
             )
         if not 2 <= text[0] <= text[1] <= text[2]:
             raise click.BadParameter(f"'{value}' has text lengths {text}; they rise from 2, as in 1:1:8,4:32:40.")
-        found.append(Profile(batch, text, *more))  # type: ignore[arg-type]
-    return tuple(found)
+        profiles.append(Profile(batch, text, *more))  # type: ignore[arg-type]
+    return tuple(profiles)
 
 
 class EngineBar:

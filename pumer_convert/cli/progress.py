@@ -30,7 +30,7 @@ class Bar:
             return
         self.last = now
         if not self.live:
-            click.echo(words(status), err=True)
+            click.echo(sentence(status), err=True)
             return
         text = drawn(status, shutil.get_terminal_size().columns - 1)
         click.echo("\r" + text.ljust(len(self.shown)), err=True, nl=over)
@@ -46,14 +46,14 @@ class Bar:
 
 def drawn(status: "Status", columns: int) -> str:
     """The bar and the words, as far as there is room; the words go first."""
-    said = words(status)
-    width = min(columns - len(said) - 3, LONGEST)
+    text = sentence(status)
+    width = min(columns - len(text) - 3, LONGEST)
     if width < SHORTEST:
-        return said[:columns]
-    return f"[{'=' * (width * status.step // status.steps):<{width}}] {said}"
+        return text[:columns]
+    return f"[{'=' * (width * status.step // status.steps):<{width}}] {text}"
 
 
-def words(status: "Status") -> str:
+def sentence(status: "Status") -> str:
     """The status for a person: "step 20/300, loss 1.204, accuracy 61.2%, 35.1 examples/s, 2:14 left"."""
     parts = [f"step {status.step}/{status.steps}"]
     if status.loss is not None and status.accuracy is not None:

@@ -7,14 +7,14 @@ import click
 
 from pumer_convert.cli.output import emit, progress
 from pumer_convert.cli.paths import PATH
-from pumer_convert.cli.pictures import max_pixels
+from pumer_convert.cli.shared_options import max_pixels
 
 
 @click.command("run")
 @click.argument("model", type=PATH)
 @click.option("--image", "images", multiple=True, required=True, type=PATH, help="The picture; twice for a pair.")
 @click.option("--text", required=True, help="The question, statement or caption.")
-@max_pixels
+@max_pixels("Options")
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many answers to print.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:i]; for ONNX also tensorrt[-rtx].")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")

@@ -6,14 +6,14 @@ import click
 
 from pumer_convert.cli.output import emit
 from pumer_convert.cli.paths import PATH
-from pumer_convert.cli.pictures import max_pixels
+from pumer_convert.cli.shared_options import max_pixels
 
 
 @click.command("show")
 @click.argument("checkpoint", type=PATH)
 @click.option("--image", "images", multiple=True, required=True, type=PATH, help="The picture; twice for a pair.")
 @click.option("--text", required=True, help="The question, statement or caption.")
-@max_pixels
+@max_pixels("Options")
 @click.option("-o", "--out", required=True, type=PATH, metavar="PNG", help="Picture to draw.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -32,16 +32,16 @@ def command(
     """
     from pumer_convert.visualize.visualize import show
 
-    found = show(checkpoint, images, text, out, overwrite=overwrite, max_pixels=max_pixels)
+    report = show(checkpoint, images, text, out, overwrite=overwrite, max_pixels=max_pixels)
 
     def human() -> str:
-        (image, image_left), (words, words_left) = found["image_tokens"], found["text_tokens"]
-        pruned = " and ".join(map(str, found["pruned"]))
+        (image, image_left), (tokens, tokens_left) = report["image_tokens"], report["text_tokens"]
+        pruned = " and ".join(map(str, report["pruned"]))
         return (
-            f"{found['answer']} ({found['score']:.2%})\n"
-            f"image tokens {image} -> {image_left}, text tokens {words} -> {words_left}; "
-            f"{pruned} of {found['patches']} patches were pruned\nwrote {found['out']}"
-            + "".join(f"\nnote: {note}" for note in found["notes"])
+            f"{report['answer']} ({report['score']:.2%})\n"
+            f"image tokens {image} -> {image_left}, text tokens {tokens} -> {tokens_left}; "
+            f"{pruned} of {report['patches']} patches were pruned\nwrote {report['out']}"
+            + "".join(f"\nnote: {note}" for note in report["notes"])
         )
 
-    emit(found, as_json, human)
+    emit(report, as_json, human)

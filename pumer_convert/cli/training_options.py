@@ -1,52 +1,30 @@
 """What `distill` and `apply --distill` have in common: the options of the data and of the training."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
-
+from pumer_convert.cli.help import option
 from pumer_convert.cli.paths import PATH
-from pumer_convert.cli.pictures import max_pixels
+from pumer_convert.cli.shared_options import device, max_pixels, on_error, workers
 from pumer_convert.recipe.schema import load_recipe
 from pumer_convert.recipe.settings import DistillSettings
 
-Command = Callable[..., Any]
 DATA = (
-    click.option("--images", type=PATH, help="Folder of the pictures, if not beside the data."),
-    click.option("--split", help="The part of the data to train on: train, ... (data that hold several)."),
-    click.option("--validation", type=PATH, help="Data that choose the best weights."),
-    click.option("--validation-split", help="The part of --validation; without it, that part of the training data."),
-    click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise", show_default=True),
+    option("--images", type=PATH, help="Folder of the pictures, if not beside the data."),
+    option("--split", help="The part of the data to train on: train, ... (data that hold several)."),
+    option("--validation", type=PATH, help="Data that choose the best weights."),
+    option("--validation-split", help="The part of --validation; without it, that part of the training data."),
+    on_error,
     max_pixels,
 )
+"""The options that `training_samples` takes; `--data` is the verb's own."""
 RUN = (
-    click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]"),
-    click.option(
-        "--workers",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Worker processes that decode images.",
-    ),
-    click.option("--cache", type=PATH, help="Folder that keeps the teacher's logits for other trainings."),
-    click.option("--resume", is_flag=True, help="Resume a training that was not finished."),
+    device,
+    workers,
+    option("--cache", type=PATH, help="Folder that keeps the teacher's logits for other trainings."),
+    option("--resume", is_flag=True, help="Resume a training that was not finished."),
 )
-
-
-def data_options(command: Command) -> Command:
-    """Adds `DATA`; `--data` is the verb's own."""
-    for option in reversed(DATA):
-        command = option(command)
-    return command
-
-
-def run_options(command: Command) -> Command:
-    """Adds `RUN`."""
-    for option in reversed(RUN):
-        command = option(command)
-    return command
 
 
 def take_data_options(options: dict[str, Any]) -> dict[str, Any]:

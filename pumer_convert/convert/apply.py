@@ -50,8 +50,8 @@ class ApplyPlan:
     def pictures(self) -> str:
         """What becomes of a picture, in words."""
         settings = settings_of(self.checkpoint.processor, self.checkpoint.family)
-        words = in_words(settings, input_of(settings, self.checkpoint.family, self.checkpoint.config))
-        return words + " (the dense checkpoint keeps their shape)" * self.changes_fit
+        text = in_words(settings, input_of(settings, self.checkpoint.family, self.checkpoint.config))
+        return text + " (the dense checkpoint keeps their shape)" * self.changes_fit
 
     def write(self, *, overwrite: bool = False, progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
         """Write the folder `out` as `apply` does; gives its report. Raises InputError for weights that were changed

@@ -68,13 +68,13 @@ def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = No
         check_image_size(image_size, checkpoint)
     with torch.device("meta"):
         network: nn.Module = family.build(checkpoint.config, image_size)
-    wanted = DTYPES[dtype or "float32"]
+    kind = DTYPES[dtype or "float32"]
 
     known: set[int] = set()
 
     def fit(name: str, tensor: Tensor) -> Tensor:
-        if tensor.dtype != wanted:
-            tensor = tensor.to(wanted)
+        if tensor.dtype != kind:
+            tensor = tensor.to(kind)
             check_finite(tensor, name, f"{checkpoint.path}, in {dtype or 'float32'}")
         # A parameter has memory of its own, also where a file gives one tensor two names or one value many places.
         tensor = tensor.contiguous()

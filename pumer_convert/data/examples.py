@@ -16,10 +16,10 @@ from pumer_convert.image_processor.open_picture import MAX_PIXELS
 def read_examples(
     sidecar: Mapping[str, Any],
     folder: Path,
-    data: Path,
+    data: Path | str,
     count: int,
     *,
-    images: Path | None = None,
+    images: Path | str | None = None,
     split: str | None = None,
     seed: int = 0,
     on_error: str = "raise",

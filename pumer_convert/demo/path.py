@@ -3,16 +3,16 @@
 import importlib.util
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.convert.apply import apply, prepare_apply
+from pumer_convert.convert.apply import prepare_apply
 from pumer_convert.convert.load import load
 from pumer_convert.data.sample import Sample
 from pumer_convert.demo import CHECKPOINT, RECIPE
 from pumer_convert.demo.picture import draw_survivors
 from pumer_convert.demo.world import samples
-from pumer_convert.recipe.schema import load_recipe
 from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.system.output import output_files
 
@@ -50,17 +50,17 @@ def run_demo(
     from pumer_convert.training.distill import distill
 
     engine = importlib.util.find_spec("tensorrt_rtx") is not None
-    plan = prepare_apply(CHECKPOINT, RECIPE, out).plan
+    plan = prepare_apply(CHECKPOINT, RECIPE, out)
     with tempfile.TemporaryDirectory() as scratch:
         progress("1/4 plan and apply")
         reduced = Path(scratch) / "reduced"
-        apply(CHECKPOINT, RECIPE, reduced)
+        replace(plan, out=reduced).write()
         progress(f"2/4 distill for {steps} steps of {BATCH} questions")
-        told = load_recipe(RECIPE).distill or DistillSettings()
-        chosen = told.replaced({"epochs": 1, "batch_size": BATCH, "keep": "last"})
+        settings = plan.recipe.distill or DistillSettings()
+        settings = settings.replaced({"epochs": 1, "batch_size": BATCH, "keep": "last"})
         train = lessons("vqa", "train", steps * BATCH)
         before = load(reduced)
-        distill(reduced, CHECKPOINT, train, None, out, chosen, device="cpu", progress=progress, watch=watch)
+        distill(reduced, CHECKPOINT, train, None, out, settings, device="cpu", progress=progress, watch=watch)
     progress(f"3/4 evaluate on {test} unseen questions")
     models, preprocessor = (load(CHECKPOINT), before, load(out)), Preprocessor.of(CHECKPOINT)
     task, unseen = open_task("vqa", models[0].config), lessons("vqa", "test", test)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ def run_demo(
         draw_survivors(models[2], preprocessor, unseen[:4], (dense.answers, trained.answers), file)
     progress("4/4 export to ONNX and verify" + (", build an engine" if engine else ""))
     report = export_folder(out, trt=EngineSettings("tensorrt-rtx") if engine else None, in_subprocess=True)
-    report["plan"] = plan.to_json()
+    report["plan"] = plan.plan.to_json()
     report["evaluation"] = {
         "questions": test,
         "dense": dense.metrics[dense.metric],

@@ -116,7 +116,7 @@ def evaluate(
     seed: int = 0,
     on_error: str = "raise",
     max_pixels: int = MAX_PIXELS,
-    flips: Path | None = None,
+    flips: Path | str | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
@@ -139,12 +139,12 @@ def evaluate(
     task = open_task(checkpoint.task, checkpoint.config)
     preprocessor = Preprocessor.of(checkpoint)
     inputs = [Path(data), *checkpoint.files, *(dense.files if dense is not None else ())]
-    with output_files(flips, overwrite, inputs=inputs) if flips is not None else contextlib.nullcontext() as file:
+    with output_files(Path(flips), overwrite, inputs=inputs) if flips is not None else contextlib.nullcontext() as file:
         progress(f"reading {data}")
-        found = read_samples(
+        sample_set = read_samples(
             data, checkpoint.task, images=images, split=split, on_error=on_error, max_pixels=max_pixels
         )
-        samples = found.samples[:limit]
+        samples = sample_set.samples[:limit]
         task.check(samples)
         if not any(right_answer(sample) for sample in samples):
             raise InputError(f"{data}: its samples have no answers, so nothing can be measured.")
@@ -169,12 +169,12 @@ def evaluate(
             device=str(place),
             score=score_of(own, seed),
             comparison=compare(own, others[0], samples, seed) if others else None,
-            skipped=tuple(found.skipped),
+            skipped=tuple(sample_set.skipped),
             notes=tuple(
                 line
                 for line in (
                     note,
-                    *found.notes,
+                    *sample_set.notes,
                     task.unanswerable(samples),
                     preprocessor.cut([s.text for s in samples]),
                 )
@@ -187,13 +187,13 @@ def evaluate(
     return result
 
 
-def score_of(found: Predictions, seed: int = 0, resamples: int = RESAMPLES) -> Score:
+def score_of(predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES) -> Score:
     """The metric of predictions, with the bootstrap interval over examples."""
     return Score(
-        value=found.metrics[found.metric],
-        interval=interval(found.scores.numpy(), seed=seed, resamples=resamples),
-        metrics=found.metrics,
-        examples_per_second=found.rate,
+        value=predictions.metrics[predictions.metric],
+        interval=interval(predictions.scores.numpy(), seed=seed, resamples=resamples),
+        metrics=predictions.metrics,
+        examples_per_second=predictions.rate,
     )
 
 

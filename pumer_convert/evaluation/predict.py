@@ -143,13 +143,13 @@ class _Timed:
         self._wait()
         self.seconds += time.perf_counter() - start
         self.passes += len(logits)
-        found = logits.float().cpu()
-        if not bool(found.isfinite().all()):
+        logits = logits.float().cpu()
+        if not bool(logits.isfinite().all()):
             # Every comparison with a NaN is false, and argmax takes it for the highest: it would be counted as right.
             raise VerificationError(
                 "the model's logits are not finite numbers; its weights are damaged, or its training had gone wrong."
             )
-        return found
+        return logits
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -203,15 +203,15 @@ def _retrieve(
     columns: list[list[Tensor]] = [[] for _ in models]
     for start in range(0, len(gallery.pictures), PICTURES):
         some = replace(gallery, pictures=gallery.pictures[start : start + PICTURES])
-        for model, found in zip(models, columns, strict=True):
-            found.append(score_matrix(some, preprocessor, model, block=block))
+        for model, scores in zip(models, columns, strict=True):
+            scores.append(score_matrix(some, preprocessor, model, block=block))
         done = start + len(some.pictures)
         progress(done * len(samples), len(gallery.pictures) * len(samples))
     images = list(dict.fromkeys(str(sample.target) for sample in samples))
-    return [_found(torch.cat(found, 1), gallery.truth, images) for found in columns]
+    return [_ranking(torch.cat(scores, 1), gallery.truth, images) for scores in columns]
 
 
-def _found(scores: Tensor, truth: Sequence[int], images: Sequence[str]) -> _Part:
+def _ranking(scores: Tensor, truth: Sequence[int], images: Sequence[str]) -> _Part:
     """Of `scores` [captions, images], whose right images are `truth`."""
     own = scores.gather(1, torch.tensor(truth)[:, None])
     # As in `recalls`: an image with the same score stands before the right one.

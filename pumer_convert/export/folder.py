@@ -1,7 +1,7 @@
 """Exporting a checkpoint folder: ONNX, then an engine, by the settings of its recipe."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,12 @@ from pumer_convert.data.served_tokenizer import served_form
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export.reuse import stale, standing_engine, standing_onnx, without_list
+from pumer_convert.export.triton.config import check_backend
 from pumer_convert.models.family import family_module
 from pumer_convert.recipe.schema import ExportSettings, Profile, load_recipe
 from pumer_convert.system.child_process import LostError, in_child
 from pumer_convert.system.heap import give_back_at_once
+from pumer_convert.system.output import check_out
 from pumer_convert.system.partial import recover
 from pumer_convert.system.paths import check_utf8
 from pumer_convert.system.signals import deferred
@@ -55,10 +57,11 @@ def _silent(line: str) -> None:
 
 
 def export_folder(
-    path: Path,
-    out: Path | None = None,
+    path: Path | str,
+    out: Path | str | None = None,
     *,
     trt: "EngineSettings | None" = None,
+    triton: str | None = None,
     dtype: str | None = None,
     image_size: Any = None,
     opset: int = 20,
@@ -68,7 +71,9 @@ def export_folder(
     engine_progress: Callable[[str, int, int], None] | None = None,
     in_subprocess: bool = False,
 ) -> dict[str, Any]:
-    """Write model.onnx, and an engine built as `trt` says, to `out` (default: the checkpoint's folder), with sidecars.
+    """Write model.onnx, and an engine built as `trt` says, to `out` (default: the checkpoint's folder), with sidecars;
+    and a model repository for `triton`, which is the backend that runs the tensors (see `export_triton`) or "auto":
+    "tensorrt" for an engine of TensorRT, else "onnxruntime".
 
     To another folder, made if need be, the files of tokenizer and processor go along. A verified model.onnx of the same
     checkpoint and options that is there already is built on, and so is an engine; without `overwrite` nothing else is
@@ -83,7 +88,7 @@ def export_folder(
     """
     path = resolve(path)
     settings = settings_of(path)
-    folder = out if out is not None else own_folder(path)
+    folder = Path(out) if out is not None else own_folder(path)
     onnx_file = folder / "model.onnx"
     check_utf8(onnx_file)
     chosen = dtype or settings.dtype
@@ -92,6 +97,14 @@ def export_folder(
             f"TensorRT has no fused kernel for opset {opset}'s attention in float32; export in half precision "
             "(--dtype float16 or bfloat16), or at opset 20."
         )
+    repository = folder / "triton"
+    if triton == "tensorrt" and trt is None:
+        raise InputError("Triton's backend tensorrt runs an engine; say --trt as well.")
+    if triton is not None:
+        if triton != "auto":
+            check_backend(triton)
+        if folder.is_dir():
+            check_out(repository, overwrite)
     run = _in_subprocess if in_subprocess else _export
     with _made(folder):
         made = run(
@@ -111,9 +124,22 @@ def export_folder(
         progress("building the engine")
         trt = replace(trt, profiles=made.profiles)
         report["engine"] = engine_beside(onnx_file, trt, made.sidecar, overwrite=overwrite, progress=engine_progress)
+    if triton is not None:
+        report["triton"] = _repository(triton, report, repository, overwrite)
     told = f"was made from the {onnx_file.name} of before; make it anew"
     report["notes"] = [f"{name} {told}" for name in stale(onnx_file)]
     return report
+
+
+def _repository(triton: str, report: Mapping[str, Any], out: Path, overwrite: bool) -> dict[str, Any]:
+    from pumer_convert.export.triton import export_triton
+
+    engine = report.get("engine", {"flavour": None})
+    backend = triton
+    if triton == "auto":
+        backend = "tensorrt" if engine["flavour"] == "tensorrt" else "onnxruntime"
+    exported = engine["path"] if backend == "tensorrt" else report["onnx"]
+    return export_triton(exported, out, backend=backend, overwrite=overwrite)
 
 
 @contextlib.contextmanager
@@ -169,13 +195,17 @@ def engine_beside(
     }
 
 
-def verify_export(path: Path, onnx_file: Path | None = None, cases: "tuple[Case, ...] | None" = None) -> dict[str, Any]:
-    """Compare an exported file and its sidecar with the checkpoint they were made from. Raises VerificationError when
-    they differ."""
+def verify_export(
+    path: Path | str, onnx_file: Path | str | None = None, cases: "Sequence[Case] | None" = None
+) -> dict[str, Any]:
+    """Compare an exported file (default: model.onnx in the checkpoint's folder) and its sidecar with the checkpoint
+    they were made from, on the batches of `cases` (see `Case`; default: several). Gives the report. Raises
+    VerificationError when they differ, InputError when one is missing."""
     from pumer_convert.verification.verify import verify_onnx
 
     path = resolve(path)
-    onnx_file = onnx_file or path / "model.onnx"
+    folder = path if path.is_dir() else path.parent
+    onnx_file = Path(onnx_file) if onnx_file is not None else folder / "model.onnx"
     if not onnx_file.exists():
         raise InputError(f"{onnx_file}: there is no such file; run `pumer-convert export` first.")
     sidecar = onnx_file.with_name(onnx_file.name + ".json")

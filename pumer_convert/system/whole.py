@@ -49,10 +49,11 @@ def check_whole(path: Path) -> None:
             )
 
 
-def mark(file: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is written or replaced; None while there is none."""
+def mark(file: Path) -> tuple[int, int] | None:
+    """What changes when a file is written or replaced; None while there is none. The number of the inode is no part of
+    it: file systems over a network may give one file several."""
     try:
         stat = file.stat()
     except OSError:
         return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns

@@ -10,6 +10,8 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 
+from pumer_convert.checkpoint.locate import beside
+from pumer_convert.checkpoint.read import as_checkpoint
 from pumer_convert.convert.build import build
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
@@ -33,8 +35,8 @@ def distill(
     student: Path | str | Checkpoint,
     teacher: Path | str | Checkpoint | None,
     train: Sequence[Sample],
-    validation: Sequence[Sample] | None,
-    out: Path | str,
+    validation: Sequence[Sample] | None = None,
+    out: Path | str | None = None,
     settings: DistillSettings | None = None,
     *,
     device: str = "auto",
@@ -45,7 +47,8 @@ def distill(
     progress: Callable[[str], None] = lambda line: None,
     watch: Callable[[Status], None] = lambda status: None,
 ) -> dict[str, Any]:
-    """Finetune the checkpoint `student`, at a path or open, on `train` and write the folder `out`; gives its report.
+    """Finetune the checkpoint `student`, at a path or open, on `train` and write the folder `out` (default:
+    STUDENT-distilled); gives its report.
 
     `teacher` is the dense checkpoint; None: the one that the student's report.json says it was made from, or nobody
     when the settings give it no weight. `validation` samples choose the best weights. `cache` is a folder for the
@@ -58,7 +61,8 @@ def distill(
     VerificationError when the loss is no number any more; the last good state stays then.
     """
     chosen = settings if settings is not None else DistillSettings()
-    out = Path(out)
+    student = as_checkpoint(student)
+    out = Path(out) if out is not None else beside(student.path, "distilled")
     job = make_job(student, teacher, train, validation or (), out, chosen, progress)
     work = WorkFolder(out)
     with accelerated(device, chosen.amp) as accelerator:

@@ -67,7 +67,7 @@ class Job:
 
 
 def make_job(
-    student: Path | str | Checkpoint,
+    own: Checkpoint,
     teacher: Path | str | Checkpoint | None,
     train: Sequence[Sample],
     validation: Sequence[Sample],
@@ -76,7 +76,6 @@ def make_job(
     progress: Callable[[str], None] = lambda line: None,
 ) -> Job:
     """The job, with everything checked that can be. Raises InputError for what does not fit together."""
-    own = as_checkpoint(student)
     options = {"candidates": settings.candidates} if own.task == "retrieval" else {}
     task = open_task(own.task, own.config, **options)
     augment = None if settings.augment is None else RandAugment(settings.augment.number, settings.augment.magnitude)

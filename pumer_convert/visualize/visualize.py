@@ -1,5 +1,6 @@
 """Which patches are left: pictures in which pruned patches are dark and merged ones share their mean colour."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,15 @@ def survivors(pixels: NDArray[np.uint8], source: NDArray[np.int64], rows: int, c
 
 def show(
     path: Path | str,
-    pictures: tuple[Path, ...],
+    pictures: Path | str | Sequence[Path | str],
     text: str,
     out: Path | str,
     *,
     overwrite: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> dict[str, Any]:
-    """Ask the checkpoint folder `path` about a picture (or a pair) and draw to `out`, for each, the picture as the
-    model sees it beside what is left of it in the last layer.
+    """Ask the checkpoint folder `path` about a picture's file (or a pair of them) and draw to `out`, for each, the
+    picture as the model sees it beside what is left of it in the last layer.
 
     Gives the report: the answer, the numbers of tokens before and after, and how many patches were pruned. Raises
     InputError for a checkpoint without tokenizer, a picture that cannot be read or has more than `max_pixels`, and an
@@ -52,14 +53,15 @@ def show(
     from pumer_convert.runtime.pipeline import Pipeline
 
     path, out = resolve(path), Path(out)
+    files = [Path(file) for file in ([pictures] if isinstance(pictures, Path | str) else pictures)]
     if out.suffix.lower() not in TYPES:
         raise InputError(f"{out}: name a picture to draw, ending in {', '.join(TYPES)}.")
     if not path.is_dir():
         raise InputError(f"{path}: not a checkpoint folder; an exported file does not tell where its tokens went.")
-    check_files(out, overwrite, inputs=pictures)
+    check_files(out, overwrite, inputs=files)
     pipeline = Pipeline(path, device="cpu", max_pixels=max_pixels)
     assert isinstance(pipeline.runtime, TorchRuntime)
-    pixels = pipeline.pixels(pictures)
+    pixels = pipeline.pixels(files)
     ids, mask = pipeline.preprocessor.text([text])
     model: Any = pipeline.runtime.model
     given = {"input_ids": ids, "attention_mask": mask, **pipeline.preprocessor.arrange([pixels])}
@@ -70,7 +72,7 @@ def show(
     sources = [s[: 1 + r * c] for s, (r, c) in zip(output.image.source.numpy(), grids, strict=True)]
     seen = [_as_seen(part, pipeline.preprocessor.image) for part in pixels]
     panels = [(part, survivors(part, s, *sides)) for part, s, sides in zip(seen, sources, grids, strict=True)]
-    with output_files(out, overwrite, inputs=pictures) as target:
+    with output_files(out, overwrite, inputs=files) as target:
         sheet(panels).save(target)
     answer = pipeline.answer(output.logits[0].double().numpy())
     return {

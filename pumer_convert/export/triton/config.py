@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pumer_convert.errors import InputError, nearest
+
 BACKENDS = {
     "onnxruntime": 'backend: "onnxruntime"\ndefault_model_filename: "model.onnx"',
     "tensorrt": 'backend: "tensorrt"\ndefault_model_filename: "model.plan"',
@@ -11,6 +13,12 @@ BACKENDS = {
 }
 DELAY = 1000
 """Microseconds that a request waits at most for others to share its batch."""
+
+
+def check_backend(backend: str) -> None:
+    """Raises InputError for a backend that is not among `BACKENDS`."""
+    if backend not in BACKENDS:
+        raise InputError(f"there is no Triton backend '{backend}'.{nearest(backend, BACKENDS)}")
 
 
 @dataclass(frozen=True)

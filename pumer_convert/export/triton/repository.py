@@ -12,8 +12,8 @@ from pumer_convert import __version__
 from pumer_convert.artifact.engine_sidecar import Sidecar
 from pumer_convert.artifact.sidecar import labels_of, read_sidecar
 from pumer_convert.data.preprocess import Preprocessor
-from pumer_convert.errors import InputError, nearest
-from pumer_convert.export.triton.config import BACKENDS, DELAY, WARM_TEXT, Tensor, model_config
+from pumer_convert.errors import InputError
+from pumer_convert.export.triton.config import DELAY, WARM_TEXT, Tensor, check_backend, model_config
 from pumer_convert.models.inputs import PictureInput
 from pumer_convert.system.output import output_folder
 from pumer_convert.system.owned import write_report
@@ -41,8 +41,7 @@ def export_triton(
     if not exported.is_file():
         raise InputError(f"{exported}: there is no such file; run `pumer-convert export` first.")
     backend = backend or ("tensorrt" if exported.suffix == ".engine" else "onnxruntime")
-    if backend not in BACKENDS:
-        raise InputError(f"there is no Triton backend '{backend}'.{nearest(backend, BACKENDS)}")
+    check_backend(backend)
     if (backend == "tensorrt") != (exported.suffix == ".engine"):
         raise InputError(f"{exported}: Triton's backend '{backend}' runs another kind of file; choose it by the file.")
     values = read_sidecar(exported)

@@ -1,0 +1,66 @@
+"""What a checkpoint is, before anything is done with it."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pumer_convert.checkpoint.read import as_checkpoint, check_complete
+from pumer_convert.convert.load import plan_of, spec_of
+from pumer_convert.convert.plan import Plan
+from pumer_convert.image_processor.picture_input import in_words, input_of, settings_of
+from pumer_convert.weights import Checkpoint
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A checkpoint at `path`: `origin` is its format in words, `bytes` the size of its weights, `image_size` (height,
+    width) of the pictures that `plan` counts with, `pictures` what becomes of a picture, in words; `sites` are the
+    layers that a recipe may name, `reduced_at` those that have reducers; `notes` what a reader should know."""
+
+    path: str
+    origin: str
+    model: str
+    task: str
+    parameters: int
+    bytes: int
+    image_size: tuple[int, int]
+    pictures: str
+    max_text: int
+    sites: tuple[str, ...]
+    reduced_at: tuple[str, ...]
+    notes: tuple[str, ...]
+    plan: Plan
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "plan": self.plan.to_json()}
+
+
+def inspect(
+    path: Path | str | Checkpoint, *, text_length: int | None = None, image_size: int | list[int] | None = None
+) -> Inspection:
+    """What the checkpoint at `path` is, and the tokens and MACs of every layer, dense and reduced; reads no weight.
+
+    Counted at `text_length` text tokens and, for other images than the checkpoint's, an `image_size` S or [H, W].
+    Raises InputError for what cannot be read, or does not fit.
+    """
+    checkpoint = as_checkpoint(path)
+    check_complete(checkpoint)
+    settings = settings_of(checkpoint.processor, checkpoint.family, image_size)
+    pictures = input_of(settings, checkpoint.family, checkpoint.config)
+    spec = spec_of(checkpoint, pictures.nominal)
+    return Inspection(
+        path=str(checkpoint.path),
+        origin=checkpoint.origin,
+        model=checkpoint.family,
+        task=checkpoint.task,
+        parameters=checkpoint.parameters,
+        bytes=checkpoint.bytes,
+        image_size=pictures.nominal,
+        pictures=in_words(settings, pictures),
+        max_text=spec.max_text,
+        sites=spec.sites,
+        reduced_at=tuple(edit["at"] for edit in checkpoint.config.get("pumer", {}).get("edits", ())),
+        notes=checkpoint.notes,
+        plan=plan_of(checkpoint, text_length, image_size),
+    )

@@ -18,6 +18,9 @@ class Tokens:
     source  [B, N0]    int64; where each original token is now, -1 when it was pruned or never there. None while a
                        graph is exported, which has no use for it.
     keys    [B, N, D]  what merging compares (head means of attention keys); None outside a reduction step.
+    frozen  [B, N]     bool; valid tokens that are neither pruned nor merged away, such as CLS; others may merge into
+                       them. What it says of padding means nothing. None where there are none.
+    stays              how many tokens of an example are frozen at the most: lengths are computed before there is data.
     proportional       whether attention counts a merged token as often as the tokens in it.
     """
 
@@ -26,16 +29,32 @@ class Tokens:
     size: Tensor | None = None
     source: Tensor | None = None
     keys: Tensor | None = None
+    frozen: Tensor | None = None
+    stays: int = 0
     proportional: bool = False
 
     @classmethod
-    def start(cls, states: Tensor, mask: Tensor) -> "Tokens":
-        """Unreduced tokens: every valid token is its own source."""
+    def start(cls, states: Tensor, mask: Tensor, *, first: int = 0) -> "Tokens":
+        """Unreduced tokens: every valid token is its own source. The `first` so many of them are frozen: 1 for CLS."""
         source = None
         if not torch.onnx.is_in_onnx_export():
             place = torch.arange(states.shape[1], device=states.device).expand(states.shape[:2])
             source = torch.where(mask.bool(), place, -1)
-        return cls(states, mask, source=source)
+        tokens = cls(states, mask, source=source)
+        if not first:
+            return tokens
+        leads = torch.arange(states.shape[1], device=states.device) < first
+        return tokens.freeze(leads.expand(states.shape[:2]), first)
+
+    def freeze(self, where: Tensor, most: int) -> "Tokens":
+        """The same tokens, also frozen where `where` [B, N] says, which is in `most` places of an example or fewer."""
+        frozen = where if self.frozen is None else self.frozen | where
+        return replace(self, frozen=frozen, stays=self.stays + most)
+
+    @property
+    def held(self) -> Tensor:
+        """`frozen`, bool [B, N]; nowhere where nothing is."""
+        return torch.zeros_like(self.states[..., 0], dtype=torch.bool) if self.frozen is None else self.frozen
 
     @property
     def sizes(self) -> Tensor:

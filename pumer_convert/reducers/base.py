@@ -48,12 +48,12 @@ class Reduction:
 
 
 class BaseReducer(nn.Module, ABC):
-    """Takes Tokens and a Guide, gives a Reduction. It never mixes examples and keeps token 0 where it is.
+    """Takes Tokens and a Guide, gives a Reduction. It never mixes examples and keeps frozen tokens.
 
     Beside the computation stands its twin in standard operators (opset 20), an ONNX function of domain `pumer`:
 
     function    its name.
-    attributes  of the function, as ONNX text, beside the amount's: "margin: float".
+    attributes  of the function, as ONNX text, beside the amount's and `spare` (see `spare_of`): "margin: float".
     inputs      names of its inputs.
     outputs     names of its outputs -> the input of which each is what is left, None: of none (the decision).
     counts      ONNX text that says how many are left, `k` [1], see `how_many`.
@@ -90,13 +90,17 @@ class BaseReducer(nn.Module, ABC):
         cut = "".join(
             f"        {name} = Slice ({of}, zero, k, one, one)\n" for name, of in cls.outputs.items() if of is not None
         )
-        first = next(name for name, of in cls.outputs.items() if of is not None)
-        rest = "".join(f"        {name} = Shape ({first})\n" for name, of in cls.outputs.items() if of is None)
+        # Decisions are followed outside as well: they are of the right shape, and name places that there are.
+        rest = "".join(
+            f"        {name}_of = Slice (mask, zero, k, one, one)\n        {name} = Cast <to = 7> ({name}_of)\n"
+            for name, of in cls.outputs.items()
+            if of is None
+        )
         return cls._text(opset, cls.counts + cut + rest)
 
     @classmethod
     def _text(cls, opset: int, statements: str) -> str:
-        attributes = ", ".join(filter(None, ("num: int, den: int, drop: int, keep: int", cls.attributes)))
+        attributes = ", ".join(filter(None, ("num: int, den: int, drop: int, keep: int, spare: int", cls.attributes)))
         return f"""
     <domain: "{DOMAIN}", opset_import: ["" : {opset}]>
     {cls.function} <{attributes}> ({", ".join(cls.inputs)}) => ({", ".join(cls.outputs)})
@@ -106,36 +110,46 @@ class BaseReducer(nn.Module, ABC):
     }}
     """
 
-    def values(self) -> dict[str, Any]:
-        """The amount, and what else the ONNX function takes as attributes."""
+    @classmethod
+    def spare_of(cls, stays: int) -> int:
+        """The number from which the kind tells the least that is left where `stays` tokens are frozen (see `least`)."""
+        return max(stays, 1)
+
+    @classmethod
+    def least(cls, n: Size, spare: int) -> Size:
+        """How many of n tokens are left at the least, for traced lengths as for numbers."""
+        return torch.sym_min(n, spare)  # type: ignore[no-untyped-call, no-any-return]
+
+    def values(self, stays: int = 0) -> dict[str, Any]:
+        """The amount, and what else the ONNX function takes as attributes, where `stays` tokens are frozen."""
         a = self.amount
-        return {"num": a.num, "den": a.den, "drop": a.drop, "keep": a.keep}
+        return {"num": a.num, "den": a.den, "drop": a.drop, "keep": a.keep, "spare": self.spare_of(stays)}
 
     def call(
-        self, given: Sequence[Tensor], types: Sequence[torch.dtype], shapes: Sequence[Sequence[Size]]
+        self, stays: int, given: Sequence[Tensor], types: Sequence[torch.dtype], shapes: Sequence[Sequence[Size]]
     ) -> Sequence[Tensor]:
         """A call of the ONNX function, while a graph is traced: the results of these types and shapes."""
         return torch.onnx.ops.symbolic_multi_out(
-            f"{DOMAIN}::{self.function}", given, self.values(), dtypes=types, shapes=shapes, version=1
+            f"{DOMAIN}::{self.function}", given, self.values(stays), dtypes=types, shapes=shapes, version=1
         )
 
-    def left(self, entry: Size, current: Size, least: Size) -> Size:
+    def left(self, entry: Size, current: Size, stays: int) -> Size:
         """How many of `current` tokens are left, no fewer than `least`; for traced lengths as for numbers.
 
         A traced length of the usual kind, an odd share of the length itself, is one rising function of it without a
         branch: the exporter handles it faster, and TensorRT, which bounds lengths by intervals, sees that it is never
         negative (n - removed(n) seems to be, after a few steps).
         """
-        if isinstance(entry, int) and isinstance(current, int) and isinstance(least, int):
-            return max(current - int(self.amount.removed(entry, current)), least)
-        a = self.amount
+        a, spare = self.amount, self.spare_of(stays)
+        if isinstance(entry, int) and isinstance(current, int):
+            return max(current - int(a.removed(entry, current)), int(self.least(current, spare)))
         if entry is current and a.is_share and a.den % 2:
             left: Size = (2 * current * (a.den - a.num) + a.den - 1) // (2 * a.den)
-            if all(self.amount.removed(n, n) <= (n - 1) // 2 for n in range(2, 1024)):
+            if all(n - a.removed(n, n) >= self.least(n, spare) for n in range(2, 1024)):
                 return left
         else:
             left = current - a.removed(entry, current, torch.sym_min, torch.sym_max)
-        most: Size = torch.sym_max(left, least)  # type: ignore[no-untyped-call]
+        most: Size = torch.sym_max(left, self.least(current, spare))  # type: ignore[no-untyped-call]
         return most
 
     def removed_each(self, entry: Tensor, current: Tensor, room: Tensor) -> Tensor:
@@ -178,6 +192,7 @@ AMOUNT = """
         den0 = Constant <value_int: int = @den> ()
         drop0 = Constant <value_int: int = @drop> ()
         keep0 = Constant <value_int: int = @keep> ()
+        spare0 = Constant <value_int: int = @spare> ()
         dden = Mul (den0, two)
 """
 """The function's attributes as tensors."""

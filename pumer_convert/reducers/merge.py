@@ -1,5 +1,7 @@
 """Modality-aware merging by bipartite soft matching on attention keys (PuMer, section 3.2; ToMe, section 3)."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +14,7 @@ from pumer_convert.tokens import Tokens, gather
 class MergeReducer(Merging):
     """Merges the most similar even-odd pairs.
 
-    Tokens at even positions (but token 0) each look for the odd one with the most similar key; the most similar of
+    Tokens at even positions (but frozen ones) each look for the odd one with the most similar key; the most similar of
     them are merged into theirs. The decision [B, (N + 1) // 2] holds, of every even token, the odd one that it went to.
     """
 
@@ -36,8 +38,10 @@ class MergeReducer(Merging):
         k0 = Squeeze (k)
         evens = Range (zero0, n_a0, one0)
         odds = Range (zero0, n_b0, one0)
-        unprotected = Greater (evens, zero)
-        free_a = And (mask_a, unprotected)
+        frozen_a = Slice (frozen, zero, end, one, two)
+        frozen_b = Slice (frozen, one, end, one, two)
+        movable_a = Not (frozen_a)
+        free_a = And (mask_a, movable_a)
         column_a = Unsqueeze (free_a, two)
         row_b = Unsqueeze (mask_b, one)
         allowed = And (column_a, row_b)
@@ -61,6 +65,7 @@ class MergeReducer(Merging):
         {MIX}
         all_states = Concat <axis = 1> (states_a, mixed)
         all_size = Concat <axis = 1> (size_a, grown)
+        all_frozen = Concat <axis = 1> (frozen_a, frozen_b)
         place_a = Mul (evens, two)
         twice_odds = Mul (odds, two)
         place_b = Add (twice_odds, one)
@@ -74,6 +79,7 @@ class MergeReducer(Merging):
         rows = Unsqueeze (position, minus_one)
         merged_states = GatherND <batch_dims = 1> (all_states, rows)
         merged_size = GatherND <batch_dims = 1> (all_size, rows)
+        merged_frozen = GatherElements <axis = 1> (all_frozen, position)
         places = Range (zero0, k0, one0)
         merged_mask = Less (places, survivors_each)
     """
@@ -84,7 +90,7 @@ class MergeReducer(Merging):
 
     def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
         """See `Merging`."""
-        allowed = similarity(keys_of(tokens), tokens.mask)
+        allowed = similarity(keys_of(tokens), tokens.mask, tokens.held)
         if guide.decision is not None:
             return guide.decision, merge_slack(allowed, tokens.mask, guide.decision)
         best, partner = allowed.amax(2), allowed.argmax(2)
@@ -104,20 +110,24 @@ class MergeReducer(Merging):
         alive = torch.cat([mask[:, ::2] & (decision < 0), mask[:, 1::2]], 1)
         order = torch.where(alive, place, place + n).argsort(1)
         chosen = order[:, :k]
-        return Tokens(
-            gather(all_states, chosen),
-            gather(alive, chosen),
-            gather(all_size, chosen),
-            tokens.moved(_places(order, alive, decision)),
+        all_frozen = torch.cat([tokens.held[:, ::2], tokens.held[:, 1::2]], 1)
+        return replace(
+            tokens,
+            states=gather(all_states, chosen),
+            mask=gather(alive, chosen),
+            size=gather(all_size, chosen),
+            source=tokens.moved(_places(order, alive, decision)),
+            keys=None,
+            frozen=None if tokens.frozen is None else gather(all_frozen, chosen),
         )
 
 
-def similarity(keys: Tensor, mask: Tensor) -> Tensor:
+def similarity(keys: Tensor, mask: Tensor, frozen: Tensor) -> Tensor:
     """Cosines of even (rows) and odd (columns) tokens, [B, A, B'] float32; NEVER where a pair may not merge."""
     precise = torch.promote_types(keys.dtype, torch.float32)
     unit = F.normalize(keys.detach().to(precise), dim=-1, eps=EPSILON)
     cosines = unit[:, ::2] @ unit[:, 1::2].transpose(1, 2)
-    free = mask[:, ::2] & (torch.arange(cosines.shape[1], device=mask.device) > 0)
+    free = mask[:, ::2] & ~frozen[:, ::2]
     return torch.where(free[:, :, None] & mask[:, None, 1::2], cosines, NEVER)
 
 

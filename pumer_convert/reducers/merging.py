@@ -17,10 +17,11 @@ EPSILON = 1e-12
 """Least norm of a key, so that a zero key is similar to nothing instead of undefined."""
 
 HALF = """
-        half = Div (n, two)
-        least = Add (half, one)
+        spared = Min (spare0, n)
+        raised = Add (n, spared)
+        least = Div (raised, two)
 """
-"""No more than half of the tokens merge away, as ONNX text for `how_many`."""
+"""`Merging.least` as ONNX text for `how_many`."""
 
 EACH = f"""
         present = Cast <to = 7> (mask)
@@ -28,9 +29,10 @@ EACH = f"""
         present_entry = Cast <to = 7> (entry)
         count_entry = ReduceSum <keepdims = 0> (present_entry, one)
         {wanted("wanted_each", "count_entry", "count")}
-        spare_each = Sub (count, one)
-        pairs_each = Div (spare_each, two)
-        room_each = Max (pairs_each, zero)
+        spared_each = Min (count, spare0)
+        raised_each = Add (count, spared_each)
+        least_each = Div (raised_each, two)
+        room_each = Sub (count, least_each)
         removed_each = Min (wanted_each, room_each)
         merged_each = Unsqueeze (removed_each, one)
         left_each = Sub (count, removed_each)
@@ -67,16 +69,33 @@ the states `mixed` [B, B', C] and sizes `grown` [B, B'] of those that take in.""
 
 
 class Merging(BaseReducer):
-    """Merges removed(n) tokens of each example into others, at most (n' - 1) // 2, as means weighted by token size; the
-    order of the rest and token 0 are kept. n is the example's valid length at the entry of the step, n' its present
-    one, so padding changes nothing.
+    """Merges removed(n) tokens of each example into others, at most half of them (see `least`), as means weighted by
+    token size; the order of the rest is kept. n is the example's valid length at the entry of the step, so padding
+    changes nothing.
 
     A kind chooses who merges into whom, and joins them.
     """
 
-    inputs: ClassVar[tuple[str, ...]] = ("states", "keys", "size", "mask", "entry")
-    outputs: ClassVar = {"merged_states": "states", "merged_size": "size", "merged_mask": "mask", "target": None}
+    inputs: ClassVar[tuple[str, ...]] = ("states", "keys", "size", "mask", "frozen", "entry")
+    outputs: ClassVar = {
+        "merged_states": "states",
+        "merged_size": "size",
+        "merged_mask": "mask",
+        "merged_frozen": "frozen",
+        "target": None,
+    }
     counts = how_many(HALF, "entry")
+
+    @classmethod
+    def spare_of(cls, stays: int) -> int:
+        """See `least`."""
+        return max(2 * stays, 1)
+
+    @classmethod
+    def least(cls, n: Size, spare: int) -> Size:
+        """How many of n tokens are left at the least: half, rounded up, and one more for each frozen token, of which
+        all may stand on the side that merges into the other."""
+        return (n + torch.sym_min(n, spare)) // 2  # type: ignore[no-untyped-call, no-any-return]
 
     @abstractmethod
     def decided(self, n: Size) -> Size:
@@ -95,7 +114,7 @@ class Merging(BaseReducer):
         """Merge by `tokens.keys` [B, N, D]; the result has no keys."""
         n = tokens.states.shape[1]
         n_entry = n if guide.entry is tokens.mask else guide.entry.shape[1]
-        k = self.left(n_entry, n, n // 2 + 1)
+        k = self.left(n_entry, n, tokens.stays)
         if isinstance(k, int) and k == n and guide.decision is None:
             none = torch.full((tokens.states.shape[0], self.decided(n)), -1, device=tokens.states.device)
             return Reduction(replace(tokens, keys=None), none)
@@ -108,16 +127,20 @@ class Merging(BaseReducer):
         """The same as a call of the ONNX function, with `k` tokens left."""
         states, (b, n, c) = tokens.states, tokens.states.shape
         out = self.call(
-            (states, keys_of(tokens), tokens.sizes, tokens.mask, guide.entry),
-            (states.dtype, torch.float32, torch.bool, torch.int64),
-            ((b, k, c), (b, k), (b, k), (b, self.decided(n))),
+            tokens.stays,
+            (states, keys_of(tokens), tokens.sizes, tokens.mask, tokens.held, guide.entry),
+            (states.dtype, torch.float32, torch.bool, torch.bool, torch.int64),
+            ((b, k, c), (b, k), (b, k), (b, k), (b, self.decided(n))),
         )
-        return Reduction(renewed(Tokens(out[0], out[2], out[1])), out[3])
+        frozen = None if tokens.frozen is None else out[3]
+        merged = replace(tokens, states=out[0], size=out[1], mask=out[2], frozen=frozen, keys=None)
+        return Reduction(renewed(merged), out[4])
 
     def each(self, tokens: Tokens, guide: Guide) -> Tensor:
         """How many tokens of every example merge: int64 [B]."""
         count = tokens.mask.sum(1)
-        return self.removed_each(guide.entry.sum(1), count, ((count - 1) // 2).clamp(min=0))
+        spare = self.spare_of(tokens.stays)
+        return self.removed_each(guide.entry.sum(1), count, count - (count + count.clamp(max=spare)) // 2)
 
 
 def keys_of(tokens: Tokens) -> Tensor:

@@ -1,5 +1,6 @@
 """Merging by energy: tokens of large clusters merge, isolated ones are left alone (PiToMe, Tran et al., 2024)."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,11 +21,10 @@ WRONG = 2.0
 
 
 class PitomeReducer(Merging):
-    """Merges the removed(n) pairs with the highest energies into means weighted by token size; order and token 0 are
-    kept.
+    """Merges the removed(n) pairs with the highest energies into means weighted by token size; the order is kept.
 
-    The energy of a token is the mean over all tokens (but token 0) of elu(cosine of their keys - margin): high among
-    many alike. By energy, descending, the first 2 * removed(n) tokens are dealt out in turns to A and B, and each
+    The energy of a token is the mean over all tokens (but frozen ones) of elu(cosine of their keys - margin): high
+    among many alike. By energy, descending, the first 2 * removed(n) tokens are dealt out in turns to A and B, and each
     of A merges into the most similar of B; all others stay (PiToMe, algorithm 1; its count is floor(n - share * n),
     ours the recipe's as everywhere). `margin` is that of this layer. n is the example's valid length at the entry of
     the step; padding changes nothing.
@@ -39,8 +39,7 @@ class PitomeReducer(Merging):
     # from rows that are appended to the old ones, in the one gather that brings the survivors to the front.
     statements = f"""
         {EACH}
-        spare = Sub (n, one)
-        room = Div (spare, two)
+        room = Sub (n, least)
         most = Min (wanted, room)
         pairs = Max (most, one)
         {UNIT}
@@ -51,8 +50,8 @@ class PitomeReducer(Merging):
         likeness = Elu (over)
         n0 = Squeeze (n)
         places = Range (zero0, n0, one0)
-        unprotected = Greater (places, zero)
-        seen = And (mask, unprotected)
+        movable = Not (frozen)
+        seen = And (mask, movable)
         seen64 = Cast <to = 7> (seen)
         seen_count = ReduceSum <keepdims = 1> (seen64, one)
         seen_some = Max (seen_count, one)
@@ -129,6 +128,7 @@ class PitomeReducer(Merging):
         rows = Unsqueeze (row_kept, minus_one)
         merged_states = GatherND <batch_dims = 1> (all_states, rows)
         merged_size = GatherND <batch_dims = 1> (all_size, rows)
+        merged_frozen = GatherElements <axis = 1> (frozen, position)
         k0 = Squeeze (k)
         left = Range (zero0, k0, one0)
         merged_mask = Less (left, survivors_each)
@@ -141,9 +141,9 @@ class PitomeReducer(Merging):
     def extra_repr(self) -> str:
         return f"{self.amount}, margin {self.margin:.4g}"
 
-    def values(self) -> dict[str, Any]:
-        """The amount and the margin."""
-        return {**super().values(), "margin": self.margin}
+    def values(self, stays: int = 0) -> dict[str, Any]:
+        """See `BaseReducer`; and the margin."""
+        return {**super().values(stays), "margin": self.margin}
 
     def decided(self, n: Size) -> Size:
         """See `Merging`."""
@@ -153,7 +153,7 @@ class PitomeReducer(Merging):
         """See `Merging`."""
         keys, each = keys_of(tokens), self.each(tokens, guide)
         unit = F.normalize(keys.detach().to(torch.promote_types(keys.dtype, torch.float32)), dim=-1, eps=EPSILON)
-        energy = energies(unit, tokens.mask, self.margin)
+        energy = energies(unit, tokens.mask & ~tokens.held, self.margin)
         if guide.decision is not None:
             return guide.decision, _slack(unit, energy, each, guide.decision)
         return _targets(unit, energy, each, most), None
@@ -184,17 +184,19 @@ class PitomeReducer(Merging):
         place = torch.where(is_a, place.gather(1, decision.clamp(min=0)), place)
         kept = order[:, :k]
         rows = row.gather(1, kept)
-        return Tokens(
-            gather(torch.cat([states, mixed], 1), rows),
-            gather(alive, kept),
-            gather(torch.cat([size, grown], 1), rows),
-            tokens.moved(place),
+        return replace(
+            tokens,
+            states=gather(torch.cat([states, mixed], 1), rows),
+            mask=gather(alive, kept),
+            size=gather(torch.cat([size, grown], 1), rows),
+            source=tokens.moved(place),
+            keys=None,
+            frozen=None if tokens.frozen is None else gather(tokens.frozen, kept),
         )
 
 
-def energies(unit: Tensor, mask: Tensor, margin: float) -> Tensor:
-    """The energy of every token [B, N], from keys of length 1; NEVER for token 0 and padding, which no other hears."""
-    seen = mask & (torch.arange(mask.shape[1], device=mask.device) > 0)
+def energies(unit: Tensor, seen: Tensor, margin: float) -> Tensor:
+    """The energy of every token [B, N], from keys of length 1; NEVER where not `seen` [B, N], which no other hears."""
     count = seen.sum(1, keepdim=True).clamp(min=1)
     parts = FINE // count
     likeness = (F.elu(unit @ unit.transpose(1, 2) - margin) * parts[..., None]).round()

@@ -1,5 +1,6 @@
 """Text-informed pruning: drop the image tokens that the text asks for least (PuMer, section 3.1)."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -10,14 +11,14 @@ from pumer_convert.reducers.traced import renewed
 from pumer_convert.tokens import Tokens, gather
 
 PROTECTED = 1e30
-"""Score of token 0 (CLS), above every relevance."""
+"""Score of frozen tokens, above every relevance."""
 EPSILON = 1e-12
 ABSENT = -1e30
 """Score of padding, below every relevance."""
 
 
 class PruneReducer(BaseReducer):
-    """Keeps the n - removed(n) most relevant tokens of each example, in their original order; token 0 always stays.
+    """Keeps the n - removed(n) most relevant tokens of each example, in their original order.
 
     n counts the valid tokens of the example, so padding changes nothing; the places that an example does not fill
     stand at the end and are masked.
@@ -27,20 +28,14 @@ class PruneReducer(BaseReducer):
 
     # Two TopKs: the best K by score, then the smallest K of their positions, which restores the original order.
     # Tokens past an example's own count get their position plus N, so that they sort behind the kept ones.
-    inputs = ("states", "keys", "size", "mask", "relevance")
-    outputs: ClassVar = {
-        "kept_states": "states",
-        "kept_keys": "keys",
-        "kept_size": "size",
-        "kept_mask": "mask",
-        "index": None,
-    }
-    counts = how_many("least = Identity (one)")
+    inputs = ("states", "keys", "mask", "frozen", "relevance")
+    outputs: ClassVar = {"kept_states": "states", "kept_keys": "keys", "kept_mask": "mask", "index": None}
+    counts = how_many("least = Min (spare0, n)")
     statements = f"""
         present = Cast <to = 7> (mask)
         count = ReduceSum <keepdims = 0> (present, one)
         {wanted("wanted_each", "count", "count")}
-        spare_each = Sub (count, one)
+        spare_each = Sub (count, spare0)
         room_each = Max (spare_each, zero)
         removed_each = Min (wanted_each, room_each)
         left_each = Sub (count, removed_each)
@@ -49,11 +44,10 @@ class PruneReducer(BaseReducer):
         n0 = Squeeze (n)
         k0 = Squeeze (k)
         positions = Range (zero0, n0, one0)
-        first = Equal (positions, zero)
         absent = Constant <value = float[1] {{{ABSENT}}}> ()
         protected = Constant <value = float[1] {{{PROTECTED}}}> ()
-        present_scores = Where (mask, relevance, absent)
-        scores = Where (first, protected, present_scores)
+        spared_scores = Where (frozen, protected, relevance)
+        scores = Where (mask, spared_scores, absent)
         best_scores, best = TopK <axis = 1, largest = 1, sorted = 1> (scores, k)
         places = Range (zero0, k0, one0)
         kept_mask = Less (places, kept_each)
@@ -66,7 +60,6 @@ class PruneReducer(BaseReducer):
         rows = Unsqueeze (position, minus_one)
         kept_states = GatherND <batch_dims = 1> (states, rows)
         kept_keys = GatherND <batch_dims = 1> (keys, rows)
-        kept_size = GatherND <batch_dims = 1> (size, rows)
     """
 
     def scores(self, tokens: Tokens, guide: Guide) -> Tensor:
@@ -84,10 +77,9 @@ class PruneReducer(BaseReducer):
             return self._traced(tokens, scores)
         n = tokens.states.shape[1]
         count = tokens.mask.sum(1)
-        kept = count - self.removed_each(count, count, (count - 1).clamp(min=0))
-        k = int(self.left(n, n, 1))
-        scores = torch.where(tokens.mask, scores.float(), ABSENT)
-        scores = torch.where(torch.arange(n, device=scores.device) == 0, PROTECTED, scores)
+        kept = count - self.removed_each(count, count, (count - self.spare_of(tokens.stays)).clamp(min=0))
+        k = int(self.left(n, n, tokens.stays))
+        scores = torch.where(tokens.mask, torch.where(tokens.held, PROTECTED, scores.float()), ABSENT)
         if guide.decision is None:
             best = in_order(scores)[:, :k]
             filled = torch.arange(k, device=best.device) < kept[:, None]
@@ -97,37 +89,43 @@ class PruneReducer(BaseReducer):
             index = guide.decision
             filled = index >= 0
             slack = _slack(scores, index)
-        return Reduction(take(tokens, index, filled, filled), index, slack)
+        states, keys = gather(tokens.states, index), gather(tokens.keys, index)
+        return Reduction(taken(tokens, index, states, keys, filled), index, slack)
 
     def _traced(self, tokens: Tokens, scores: Tensor) -> Reduction:
         assert tokens.keys is not None
         states, keys = tokens.states, tokens.keys
         b, n = states.shape[:2]
-        k = self.left(n, n, 1)
+        k = self.left(n, n, tokens.stays)
         out = self.call(
-            (states, keys, tokens.sizes, tokens.mask, scores),
-            (states.dtype, keys.dtype, torch.float32, torch.bool, torch.int64),
-            ((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k), (b, k)),
+            tokens.stays,
+            (states, keys, tokens.mask, tokens.held, scores),
+            (states.dtype, keys.dtype, torch.bool, torch.int64),
+            ((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k)),
         )
-        size = None if tokens.size is None else out[2]
-        return Reduction(renewed(Tokens(out[0], out[3], size, None, out[1])), out[4])
+        return Reduction(renewed(taken(tokens, out[3], out[0], out[1], out[2])), out[3])
 
 
-def take(tokens: Tokens, index: Tensor, filled: Tensor, mask: Tensor) -> Tokens:
-    """The tokens at `index` [B, K] where `filled` [B, K]; `mask` is the new mask, cut to K."""
-    assert tokens.keys is not None
-    places = torch.arange(index.shape[1], device=index.device).expand_as(index)
-    place = torch.full(tokens.states.shape[:2], -1, device=index.device)
-    # Empty places write to an extra last column, which is then cut off.
-    place = torch.nn.functional.pad(place, (0, 1))
-    place = place.scatter(1, torch.where(filled, index, place.shape[1] - 1), places)[:, :-1]
-    return Tokens(
-        gather(tokens.states, index),
-        mask[:, : index.shape[1]],
-        None if tokens.size is None else gather(tokens.size, index),
-        tokens.moved(place),
-        gather(tokens.keys, index),
+def taken(tokens: Tokens, index: Tensor, states: Tensor, keys: Tensor, mask: Tensor) -> Tokens:
+    """The tokens at `index` [B, K], -1: an empty place. Their states [B, K, C], keys [B, K, D] and mask [B, K] are
+    given: in a graph they are gathered inside the function."""
+    return replace(
+        tokens,
+        states=states,
+        mask=mask,
+        size=None if tokens.size is None else gather(tokens.size, index),
+        source=tokens.moved(_places(index, tokens.states.shape[1])),
+        keys=keys,
+        frozen=None if tokens.frozen is None else gather(tokens.frozen, index),
     )
+
+
+def _places(index: Tensor, n: int) -> Tensor:
+    """Where each of n tokens is, int64 [B, n], when those at `index` [B, K] are taken; -1: it is gone."""
+    places = torch.arange(index.shape[1], device=index.device).expand_as(index)
+    # Empty places write to an extra last column, which is then cut off.
+    gone = torch.full((index.shape[0], n + 1), -1, device=index.device)
+    return gone.scatter(1, torch.where(index >= 0, index, n), places)[:, :n]
 
 
 def _slack(scores: Tensor, index: Tensor) -> Tensor:

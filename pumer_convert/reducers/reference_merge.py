@@ -82,10 +82,16 @@ class ReferenceMergeReducer(MergeReducer):
         merged_mask = Squeeze (all_mask, two)
     """
 
+    @classmethod
+    def spare_of(cls, stays: int) -> int:
+        """Token 0 stays, whatever it is, and no other."""
+        return 2
+
     def traced(self, tokens: Tokens, guide: Guide, k: Size) -> Reduction:
         """See `Merging`."""
         states, (b, n, c) = tokens.states, tokens.states.shape
         out = self.call(
+            tokens.stays,
             (states, keys_of(tokens), tokens.mask, guide.entry),
             (states.dtype, torch.float32, torch.int64),
             ((b, k, c), (b, k), (b, self.decided(n))),
@@ -95,7 +101,8 @@ class ReferenceMergeReducer(MergeReducer):
     def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
         """See `Merging`; `tokens.mask` is a float here and hides nothing."""
         everywhere = torch.ones_like(tokens.mask, dtype=torch.bool)
-        allowed = similarity(keys_of(tokens), everywhere)
+        first = torch.arange(everywhere.shape[1], device=everywhere.device) == 0
+        allowed = similarity(keys_of(tokens), everywhere, first.expand_as(everywhere))
         if guide.decision is not None:
             return guide.decision, merge_slack(allowed, everywhere, guide.decision)
         return torch.where(ranks(in_order(allowed.amax(2))) < most, allowed.argmax(2), -1), None

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pumer_convert.reducers.base import BaseReducer, Guide, Reduction, how_many, in_order
-from pumer_convert.reducers.prune import EPSILON, take
-from pumer_convert.tokens import Tokens
+from pumer_convert.reducers.prune import EPSILON, taken
+from pumer_convert.tokens import Tokens, gather
 
 
 class ReferencePruneReducer(BaseReducer):
@@ -18,15 +18,14 @@ class ReferencePruneReducer(BaseReducer):
 
     function = "PruneReference"
 
-    inputs = ("states", "keys", "size", "relevance")
-    outputs: ClassVar = {"kept_states": "states", "kept_keys": "keys", "kept_size": "size", "index": None}
-    counts = how_many("least = Identity (one)")
+    inputs = ("states", "keys", "relevance")
+    outputs: ClassVar = {"kept_states": "states", "kept_keys": "keys", "index": None}
+    counts = how_many("least = Min (spare0, n)")
     statements = """
         scores, index = TopK <axis = 1, largest = 1, sorted = 1> (relevance, k)
         rows = Unsqueeze (index, minus_one)
         kept_states = GatherND <batch_dims = 1> (states, rows)
         kept_keys = GatherND <batch_dims = 1> (keys, rows)
-        kept_size = GatherND <batch_dims = 1> (size, rows)
     """
 
     def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
@@ -34,22 +33,23 @@ class ReferencePruneReducer(BaseReducer):
         if guide.relevance is None or tokens.keys is None:
             raise ValueError("pruning needs the relevance of the tokens and their keys")
         n = tokens.states.shape[1]
-        k = self.left(n, n, 1)
+        k = self.left(n, n, 0)
         if torch.onnx.is_in_onnx_export():
             states, keys, b = tokens.states, tokens.keys, tokens.states.shape[0]
             out = self.call(
-                (states, keys, tokens.sizes, guide.relevance),
-                (states.dtype, keys.dtype, torch.float32, torch.int64),
-                ((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k)),
+                0,
+                (states, keys, guide.relevance),
+                (states.dtype, keys.dtype, torch.int64),
+                ((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k)),
             )
-            size = None if tokens.size is None else out[2]
-            return Reduction(Tokens(out[0], tokens.mask[:, :k], size, None, out[1]), out[3])
+            return Reduction(taken(tokens, out[2], out[0], out[1], tokens.mask[:, :k]), out[2])
         index, slack = guide.decision, None
         if index is None:
             index = in_order(guide.relevance)[:, : int(k)]
         else:
             slack = _slack(guide.relevance, index)
-        return Reduction(take(tokens, index, torch.ones_like(index, dtype=torch.bool), tokens.mask), index, slack)
+        states, keys = gather(tokens.states, index), gather(tokens.keys, index)
+        return Reduction(taken(tokens, index, states, keys, tokens.mask[:, : index.shape[1]]), index, slack)
 
 
 def _slack(scores: Tensor, index: Tensor) -> Tensor:

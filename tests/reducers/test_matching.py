@@ -1,6 +1,7 @@
 """ToMe and PiToMe against their papers: cases computed by hand, and the definitions written out as loops."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,8 +19,8 @@ def tokens_of(keys: list[list[float]], size: list[float]) -> Tokens:
     """One example whose states are 1, 10, 100, ...: a mean tells its members."""
     n = len(keys)
     states = torch.tensor([[[10.0**i] for i in range(n)]])
-    start = Tokens.start(states, torch.ones(1, n, dtype=torch.bool))
-    return Tokens(states, start.mask, torch.tensor([size]), start.source, torch.tensor([keys]))
+    start = Tokens.start(states, torch.ones(1, n, dtype=torch.bool), first=1)
+    return replace(start, size=torch.tensor([size]), keys=torch.tensor([keys]))
 
 
 def reduce(reducer: BaseReducer, tokens: Tokens) -> tuple[list[float], list[float], list[int]]:
@@ -60,7 +61,7 @@ ENERGIES = [(3 * 0.5 + FAR + 0.1) / 5] * 3 + [(3 * FAR + 0.5 + 0.3) / 5, (3 * 0.
 def test_energies_by_hand() -> None:
     tokens = tokens_of(PITOME, [1] * 6)
     assert tokens.keys is not None
-    found = pitome.energies(tokens.keys, tokens.mask, 0.5)[0]
+    found = pitome.energies(tokens.keys, ~tokens.held, 0.5)[0]
     assert found[1:].tolist() == pytest.approx(ENERGIES, abs=1e-6)
     energies = ENERGIES
     assert energies == pytest.approx([0.241306] * 3 + [-0.076082, 0.22], abs=1e-6)
@@ -88,9 +89,9 @@ def test_the_margin_decides_what_is_a_cluster() -> None:
     middle, own = math.sqrt(0.55), math.sqrt(0.45)
     three = [[middle, *(own if i == j else 0.0 for j in range(3)), 0.0] for i in range(3)]
     unit = torch.tensor([[[0.0, 0, 0, 0, 1]] * 3 + three])
-    mask = torch.ones(1, 6, dtype=torch.bool)
+    seen = torch.arange(6)[None] > 0
     for margin, lead in ((0.0, -0.1), (0.99, 0.01 + math.exp(-0.99) - 1 - 2 * (math.exp(-0.44) - 1))):
-        energy = pitome.energies(unit, mask, margin)[0]
+        energy = pitome.energies(unit, seen, margin)[0]
         assert 5 * float(energy[1] - energy[3]) == pytest.approx(lead, abs=1e-5)
     assert lead > 0.09
 
@@ -115,7 +116,7 @@ def loops(keys: Tensor, r: int, margin: float) -> dict[int, int]:
 def test_pitome_is_its_definition(seed: int, margin: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     keys = torch.randn(1, 21, 5, generator=generator, dtype=torch.float64)
-    tokens = Tokens.start(torch.zeros(1, 21, 3), torch.ones(1, 21, dtype=torch.bool)).with_keys(keys)
+    tokens = Tokens.start(torch.zeros(1, 21, 3), torch.ones(1, 21, dtype=torch.bool), first=1).with_keys(keys)
     decision = pitome.PitomeReducer(Amount(drop=6), margin)(tokens, Guide(tokens.mask)).decision[0].tolist()
     want = loops(keys[0], 6, margin)
     assert {a: b for a, b in enumerate(decision) if b not in (-1, a)} == want

@@ -37,7 +37,7 @@ def make(lengths: list[int], n: int, seed: int, ties: bool) -> tuple[Tokens, tor
         # One-hot keys: cosines are exactly 0 or 1 in any order of summation.
         keys = torch.nn.functional.one_hot(keys.argmax(-1), 4).float()
         relevance = (relevance * 3).round()
-    tokens = Tokens.start(states, mask)
+    tokens = Tokens.start(states, mask, first=1)
     return tokens.with_keys(keys), relevance
 
 
@@ -86,7 +86,7 @@ def test_contracts(kind: str, shape: tuple[int, list[int]], amount: Amount, seed
 def test_padding_changes_nothing(kind: str, length: int, pad: int, amount: Amount, seed: int, ties: bool) -> None:
     tokens, relevance = make([length], length + pad, seed, ties)
     assert tokens.keys is not None
-    bare = Tokens.start(tokens.states[:, :length], tokens.mask[:, :length]).with_keys(tokens.keys[:, :length])
+    bare = Tokens.start(tokens.states[:, :length], tokens.mask[:, :length], first=1).with_keys(tokens.keys[:, :length])
     padded, alone = reduce(kind, amount, tokens, relevance), reduce(kind, amount, bare, relevance[:, :length])
     k = alone.tokens.states.shape[1]
     torch.testing.assert_close(padded.tokens.states[:, :k], alone.tokens.states, atol=1e-6, rtol=1e-6)
@@ -123,20 +123,19 @@ def test_a_given_decision_is_followed_and_its_slack_measured(kind: str) -> None:
     assert float(reducer(tokens, Guide(tokens.mask, relevance, worse)).slack.max()) > 0.0
 
 
-def session(kind: str, amount: Amount) -> onnxruntime.InferenceSession:
+def session(kind: str, amount: Amount, stays: int = 1) -> onnxruntime.InferenceSession:
     """The reducer's ONNX function as a model of its own."""
     reducer = KINDS[kind](amount)
     function = onnx.parser.parse_function(reducer.body())
-    last = "relevance" if kind == "prune" else "entry"
     floats = {"states": ["b", "n", 6], "keys": ["b", "n", 4], "size": ["b", "n"], "relevance": ["b", "n"]}
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, floats[name])
         if name in floats
         else helper.make_tensor_value_info(name, TensorProto.BOOL, ["b", "n"])
-        for name in ("states", "keys", "size", "mask", last)
+        for name in reducer.inputs
     ]
     types = {"index": TensorProto.INT64, "target": TensorProto.INT64, "kept_mask": TensorProto.BOOL}
-    types["merged_mask"] = TensorProto.BOOL
+    types |= {"merged_mask": TensorProto.BOOL, "merged_frozen": TensorProto.BOOL}
     outputs = [
         helper.make_tensor_value_info(
             o, types.get(o, TensorProto.FLOAT), [None] * (3 if o.endswith(("states", "keys")) else 2)
@@ -144,7 +143,7 @@ def session(kind: str, amount: Amount) -> onnxruntime.InferenceSession:
         for o in function.output
     ]
     names = [i.name for i in inputs]
-    node = helper.make_node(reducer.function, names, list(function.output), domain="pumer", **reducer.values())
+    node = helper.make_node(reducer.function, names, list(function.output), domain="pumer", **reducer.values(stays))
     graph = helper.make_graph([node], "one", inputs, outputs)
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("pumer", 1)]
     model = helper.make_model(graph, functions=[function], opset_imports=opsets, ir_version=10)
@@ -161,10 +160,10 @@ def test_the_onnx_function_decides_the_same(kind: str, amount: Amount) -> None:
             tokens, relevance = make([n, max(1, n - 2), 1], n, n, ties)
             own = reduce(kind, amount, tokens, relevance)
             assert tokens.keys is not None
-            last = {"relevance": relevance.numpy()} if kind == "prune" else {"entry": tokens.mask.numpy()}
-            given = {"states": tokens.states, "keys": tokens.keys, "size": tokens.sizes, "mask": tokens.mask}
-            out = run.run(None, {k: v.numpy() for k, v in given.items()} | last)
+            given = {"states": tokens.states, "keys": tokens.keys, "mask": tokens.mask, "frozen": tokens.held}
+            given |= {"relevance": relevance} if kind == "prune" else {"entry": tokens.mask, "size": tokens.sizes}
+            out = run.run(None, {k: v.numpy() for k, v in given.items()})
             assert torch.equal(torch.from_numpy(out[-1]), own.decision), (n, ties)
-            mask = torch.from_numpy(out[3] if kind == "prune" else out[2])
+            mask = torch.from_numpy(out[2])
             assert torch.equal(mask, own.tokens.mask)
             torch.testing.assert_close(torch.from_numpy(out[0])[mask], own.tokens.states[mask])

@@ -95,8 +95,8 @@ def test_random_pruning_looks_at_nothing(length: int) -> None:
     generator = torch.Generator().manual_seed(length)
     states = torch.randn(2, length + 4, 6, generator=generator)
     mask = torch.arange(length + 4) < torch.tensor([length, length])[:, None]
-    padded = Tokens.start(states, mask).with_keys(states)
-    alone = Tokens.start(states[:, :length], mask[:, :length]).with_keys(states[:, :length])
+    padded = Tokens.start(states, mask, first=1).with_keys(states)
+    alone = Tokens.start(states[:, :length], mask[:, :length], first=1).with_keys(states[:, :length])
     reducer = RandomPruneReducer(Amount.share("0.4"))
     found, bare = (reducer(tokens, Guide(tokens.mask)) for tokens in (padded, alone))
     kept = bare.decision

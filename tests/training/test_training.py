@@ -64,7 +64,7 @@ def test_the_rate_rises_and_falls() -> None:
 def tokens(states: list[list[float]], source: list[int] | None = None) -> Tokens:
     values = torch.tensor(states)[None]
     made = Tokens.start(values, torch.ones(values.shape[:2], dtype=torch.bool))
-    return made if source is None else Tokens(made.states, made.mask, made.size, torch.tensor([source]))
+    return made if source is None else Tokens(made.states, made.mask, source=torch.tensor([source]))
 
 
 def test_hidden_states_are_compared_with_the_mean_of_what_was_merged() -> None:

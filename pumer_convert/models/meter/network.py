@@ -187,7 +187,7 @@ class Meter(nn.Module):
         image = self.vit_model.visual(pixel_values, self.vision_step, trace)  # type: ignore[operator]
         image = image.with_states(self.cross_modal_image_transform(image.states) + kind)
         mask = attention_mask.float() if self.published else attention_mask > 0
-        text, image = Tokens.start(words, mask), replace(image, mask=image.mask.to(mask.dtype))
+        text, image = Tokens.start(words, mask, first=1), replace(image, mask=image.mask.to(mask.dtype))
         pairs = zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True)
         for i, (text_half, image_half) in enumerate(pairs):
             step = self.step(f"fusion.{i}")

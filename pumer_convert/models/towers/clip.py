@@ -82,7 +82,7 @@ class VisionTower(nn.Module):
         x = self.conv1(pixels).flatten(2).transpose(1, 2)
         first = self.class_embedding.expand(x.shape[0], 1, -1)
         x = self.ln_pre(torch.cat([first, x], 1) + self.positional_embedding)
-        image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))
+        image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool), first=1)
         for i, block in enumerate(self.transformer.resblocks):  # type: ignore[arg-type]
             image = block(image, step(i), trace)
         return image.with_states(self.ln_post(image.states))

@@ -234,7 +234,7 @@ class Vilt(nn.Module):
         if pixels is not None and patches is None:
             if tuple(pixels.shape[-2:]) == self.image_size:
                 states = embeddings.image(pixels, kind)
-                return Tokens.start(states, torch.ones_like(states[..., 0], dtype=mask))
+                return Tokens.start(states, torch.ones_like(states[..., 0], dtype=mask), first=1)
             if min(pixels.shape[-2:]) < self.config["patch_size"]:
                 side = self.config["patch_size"]
                 raise InputError(f"a picture of {tuple(pixels.shape[-2:])} pixels has no whole patch of {side}x{side}.")
@@ -245,7 +245,7 @@ class Vilt(nn.Module):
         elif pixels is not None or patches is None or grid is None:
             raise InputError("pictures come either as pixel_values or as patches with their patch_grid.")
         states, there = embeddings.packed(patches, grid, kind)
-        return Tokens.start(states, there.to(mask))
+        return Tokens.start(states, there.to(mask), first=1)
 
     def forward(
         self,
@@ -270,7 +270,7 @@ class Vilt(nn.Module):
             pixel_values, patches, patch_grid = (
                 None if v is None else v.flatten(0, 1) for v in (pixel_values, patches, patch_grid)
             )
-        text = Tokens.start(words, mask)
+        text = Tokens.start(words, mask, first=1)
         image = self.image_tokens(pixel_values, patches, patch_grid, kind, mask.dtype)
         joint = Joint.of(text, image)
         for i, block in enumerate(body.encoder.layer):

@@ -15,8 +15,8 @@ class Tokens:
                        semantics a float: the published code averages the masks of merged tokens.
     size    [B, N]     float32; how many original tokens stand in each token. Sizes of the valid tokens sum to the
                        original count minus what was pruned. None until something was merged: every token is one.
-    source  [B, N0]    int64; where each original token is now, -1 when it was pruned or never there. None while a
-                       graph is exported, which has no use for it.
+    source  [B, N0]    int64; where each original token is now, -1 when it was pruned or never there; None: not known.
+                       A graph that does not ask for it is exported without it.
     keys    [B, N, D]  what merging compares (head means of attention keys); None outside a reduction step.
     frozen  [B, N]     bool; valid tokens that are neither pruned nor merged away, such as CLS; others may merge into
                        them. What it says of padding means nothing. None where there are none.
@@ -36,15 +36,9 @@ class Tokens:
     @classmethod
     def start(cls, states: Tensor, mask: Tensor, *, first: int = 0) -> "Tokens":
         """Unreduced tokens: every valid token is its own source. The `first` so many of them are frozen: 1 for CLS."""
-        source = None
-        if not torch.onnx.is_in_onnx_export():
-            place = torch.arange(states.shape[1], device=states.device).expand(states.shape[:2])
-            source = torch.where(mask.bool(), place, -1)
-        tokens = cls(states, mask, source=source)
-        if not first:
-            return tokens
-        leads = torch.arange(states.shape[1], device=states.device) < first
-        return tokens.freeze(leads.expand(states.shape[:2]), first)
+        place = torch.arange(states.shape[1], device=states.device).expand(states.shape[:2])
+        tokens = cls(states, mask, source=torch.where(mask.bool(), place, -1))
+        return tokens.freeze(place < first, first) if first else tokens
 
     def freeze(self, where: Tensor, most: int) -> "Tokens":
         """The same tokens, also frozen where `where` [B, N] says, which is in `most` places of an example or fewer."""
@@ -81,10 +75,37 @@ class Tokens:
         now = place.gather(1, self.source.clamp(min=0))
         return torch.where(self.source >= 0, now, -1)
 
+    def pool(self, full: Tensor) -> Tensor:
+        """Values [B, N0, C] of the original tokens -> [B, N, C]: of each token the mean over the originals that stand
+        in it, zeros where none does. What was pruned counts nowhere. Raises ValueError where the source is not known.
+        """
+        places = torch.arange(self.states.shape[1], device=full.device)
+        members = (self._known()[:, None, :] == places[:, None]).to(torch.float32)
+        # Weights that sum to 1, so that no sum is too large for half precision.
+        weights = members / members.sum(2, keepdim=True).clamp(min=1)
+        return weights.to(full.dtype) @ full
+
+    def spread(self) -> Tensor:
+        """The states at every original place, [B, N0, C]: a merged token's at each of its originals, zeros at what was
+        pruned or never there. Raises ValueError where the source is not known."""
+        source = self._known()
+        return torch.where(source[..., None] >= 0, gather(self.states, source), 0)
+
+    def _known(self) -> Tensor:
+        if self.source is None:
+            raise ValueError("it is not known where the original tokens are")
+        return self.source
+
 
 def gather(values: Tensor, index: Tensor) -> Tensor:
     """Rows `index` [B, K] of `values` [B, N, C] or [B, N], per example; -1 reads row 0."""
     index = index.clamp(min=0)
     if values.dim() == 2:
         return values.gather(1, index)
+    if torch.onnx.is_in_onnx_export():
+        # Much faster in ONNX Runtime than GatherElements over every channel, which is what torch's gather becomes.
+        shape = (*index.shape, values.shape[-1])
+        return torch.onnx.ops.symbolic(
+            "GatherND", (values, index[..., None]), {"batch_dims": 1}, dtype=values.dtype, shape=shape, version=13
+        )
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))

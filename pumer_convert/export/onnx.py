@@ -161,7 +161,7 @@ def trace_to_onnx(
             dynamic_shapes=(*sides[:2], tuple(sides[2:])),
             optimize=False,
             verbose=False,
-            custom_translation_table={RENEW: _renewed},
+            custom_translation_table=TRANSLATIONS,
         )
     assert program is not None
     program.model.graph.name = checkpoint.family
@@ -172,6 +172,10 @@ def trace_to_onnx(
 def _renewed(values: Sequence[Any]) -> tuple[Any, ...]:
     """`renew` in a graph: nothing."""
     return tuple(opset20.Identity(value) for value in values)
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {RENEW: _renewed}
+"""What operators of ours become in a graph."""
 
 
 def write_graph(model: nn.Module, checkpoint: Checkpoint, pictures: PictureInput, opset: int, target: Path) -> None:

@@ -88,6 +88,12 @@ class MergeReducer(Merging):
         """See `Merging`."""
         return (n + 1) // 2
 
+    def into(self, decision: Tensor, n: int) -> Tensor:
+        """See `Merging`."""
+        place = torch.arange(n, device=decision.device)
+        partner = decision.gather(1, (place // 2).expand(decision.shape[0], n))
+        return torch.where((place % 2 == 0) & (partner >= 0), 2 * partner + 1, place)
+
     def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
         """See `Merging`."""
         allowed = similarity(keys_of(tokens), tokens.mask, tokens.held)
@@ -108,16 +114,13 @@ class MergeReducer(Merging):
         positions = torch.arange(n, device=decision.device)
         place = torch.cat([positions[::2], positions[1::2]])
         alive = torch.cat([mask[:, ::2] & (decision < 0), mask[:, 1::2]], 1)
-        order = torch.where(alive, place, place + n).argsort(1)
-        chosen = order[:, :k]
+        chosen = torch.where(alive, place, place + n).argsort(1)[:, :k]
         all_frozen = torch.cat([tokens.held[:, ::2], tokens.held[:, 1::2]], 1)
         return replace(
             tokens,
             states=gather(all_states, chosen),
             mask=gather(alive, chosen),
             size=gather(all_size, chosen),
-            source=tokens.moved(_places(order, alive, decision)),
-            keys=None,
             frozen=None if tokens.frozen is None else gather(all_frozen, chosen),
         )
 
@@ -153,14 +156,3 @@ def mixing(target: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mass = (target[:, None, :] == odds[None, :, None]) * size_a[:, None, :]
     grown = size_b + mass.sum(2)
     return mass / grown[..., None], size_b / grown, grown
-
-
-def _places(order: Tensor, alive: Tensor, target: Tensor) -> Tensor:
-    """Where every token of the unmerged sequence [B, N] is now (-1: it was padding)."""
-    rank = torch.where(alive, ranks(order), -1)
-    evens = target.shape[1]
-    of_even, of_odd = rank[:, :evens], rank[:, evens:]
-    of_even = torch.where(target >= 0, of_odd.gather(1, target.clamp(min=0)), of_even)
-    out = torch.empty_like(rank)
-    out[:, ::2], out[:, 1::2] = of_even, of_odd
-    return out

@@ -102,13 +102,24 @@ class Merging(BaseReducer):
         """The length of a decision about n tokens."""
 
     @abstractmethod
+    def into(self, decision: Tensor, n: int) -> Tensor:
+        """The place of the token that each of n merges into, int64 [B, n]; its own where it merges into none."""
+
+    @abstractmethod
     def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
         """The decision int64 [B, decided(N)] about `tokens`, of which `most` or fewer merge; -1 where nothing merges. A
         decision that `guide` gives comes back with its slack [B]."""
 
     @abstractmethod
     def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
-        """The tokens after a decision, cut to `k` places."""
+        """The tokens after a decision, cut to `k` places; their source map is left to `places`."""
+
+    def places(self, tokens: Tokens, decision: Tensor, k: int) -> Tensor:
+        """Where each of the `tokens` is after a decision that leaves `k`, int64 [B, N]; -1: it was padding."""
+        n = tokens.states.shape[1]
+        into = self.into(decision, n)
+        alive = tokens.mask & (into == torch.arange(n, device=into.device))
+        return torch.where(alive, alive.cumsum(1) - 1, -1).gather(1, into)
 
     def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
         """Merge by `tokens.keys` [B, N, D]; the result has no keys."""
@@ -118,13 +129,17 @@ class Merging(BaseReducer):
         if isinstance(k, int) and k == n and guide.decision is None:
             none = torch.full((tokens.states.shape[0], self.decided(n)), -1, device=tokens.states.device)
             return Reduction(replace(tokens, keys=None), none)
+        slack = None
         if torch.onnx.is_in_onnx_export():
-            return self.traced(tokens, guide, k)
-        decision, slack = self.choose(tokens, guide, int(n - k))
-        return Reduction(self.join(tokens, decision, int(k)), decision, slack)
+            merged, decision = self.traced(tokens, guide, k)
+        else:
+            decision, slack = self.choose(tokens, guide, int(n - k))
+            merged = self.join(tokens, decision, int(k))
+        source = tokens.moved(self.places(tokens, decision, merged.states.shape[1]))
+        return Reduction(replace(merged, source=source, keys=None), decision, slack)
 
-    def traced(self, tokens: Tokens, guide: Guide, k: Size) -> Reduction:
-        """The same as a call of the ONNX function, with `k` tokens left."""
+    def traced(self, tokens: Tokens, guide: Guide, k: Size) -> tuple[Tokens, Tensor]:
+        """`join` and the decision as a call of the ONNX function, with `k` tokens left."""
         states, (b, n, c) = tokens.states, tokens.states.shape
         out = self.call(
             tokens.stays,
@@ -134,7 +149,7 @@ class Merging(BaseReducer):
         )
         frozen = None if tokens.frozen is None else out[3]
         merged = replace(tokens, states=out[0], size=out[1], mask=out[2], frozen=frozen, keys=None)
-        return Reduction(renewed(merged), out[4])
+        return renewed(merged), out[4]
 
     def each(self, tokens: Tokens, guide: Guide) -> Tensor:
         """How many tokens of every example merge: int64 [B]."""

@@ -149,6 +149,10 @@ class PitomeReducer(Merging):
         """See `Merging`."""
         return n
 
+    def into(self, decision: Tensor, n: int) -> Tensor:
+        """See `Merging`."""
+        return torch.where(decision >= 0, decision, torch.arange(n, device=decision.device))
+
     def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
         """See `Merging`."""
         keys, each = keys_of(tokens), self.each(tokens, guide)
@@ -179,18 +183,13 @@ class PitomeReducer(Merging):
         # What is none writes to an extra last column, which is then cut off.
         row = F.pad(places.expand_as(decision), (0, 1)).scatter(1, torch.where(there_b, b, n), numbers)[:, :n]
         alive = mask & ~is_a
-        order = torch.where(alive, places, places + n).argsort(1)
-        place = torch.where(alive, order.argsort(1), -1)
-        place = torch.where(is_a, place.gather(1, decision.clamp(min=0)), place)
-        kept = order[:, :k]
+        kept = torch.where(alive, places, places + n).argsort(1)[:, :k]
         rows = row.gather(1, kept)
         return replace(
             tokens,
             states=gather(torch.cat([states, mixed], 1), rows),
             mask=gather(alive, kept),
             size=gather(torch.cat([size, grown], 1), rows),
-            source=tokens.moved(place),
-            keys=None,
             frozen=None if tokens.frozen is None else gather(tokens.frozen, kept),
         )
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pumer_convert.reducers.base import Guide, Reduction, Size, in_order, ranks
+from pumer_convert.reducers.base import Guide, Size, in_order, ranks
 from pumer_convert.reducers.merge import MergeReducer, merge_slack, mixing, similarity
 from pumer_convert.reducers.merging import NEVER, UNIT, keys_of
 from pumer_convert.tokens import Tokens, gather
@@ -87,7 +87,7 @@ class ReferenceMergeReducer(MergeReducer):
         """Token 0 stays, whatever it is, and no other."""
         return 2
 
-    def traced(self, tokens: Tokens, guide: Guide, k: Size) -> Reduction:
+    def traced(self, tokens: Tokens, guide: Guide, k: Size) -> tuple[Tokens, Tensor]:
         """See `Merging`."""
         states, (b, n, c) = tokens.states, tokens.states.shape
         out = self.call(
@@ -96,7 +96,15 @@ class ReferenceMergeReducer(MergeReducer):
             (states.dtype, torch.float32, torch.int64),
             ((b, k, c), (b, k), (b, self.decided(n))),
         )
-        return Reduction(Tokens(out[0], out[1]), out[2])
+        return Tokens(out[0], out[1]), out[2]
+
+    def places(self, tokens: Tokens, decision: Tensor, k: int) -> Tensor:
+        """See `Merging`: the even tokens that are left stand in front, the odd ones behind."""
+        place = torch.arange(tokens.states.shape[1], device=decision.device).expand(tokens.states.shape[:2])
+        number, goes = place // 2, decision >= 0
+        behind = number + (k - tokens.states.shape[1] // 2)
+        of_even = torch.where(goes, behind.gather(1, decision.clamp(min=0) * 2), (~goes).cumsum(1) - 1)
+        return torch.where(place % 2 == 0, of_even.gather(1, number), behind)
 
     def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
         """See `Merging`; `tokens.mask` is a float here and hides nothing."""
@@ -118,15 +126,9 @@ class ReferenceMergeReducer(MergeReducer):
         gone = (decision >= 0).long()
         stay = (gone * decision.shape[1] + torch.arange(decision.shape[1], device=decision.device)).argsort(1)
         stay = stay[:, : decision.shape[1] - removed]
-        place_even = torch.full_like(decision, -1).scatter(1, stay, torch.arange(stay.shape[1]).expand_as(stay))
-        place_even = torch.where(decision >= 0, decision + stay.shape[1], place_even)
-        place = torch.full(states.shape[:2], -1, device=decision.device)
-        place[:, ::2] = place_even
-        place[:, 1::2] = torch.arange(odd.shape[1], device=decision.device) + stay.shape[1]
         size = torch.cat([gather(tokens.sizes[:, ::2], stay), mixing(decision, tokens.sizes)[2]], 1)
         return Tokens(
             torch.cat([gather(states[:, ::2], stay), odd], 1),
             torch.cat([gather(mask[:, ::2], stay), odd_mask.to(mask.dtype)], 1),
             size,
-            tokens.moved(place),
         )

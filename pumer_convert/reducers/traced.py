@@ -42,5 +42,5 @@ def _traced(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def renewed(tokens: Tokens) -> Tokens:
     """Reduced tokens in a trace, their length renewed."""
-    fields = {name: value for name, value in vars(tokens).items() if isinstance(value, Tensor)}
+    fields = {name: value for name, value in vars(tokens).items() if isinstance(value, Tensor) and name != "source"}
     return replace(tokens, **dict(zip(fields, renew(list(fields.values())), strict=True)))

@@ -52,15 +52,8 @@ def distance(student: Tokens, teacher: Tokens) -> Tensor:
 
     `teacher` is unreduced: its states are [B, N0, C] for the student's source [B, N0].
     """
-    assert student.source is not None
-    rows, length, width = student.states.shape
-    # What was pruned or never there is gathered behind the last token and cut off.
-    place = torch.where(student.source < 0, length, student.source)
     states = teacher.states.detach().float()
-    sums = states.new_zeros(rows, length + 1, width)
-    sums = sums.scatter_add(1, place[..., None].expand(-1, -1, width), states)[:, :length]
-    counts = states.new_zeros(rows, length + 1).scatter_add(1, place, torch.ones_like(states[..., 0]))[:, :length]
-    there = (counts > 0).float()
-    target = sums / counts.clamp(min=1)[..., None]
+    target = student.pool(states)
+    there = (student.pool(torch.ones_like(states[..., :1]))[..., 0] > 0).float()
     squares = (student.states.float() - target).square().mean(-1)
     return (squares * there).sum() / there.sum().clamp(min=1)

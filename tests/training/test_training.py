@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import pumer_convert
-from pumer_convert.cli.progress import drawn, words
+from pumer_convert.cli.progress import drawn, sentence
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError
 from pumer_convert.models.family import FAMILIES, family_module
@@ -176,15 +176,15 @@ def test_half_a_record_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_words_of_a_status() -> None:
-    assert words(Status(20, 300, 1.2, 0.612, 35.14, 134.2)) == (
+    assert sentence(Status(20, 300, 1.2, 0.612, 35.14, 134.2)) == (
         "step 20/300, loss 1.2, accuracy 61.2%, 35.1 examples/s, 2:14 left"
     )
-    assert words(Status(1, 300, None, None, 1, 3661)) == "step 1/300, 1.0 examples/s, 1:01:01 left"
+    assert sentence(Status(1, 300, None, None, 1, 3661)) == "step 1/300, 1.0 examples/s, 1:01:01 left"
 
 
 def test_the_bar_takes_the_room_that_the_words_leave() -> None:
     status = Status(30, 300, None, None, 1.0, 60)
-    said = words(status)
+    said = sentence(status)
     assert drawn(status, 200) == f"[{'==':<24}] {said}"
     assert drawn(status, len(said) + 13) == f"[{'=':<10}] {said}"
     assert drawn(status, len(said) + 7) == said

@@ -108,4 +108,6 @@ def gather(values: Tensor, index: Tensor) -> Tensor:
         return torch.onnx.ops.symbolic(
             "GatherND", (values, index[..., None]), {"batch_dims": 1}, dtype=values.dtype, shape=shape, version=13
         )
-    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+    # Whole rows are copied; torch's gather looks up every channel.
+    first = torch.arange(values.shape[0], device=index.device)[:, None] * values.shape[1]
+    return values.flatten(0, 1).index_select(0, (index + first).flatten()).reshape(*index.shape, values.shape[-1])

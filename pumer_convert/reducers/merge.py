@@ -1,14 +1,12 @@
 """Modality-aware merging by bipartite soft matching on attention keys (PuMer, section 3.2; ToMe, section 3)."""
 
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pumer_convert.reducers.base import Guide, Size, in_order, ranks
 from pumer_convert.reducers.merging import EACH, EPSILON, MIX, NEVER, UNIT, Merging, keys_of
-from pumer_convert.tokens import Tokens, gather
+from pumer_convert.tokens import Tokens
 
 
 class MergeReducer(Merging):
@@ -101,28 +99,6 @@ class MergeReducer(Merging):
             return guide.decision, merge_slack(allowed, tokens.mask, guide.decision)
         best, partner = allowed.amax(2), allowed.argmax(2)
         return torch.where(ranks(in_order(best)) < self.each(tokens, guide)[:, None], partner, -1), None
-
-    def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
-        """See `Merging`."""
-        states, mask, size = tokens.states, tokens.mask, tokens.sizes
-        n = states.shape[1]
-        weight, own, grown = mixing(decision, size)
-        odd_states = states[:, 1::2]
-        mixed = odd_states * own[..., None].to(states.dtype) + weight.to(states.dtype) @ states[:, ::2]
-        all_states = torch.cat([states[:, ::2], mixed], 1)
-        all_size = torch.cat([size[:, ::2], grown], 1)
-        positions = torch.arange(n, device=decision.device)
-        place = torch.cat([positions[::2], positions[1::2]])
-        alive = torch.cat([mask[:, ::2] & (decision < 0), mask[:, 1::2]], 1)
-        chosen = torch.where(alive, place, place + n).argsort(1)[:, :k]
-        all_frozen = torch.cat([tokens.held[:, ::2], tokens.held[:, 1::2]], 1)
-        return replace(
-            tokens,
-            states=gather(all_states, chosen),
-            mask=gather(alive, chosen),
-            size=gather(all_size, chosen),
-            frozen=None if tokens.frozen is None else gather(all_frozen, chosen),
-        )
 
 
 def similarity(keys: Tensor, mask: Tensor, frozen: Tensor) -> Tensor:

@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pumer_convert.reducers.base import BaseReducer, Guide, Reduction, Size, how_many, wanted
 from pumer_convert.reducers.traced import renewed
-from pumer_convert.tokens import Tokens
+from pumer_convert.tokens import Tokens, gather
 
 NEVER = -2.0
 """Similarity of a pair that may not merge, below every cosine."""
@@ -73,7 +74,7 @@ class Merging(BaseReducer):
     token size; the order of the rest is kept. n is the example's valid length at the entry of the step, so padding
     changes nothing.
 
-    A kind chooses who merges into whom, and joins them.
+    A kind chooses who merges into whom.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("states", "keys", "size", "mask", "frozen", "entry")
@@ -110,9 +111,37 @@ class Merging(BaseReducer):
         """The decision int64 [B, decided(N)] about `tokens`, of which `most` or fewer merge; -1 where nothing merges. A
         decision that `guide` gives comes back with its slack [B]."""
 
-    @abstractmethod
     def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
         """The tokens after a decision, cut to `k` places; their source map is left to `places`."""
+        states, size = tokens.states, tokens.sizes
+        n = states.shape[1]
+        place = torch.arange(n, device=decision.device)
+        into = self.into(decision, n)
+        goes = tokens.mask & (into != place)
+        # Those that go, in their order, and where each goes; the rest of the places are none. Only these are mixed, by
+        # a product, which sums in one order on every device.
+        gone = torch.where(goes, place, place + n).sort(dim=1).values[:, : max(n - k, 1)]
+        there, gone = gone < n, gone % n
+        goal = into.gather(1, gone)
+        hit = (goal[:, :, None] == goal[:, None, :]) & there[:, None, :]
+        mass = hit * gather(size, gone)[:, None, :]
+        old = gather(size, goal)
+        grown = old + mass.sum(2)
+        own, weight = (old / grown)[..., None].to(states.dtype), (mass / grown[..., None]).to(states.dtype)
+        mixed = gather(states, goal) * own + weight @ gather(states, gone)
+        # What several merge into is read from the first of them; what is none writes to a last column, then cut off.
+        first = hit.to(torch.uint8).argmax(2) + n
+        row = F.pad(place.expand_as(into), (0, 1)).scatter(1, torch.where(there, goal, n), first)[:, :n]
+        alive = tokens.mask & ~goes
+        kept = torch.where(alive, place, place + n).sort(dim=1).values[:, :k] % n
+        rows = row.gather(1, kept)
+        return replace(
+            tokens,
+            states=gather(torch.cat([states, mixed], 1), rows),
+            mask=gather(alive, kept),
+            size=gather(torch.cat([size, grown], 1), rows),
+            frozen=None if tokens.frozen is None else gather(tokens.frozen, kept),
+        )
 
     def places(self, tokens: Tokens, decision: Tensor, k: int) -> Tensor:
         """Where each of the `tokens` is after a decision that leaves `k`, int64 [B, N]; -1: it was padding."""

@@ -1,6 +1,5 @@
 """Merging by energy: tokens of large clusters merge, isolated ones are left alone (PiToMe, Tran et al., 2024)."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -161,37 +160,6 @@ class PitomeReducer(Merging):
         if guide.decision is not None:
             return guide.decision, _slack(unit, energy, each, guide.decision)
         return _targets(unit, energy, each, most), None
-
-    def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
-        """See `Merging`."""
-        states, mask, size = tokens.states, tokens.mask, tokens.sizes
-        n = states.shape[1]
-        pairs = max(n - k, 1)
-        places = torch.arange(n, device=decision.device)
-        is_b = decision == places
-        is_a = (decision >= 0) & ~is_b
-        # Members of either side in front, in their order; the rest of the places are none (number >= n).
-        a, b = (torch.where(side, places, places + n).sort(dim=1).values[:, :pairs] for side in (is_a, is_b))
-        there_a, there_b, a, b = a < n, b < n, a % n, b % n
-        hit = (decision.gather(1, a)[:, None, :] == b[:, :, None]) & there_a[:, None, :] & there_b[:, :, None]
-        mass = hit * gather(size, a)[:, None, :]
-        grown = gather(size, b) + mass.sum(2)
-        own = (gather(size, b) / grown)[..., None]
-        weight = (mass / grown[..., None]).to(states.dtype)
-        mixed = gather(states, b) * own.to(states.dtype) + weight @ gather(states, a)
-        numbers = torch.arange(pairs, device=decision.device).expand_as(b) + n
-        # What is none writes to an extra last column, which is then cut off.
-        row = F.pad(places.expand_as(decision), (0, 1)).scatter(1, torch.where(there_b, b, n), numbers)[:, :n]
-        alive = mask & ~is_a
-        kept = torch.where(alive, places, places + n).argsort(1)[:, :k]
-        rows = row.gather(1, kept)
-        return replace(
-            tokens,
-            states=gather(torch.cat([states, mixed], 1), rows),
-            mask=gather(alive, kept),
-            size=gather(torch.cat([size, grown], 1), rows),
-            frozen=None if tokens.frozen is None else gather(tokens.frozen, kept),
-        )
 
 
 def energies(unit: Tensor, seen: Tensor, margin: float) -> Tensor:

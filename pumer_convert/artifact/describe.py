@@ -7,51 +7,58 @@ from typing import Any
 from pumer_convert import __version__
 from pumer_convert.checkpoint.companions import has_tokenizer
 from pumer_convert.checkpoint.fingerprint import fingerprint
+from pumer_convert.convert.load import signature_of
 from pumer_convert.data.served_tokenizer import ENDING, ServedForm, served_form
-from pumer_convert.image_processor.picture_input import input_of, settings_of
-from pumer_convert.models.family import family_module
+from pumer_convert.image_processor.picture_input import settings_of
+from pumer_convert.models.inputs import TextInput
 from pumer_convert.weights import Checkpoint
 
 PARTS = (".data", ENDING, ".json")
 """What belongs to an ONNX file, beside it: its weights, where they are large, its tokenizer and its sidecar."""
 
 
-def describe(checkpoint: Checkpoint, image_size: Any = None) -> dict[str, Any]:
-    """The model and its task, the labels of its logits, the preprocessing of pictures and text, and the reductions.
+def describe(checkpoint: Checkpoint, image_size: Any = None, graph: str | None = None) -> dict[str, Any]:
+    """The model and its task, the graph (None: the first), the labels of its logits, the preprocessing of the pictures
+    and texts that it takes (None: it takes none), and the reductions.
 
     `image_size` is the one that was asked for at export, if any. In the description it is [H, W] of the one size that
     pictures have, or of a square one where they keep their shape; "pictures" tells the rest.
     """
-    config, spec = checkpoint.config, family_module(checkpoint.family).spec(checkpoint.config)
-    settings = settings_of(checkpoint.processor, checkpoint.family, image_size)
-    pictures = input_of(settings, checkpoint.family, config)
+    signature, config = signature_of(checkpoint, graph, image_size), checkpoint.config
+    pictures, text = signature.pictures, signature.text
+    fit = settings_of(checkpoint.processor, checkpoint.family, image_size).fit
     return {
         "format": 1,
         "model": checkpoint.family,
         "task": checkpoint.task,
-        "image_size": list(pictures.nominal),
-        "pictures": {"fit": settings.fit, "asked": image_size, **asdict(pictures)},
+        "graph": signature.name,
+        "outputs": [asdict(port) for port in signature.outputs],
+        "image_size": None if pictures is None else list(pictures.nominal),
+        "pictures": None if pictures is None else {"fit": fit, "asked": image_size, **asdict(pictures)},
         "labels": config.get("id2label"),
-        "preprocessing": checkpoint.processor,
-        "text": {
-            "longest": spec.max_text,
-            "vocab_size": spec.vocabulary,
-            "pad_token_id": config.get("text", config).get("pad_token_id"),
-        },
+        "preprocessing": None if pictures is None else checkpoint.processor,
+        "text": None if text is None else text.to_sidecar(),
         "reductions": config.get("pumer", {}),
     }
 
 
 def promise(
-    checkpoint: Checkpoint, dtype: str, image_size: Any, opset: int, served: ServedForm | None, inlined: bool = False
+    checkpoint: Checkpoint,
+    dtype: str,
+    image_size: Any,
+    opset: int,
+    served: ServedForm | None,
+    inlined: bool = False,
+    graph: str | None = None,
 ) -> dict[str, Any]:
     """What the sidecar of an ONNX file says beside what was found out in making it: two exports of which it is the same
     are the same. `image_size` S, [H, W] or None, the checkpoint's own; `served` its tokenizer;
     `inlined`: whether the reducers stand in the graph itself, in standard operators alone."""
-    described = describe(checkpoint, image_size)
+    described = describe(checkpoint, image_size, graph)
+    if described["text"] is not None:
+        described["text"]["tokenizer"] = None if served is None else served.entry
     return {
         **described,
-        "text": {**described["text"], "tokenizer": None if served is None else served.entry},
         "dtype": dtype,
         "opset": opset,
         "inlined_functions": inlined,
@@ -63,17 +70,16 @@ def promise(
 def differing(values: Mapping[str, Any], checkpoint: Checkpoint) -> list[str]:
     """What a sidecar's `values` tell of pictures, answers and texts otherwise than the checkpoint's files do now; the
     sidecars of version 0.1 are not looked at."""
-    if values.get("pictures") is None:
+    if "pictures" not in values:
         return []
-    asked = values["pictures"]["asked"]
-    now = describe(checkpoint, asked)
-    family = checkpoint.family
-    same = settings_of(values["preprocessing"], family, asked) == settings_of(now["preprocessing"], family, asked)
-    changed = [] if same else ["preprocessing"]
-    text = {name: value for name, value in values["text"].items() if name != "tokenizer"}
-    changed += [name for name in ("task", "labels") if values[name] != now[name]] + ["text"] * (text != now["text"])
+    asked, family = (values["pictures"] or {}).get("asked"), checkpoint.family
+    now = describe(checkpoint, asked, values.get("graph"))
+    both = [part["preprocessing"] and settings_of(part["preprocessing"], family, asked) for part in (values, now)]
+    changed = [] if both[0] == both[1] else ["preprocessing"]
+    changed += [name for name in ("task", "labels") if values[name] != now[name]]
+    changed += ["text"] * (TextInput.of_sidecar(values) != TextInput.of_sidecar(now))
     # An export whose tokenizer lay elsewhere has none of its own.
-    if (entry := values["text"].get("tokenizer")) and has_tokenizer(checkpoint.companions):
+    if (entry := (values["text"] or {}).get("tokenizer")) and has_tokenizer(checkpoint.companions):
         served = served_form(checkpoint, "")
         if served is None or {**served.entry, "file": entry["file"]} != entry:
             changed.append("tokenizer")

@@ -7,7 +7,8 @@ from typing import Any
 
 from pumer_convert.artifact.tensorrt_flavours import MODULES
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.models.inputs import PictureInput
+from pumer_convert.models.inputs import Port
+from pumer_convert.models.signature import Signature, signature_of
 from pumer_convert.system.json_file import read_object
 
 LEAST_RTX = (8, 0)
@@ -34,7 +35,7 @@ class Sidecar:
             found = cls(engine, values)
             if values["format"] != 1:
                 raise InputError(f"{file}: written by a newer pumer-convert (format {values['format']}); update.")
-            _ = (found.flavour, found.pictures, found.labels, found.profiles, values["engine"]["sha256"])
+            _ = (found.flavour, found.signature, found.profiles, values["engine"]["sha256"])
         except (ValueError, KeyError, TypeError, IndexError, OSError):
             raise InputError(f"{file}: not a sidecar that pumer-convert wrote; export the engine once more.") from None
         return found
@@ -45,19 +46,15 @@ class Sidecar:
         return MODULES[self.values["flavour"]][0] and str(self.values["flavour"])
 
     @property
-    def pictures(self) -> PictureInput:
-        """How it takes pictures."""
-        shapes = {entry["name"]: entry["shape"] for entry in self.values["inputs"]}
-        return PictureInput.of_shapes(shapes, limit=(self.values.get("pictures") or {}).get("limit"))
-
-    @property
-    def labels(self) -> int:
-        """Number of logits."""
-        return int(self.values["outputs"][0]["shape"][1])
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+        inputs = {entry["name"]: entry["shape"] for entry in self.values["inputs"]}
+        outputs = [Port(entry["name"], entry["dtype"], tuple(entry["shape"])) for entry in self.values["outputs"]]
+        return signature_of(inputs, outputs, self.values)
 
     @property
     def profiles(self) -> list[dict[str, tuple[int, int, int]]]:
-        """Of each profile (smallest, fastest, largest) of every dynamic side: batch, text and perhaps patches."""
+        """Of each profile (smallest, fastest, largest) of every dynamic side: batch and perhaps text and patches."""
         dynamic = {
             side: (entry["name"], place)
             for entry in reversed(self.values["inputs"])  # the first that has it tells of a side
@@ -72,7 +69,7 @@ class Sidecar:
         return [{key: side(shapes, *where) for key, where in dynamic.items()} for shapes in self.values["profiles"]]
 
     def profile(self, **sides: int) -> int:
-        """The profile for batch, text and perhaps patches: of those that hold them, the one made for the nearest.
+        """The profile for these sides: of those that hold them, the one made for the nearest.
         Raises InputError for none."""
         holding = [
             (sum(abs(sides[side] - best) / best for side, (_, best, _) in profile.items()), index)

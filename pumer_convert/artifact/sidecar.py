@@ -1,6 +1,6 @@
 """The JSON file beside an exported model, as its readers take it: whether it is whole, and the names of its labels."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,11 @@ from pumer_convert.data.served_tokenizer import SIDES
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.pixels import MOST
 from pumer_convert.models.family import FAMILIES
+from pumer_convert.models.inputs import Port
 from pumer_convert.models.labels import read_labels
+from pumer_convert.models.signature import LOGITS
 from pumer_convert.system.json_file import read_object
-from pumer_convert.tasks import TASKS
+from pumer_convert.tasks import EMBEDDINGS, TASKS
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -35,20 +37,50 @@ def labels_of(values: Mapping[str, Any], path: Path) -> list[str]:
     return found
 
 
+def outputs_of(values: Mapping[str, Any]) -> tuple[Port, ...]:
+    """What the graph gives. Version 0.1 wrote nothing of it: logits, one for each label."""
+    if "outputs" not in values:
+        count = len(values["labels"]) if values.get("labels") else 1
+        return (Port(LOGITS, "float32", ("batch", count)),)
+    return tuple(Port(entry["name"], entry["dtype"], tuple(entry["shape"])) for entry in values["outputs"])
+
+
 def is_sidecar(values: Mapping[str, Any]) -> bool:
     """Whether every value that is gone by is there and of its kind; see `describe` for what they mean."""
     text, pictures = values.get("text"), values.get("pictures")
     return (
-        _one_of(values.get("task"), TASKS)
+        _one_of(values.get("task"), {*TASKS, EMBEDDINGS})
         and _one_of(values.get("model"), FAMILIES)
         and all(name in values and isinstance(values[name], dict | None) for name in ("labels", "preprocessing"))
-        and _is_size(values.get("image_size"))
-        and isinstance(text, dict)
-        and _is_count(text.get("longest"), 2)
-        and "pad_token_id" in text
-        and all(text.get(name) is None or _is_count(text[name], 0) for name in ("pad_token_id", "vocab_size"))
-        and (text.get("tokenizer") is None or _is_tokenizer(text["tokenizer"]))
+        and isinstance(values.get("graph", ""), str)
+        and isinstance(values.get("outputs", []), list)
+        and all(_is_port(entry) for entry in values.get("outputs", []))
+        and "text" in values
+        and (text is None or (isinstance(text, dict) and _is_text(text)))
+        # A text's own graph takes no pictures; version 0.1 told of their size alone.
+        and (("pictures" in values and pictures is None) or _is_size(values.get("image_size")))
         and (pictures is None or (isinstance(pictures, dict) and _is_pictures(pictures)))
+    )
+
+
+def _is_port(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(name), str) for name in ("name", "dtype"))
+        and isinstance(entry.get("shape"), list)
+        and all(isinstance(side, str) or _is_count(side, 1) for side in entry["shape"])
+    )
+
+
+def _is_text(told: Mapping[str, Any]) -> bool:
+    return (
+        _is_count(told.get("longest"), 2)
+        and "pad_token_id" in told
+        and all(told.get(name) is None or _is_count(told[name], 0) for name in ("pad_token_id", "vocab_size"))
+        and (told.get("length") is None or _is_count(told["length"], 2))
+        and isinstance(told.get("masked", True), bool)
+        and told.get("padding", "right") in ("right", "left")
+        and (told.get("tokenizer") is None or _is_tokenizer(told["tokenizer"]))
     )
 
 
@@ -79,7 +111,7 @@ def _is_tokenizer(entry: Any) -> bool:
     )
 
 
-def _one_of(value: Any, known: Mapping[str, Any]) -> bool:
+def _one_of(value: Any, known: Container[str]) -> bool:
     return isinstance(value, str) and value in known
 
 

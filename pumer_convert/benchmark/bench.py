@@ -16,18 +16,19 @@ from pumer_convert.benchmark.reducer_cost import strip_reducers
 from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.origin import Origin, origin_of
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.load import plan_of
+from pumer_convert.convert.load import plan_of, signature_of
 from pumer_convert.errors import InputError
 from pumer_convert.evaluation.compatibility import check_comparable
 from pumer_convert.image_processor.picture_input import settings_of
-from pumer_convert.models.inputs import CHANNELS, PIXELS, PictureInput
+from pumer_convert.models.inputs import CHANNELS, IDS, MASK, PIXELS, PictureInput
+from pumer_convert.models.signature import Signature
 from pumer_convert.runtime.base import Runtime, packed
 from pumer_convert.runtime.onnx import OnnxRuntime
 from pumer_convert.runtime.open import open_runtime
 from pumer_convert.weights import Checkpoint
 
-RUNTIMES = {"eager": "", "compiled": "", "onnx": "model.onnx", "engine": "model.engine"}
-"""Name -> the exported file in a checkpoint's folder that it runs."""
+RUNTIMES = {"eager": "", "compiled": "", "onnx": ".onnx", "engine": ".engine"}
+"""Name -> the ending of the exported file in a checkpoint's folder that it runs."""
 
 
 @dataclass(frozen=True)
@@ -119,26 +120,29 @@ def bench(
     _check_attention(checkpoints["reduced"], checkpoints["dense"])
     if repeats < 3:
         raise InputError(f"{repeats} pairs of passes say nothing; take 3 or more.")
+    graph = signature_of(checkpoints["reduced"]).name
     cells = []
     for runtime in runtimes:
         if runtime not in RUNTIMES:
             raise InputError(f"there is no runtime '{runtime}' to bench; allowed: {', '.join(RUNTIMES)}.")
-        opened = {name: _open(path, runtime, device, dtype) for name, path in paths.items()}
+        opened = {name: _open(path, graph, runtime, device, dtype) for name, path in paths.items()}
+        signature = opened["dense"].signature
         size = _size(checkpoints["reduced"], opened["reduced"].pictures, aspect)
-        if opened["dense"].pictures.ports != opened["reduced"].pictures.ports:
+        if signature.inputs != opened["reduced"].signature.inputs:
             raise InputError(f"{paths['dense']} and {paths['reduced']} take images of other sizes; export both alike.")
-        if runtime == "onnx" and (graph := strip_reducers(reduced / RUNTIMES[runtime])) is not None:
-            opened["free"] = OnnxRuntime(reduced / RUNTIMES[runtime], device, graph=graph)
+        file = reduced / f"{graph}{RUNTIMES[runtime]}"
+        if runtime == "onnx" and (free := strip_reducers(file)) is not None:
+            opened["free"] = OnnxRuntime(file, device, graph=free)
         for batch in batches:
-            for text in texts:
+            for text in texts if signature.text is not None else (0,):
                 progress(f"{runtime}: batch {batch}, {text} text tokens")
-                plans = {name: plan_of(checkpoint, text, size) for name, checkpoint in checkpoints.items()}
+                plans = {name: plan_of(checkpoint, text, size, graph) for name, checkpoint in checkpoints.items()}
                 macs = plans["reduced"].ratio / plans["dense"].ratio
-                inputs = _inputs(batch, text, opened["dense"].pictures, size)
+                inputs = _inputs(batch, text, signature, size)
                 more: dict[str, Any] = {}
                 if memory:
-                    more["memory"] = _memory(paths, runtime, device, dtype, inputs)
-                cells.append(_cell(opened, runtime, inputs, repeats, macs, more))
+                    more["memory"] = _memory(paths, graph, runtime, device, dtype, inputs)
+                cells.append(_cell(opened, runtime, (batch, text), inputs, repeats, macs, more))
     return Bench(str(paths["dense"]), str(paths["reduced"]), device, dtype, repeats, tuple(cells))
 
 
@@ -164,32 +168,40 @@ def _check_attention(reduced: Checkpoint, dense: Checkpoint) -> None:
         )
 
 
-def _open(path: Path, runtime: str, device: str, dtype: str, arena: bool = True) -> Runtime:
-    if not (file := RUNTIMES[runtime]):
-        return open_runtime(path, device=device, dtype=dtype, compiled=runtime == "compiled")
+def _open(path: Path, graph: str, runtime: str, device: str, dtype: str, arena: bool = True) -> Runtime:
+    if not RUNTIMES[runtime]:
+        return open_runtime(path, device=device, dtype=dtype, compiled=runtime == "compiled", graph=graph)
+    file = f"{graph}{RUNTIMES[runtime]}"
     if not (path / file).exists():
         flag = "--trt " if runtime == "engine" else ""
         raise InputError(f"{path / file}: missing; run `pumer-convert export {flag}--dtype {dtype} {path}` first.")
-    own = read_sidecar(path / "model.onnx")["dtype"]
+    own = read_sidecar(path / f"{graph}.onnx")["dtype"]
     if own != dtype:
         raise InputError(f"{path / file}: exported in {own}, not {dtype}; export it anew or say --dtype {own}.")
     return OnnxRuntime(path / file, device, arena) if runtime == "onnx" else open_runtime(path / file, device=device)
 
 
-def _inputs(batch: int, text: int, pictures: PictureInput, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
+def _inputs(batch: int, text: int, signature: Signature, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
     """Random inputs; pictures that keep their shape are of `size` (height, width)."""
     random = np.random.default_rng(0)
-    inputs = {"input_ids": random.integers(5, 50, (batch, text)), "attention_mask": np.ones((batch, text), np.int64)}
+    inputs: dict[str, NDArray[Any]] = {}
+    if signature.text is not None:
+        shape = (batch, signature.text.length or text)
+        values = {IDS: random.integers(5, 50, shape), MASK: np.ones(shape, np.int64)}
+        inputs = {port.name: values[port.name] for port in signature.text.ports}
+    if (pictures := signature.pictures) is None:
+        return inputs
     pair = (pictures.images,) if pictures.images > 1 else ()
     pixels = random.standard_normal((batch, *pair, CHANNELS, *(pictures.size or size)), np.float32)
     return inputs | (packed(pixels, pictures) if pictures.packed else {PIXELS: pixels})
 
 
 def _memory(
-    paths: Mapping[str, Path], runtime: str, device: str, dtype: str, inputs: dict[str, NDArray[Any]]
+    paths: Mapping[str, Path], graph: str, runtime: str, device: str, dtype: str, inputs: dict[str, NDArray[Any]]
 ) -> tuple[int, int] | None:
     dense, reduced = (
-        peak(partial(_open, paths[name], runtime, device, dtype, arena=False), inputs) for name in ("dense", "reduced")
+        peak(partial(_open, paths[name], graph, runtime, device, dtype, arena=False), inputs)
+        for name in ("dense", "reduced")
     )
     return None if dense is None or reduced is None else (dense, reduced)
 
@@ -197,12 +209,13 @@ def _memory(
 def _cell(
     opened: dict[str, Runtime],
     runtime: str,
+    shape: tuple[int, int],
     inputs: dict[str, NDArray[Any]],
     repeats: int,
     macs: float,
     more: dict[str, Any],
 ) -> Cell:
-    batch, text = inputs["input_ids"].shape
+    batch, text = shape
     seconds: dict[str, list[float]] = {name: [] for name in opened}
     for turn in range(repeats + 2):
         for name in opened if turn % 2 else reversed(opened):

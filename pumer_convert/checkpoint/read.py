@@ -1,6 +1,5 @@
 """Recognise a checkpoint by its content and bring it into the one form."""
 
-import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +17,7 @@ from pumer_convert.checkpoint.state import check_plain, owner, unwrapped
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.picture_input import check_patch
 from pumer_convert.image_processor.settings import image_settings
-from pumer_convert.models.family import FAMILIES
+from pumer_convert.models.family import FAMILIES, family_of
 from pumer_convert.models.reductions import check_reductions
 from pumer_convert.system.json_file import read_object
 from pumer_convert.system.paths import there
@@ -33,7 +32,7 @@ from pumer_convert.weights import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 READABLE = (
     "transformers ViLT folders, original ViLT and METER .ckpt files, published PuMer folders, and the folders that "
@@ -60,10 +59,10 @@ def open_checkpoint(path: Path, tokenizer: Path | None = None) -> Checkpoint:
     raw = _open_folder(path) if path.is_dir() else _open_file(path, {}, ())
     if tokenizer is not None:
         raw = _with_tokenizer(raw, tokenizer)
-    for module in FAMILIES.values():
-        family = importlib.import_module(module)
-        held = _held(raw, family.KNOWN_BY)
-        checkpoint: Checkpoint | None = family.recognise(held)
+    for name in FAMILIES:
+        family = family_of(name)
+        held = _held(raw, family.known_by)
+        checkpoint = family.recognise(held)
         if checkpoint is not None:
             check_reductions(checkpoint.config, family.spec(checkpoint.config), path)
             return _for_pictures(_noted(checkpoint, held.notes))
@@ -82,7 +81,7 @@ def check_complete(checkpoint: Checkpoint) -> None:
     import torch
 
     with torch.device("meta"):
-        network: nn.Module = importlib.import_module(FAMILIES[checkpoint.family]).build(checkpoint.config)
+        network = family_of(checkpoint.family).build(checkpoint.config)
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     have = checkpoint.slices
     for name, piece in have.items():
@@ -205,19 +204,19 @@ def _with_tokenizer(raw: RawCheckpoint, folder: Path) -> RawCheckpoint:
 
 def _for_pictures(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint with a processor if it has none, and for pictures of the size that its processor makes."""
-    family = importlib.import_module(FAMILIES[checkpoint.family])
+    family = family_of(checkpoint.family)
     values = checkpoint.processor
     if values is None:
         values = family.processor(checkpoint.config)
         note = NO_PROCESSOR.format(values["image_processor_type"], values["size"]["shortest_edge"])
         checkpoint = replace(checkpoint.with_processor(values), notes=(*checkpoint.notes, note))
     try:
-        settings = image_settings(values, family.IMAGE_PROCESSOR)
+        settings = image_settings(values, family.image_processor)
         made = settings.size
-        own = checkpoint.config["image_size"]
-        if made is None or made == ((own, own) if isinstance(own, int) else tuple(own)):
+        own = family.spec(checkpoint.config).image
+        if made is None or made == own.size:
             return checkpoint
-        check_patch(settings, int(checkpoint.config["patch_size"]))
+        check_patch(settings, own.patch)
     except InputError as error:
         raise InputError(f"{checkpoint.path}: {error}") from None
     note = f"Its processor makes pictures of {made[0]}x{made[1]} pixels; the positions are interpolated for them."

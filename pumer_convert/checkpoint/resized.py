@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.settings import image_settings
-from pumer_convert.models.family import family_module
+from pumer_convert.models.family import family_of
 from pumer_convert.models.spec import grid
 from pumer_convert.weights import Checkpoint, TensorSource
 
@@ -64,21 +64,21 @@ def at_image_size(checkpoint: Checkpoint, image_size: int | list[int], *, exact:
     The table is float32 where the source has half precision, as transformers interpolates it at every call; unless
     `exact` it is rounded to what the source has.
     """
-    family, config = family_module(checkpoint.family), checkpoint.config
-    name = family.POSITIONS
+    family, config = family_of(checkpoint.family), checkpoint.config
+    name = family.positions
     key = checkpoint.slices[name].key
-    rows, columns = grid(image_size, int(config["patch_size"]))
+    rows, columns = grid(image_size, family.spec(config).image.patch)
     *front, _, width = checkpoint.source.shape(key)
     kind = checkpoint.source.dtype(key)
     kind = "float32" if exact and kind in ("float16", "bfloat16") else kind
 
     def change(table: "Tensor") -> "Tensor":
         table = table.float() if kind == "float32" else table
-        return family.fit_positions(name, table, config, image_size)  # type: ignore[no-any-return]
+        return family.fit_positions(name, table, config, image_size)
 
     return replace(
         checkpoint,
-        config={**config, "image_size": image_size},
+        config=family.for_image_size(config, image_size),
         source=Fitted(checkpoint.source, key, (*front, rows * columns + 1, width), kind, change),
     )
 
@@ -86,11 +86,10 @@ def at_image_size(checkpoint: Checkpoint, image_size: int | list[int], *, exact:
 def check_image_size(image_size: Any, checkpoint: Checkpoint) -> None:
     """Raises InputError for an image size S or [H, W] that the patches do not divide, unless it is the checkpoint's."""
     sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    config = checkpoint.config
-    own = config["image_size"]
-    if sides == ((own, own) if isinstance(own, int) else tuple(own)):
+    own = family_of(checkpoint.family).spec(checkpoint.config).image
+    if sides == own.size:
         return
-    patch = config["patch_size"] if "patch_size" in config else config["vision"]["patch_size"]
+    patch = own.patch
     if len(sides) != 2 or any(side < patch or side % patch for side in sides):
         raise InputError(
             f"an image of {'x'.join(map(str, sides))} pixels is not a whole number of {patch}-pixel patches."
@@ -103,9 +102,10 @@ def _processor(checkpoint: Checkpoint, new: int) -> dict[str, Any] | None:
     values = checkpoint.processor
     if values is None:
         return None
-    settings = image_settings(values, family_module(checkpoint.family).IMAGE_PROCESSOR)
+    family = family_of(checkpoint.family)
+    settings = image_settings(values, family.image_processor)
     side = settings.shorter if settings.size is None else min(settings.size)
-    side = side or checkpoint.config["image_size"]
+    side = side or min(family.spec(checkpoint.config).image.size)
 
     def scaled(value: Any) -> Any:
         if isinstance(value, dict):

@@ -7,7 +7,7 @@ import click
 
 from pumer_convert.cli.engine import engine_options, engine_summary
 from pumer_convert.cli.help import Sectioned, option, section
-from pumer_convert.cli.output import EngineBar, emit, image_size, progress
+from pumer_convert.cli.output import EngineBar, emit, equal, graphs_in, image_size, progress
 from pumer_convert.cli.paths import PATH
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import converted_folder, export_folder
@@ -88,16 +88,12 @@ def command(
     bar.close()
 
     def human() -> str:
-        check = report["verification"]
-        there = "there_already" in report
-        lines = [
-            f"{'there already, and whole: ' if there else 'wrote '}{report['onnx']} ({report['dtype']}, opset "
-            f"{report['opset']})",
-            f"verified: logits within {check['logits_error']:.1e} of eager (allowed {check['tolerance']:.0e}) in "
-            f"{check['cases']} cases; {check['decisions_that_differ']} of {check['decisions']} decisions differ",
-        ]
-        if "engine" in report:
-            lines.append(engine_summary(report["engine"]))
+        lines = []
+        for graph in graphs_in(report):
+            there = "there already, and whole: " if "there_already" in graph else "wrote "
+            lines += [f"{there}{graph['onnx']} ({graph['dtype']}, opset {graph['opset']})", f"verified: {equal(graph)}"]
+            if "engine" in graph:
+                lines.append(engine_summary(graph["engine"]))
         if triton:
             lines.append(f"wrote {report['triton']['triton']} (Triton's backend {report['triton']['backend']})")
         return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])])

@@ -21,11 +21,14 @@ def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json:
     inspection = inspect(checkpoint, text_length=text_length, image_size=image_size)
 
     def human() -> str:
+        graphs = inspection.graphs.items()
+        words = ", ".join(f"{name} ({', '.join(takes)} -> {', '.join(gives)})" for name, (takes, gives) in graphs)
         lines = [
             f"{inspection.path}: {inspection.origin}",
             f"model {inspection.model}, task {inspection.task}, {inspection.parameters / 1e6:.1f}M parameters "
             f"({inspection.bytes / 1e6:.0f} MB), text up to {inspection.max_text} tokens",
             inspection.pictures,
+            *([f"graphs {words}"] if len(graphs) > 1 else []),
             f"reduced at: {', '.join(inspection.reduced_at) or 'nowhere (dense)'}",
             *(f"note: {note}" for note in inspection.notes),
             "",

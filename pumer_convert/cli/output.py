@@ -21,6 +21,20 @@ def emit(report: Mapping[str, Any], as_json: bool, human: Callable[[], str]) -> 
     click.echo(json.dumps(report, indent=2, default=str) if as_json else human())
 
 
+def graphs_in(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The reports of a model's graphs: of several, or the one that it is itself."""
+    return list(report["graphs"].values()) if "graphs" in report else [report]  # type: ignore[list-item]
+
+
+def equal(report: Mapping[str, Any]) -> str:
+    """How near an exported graph is to eager."""
+    check, what = report["verification"], "logits" if report.get("graph", "model") == "model" else "outputs"
+    return (
+        f"{what} within {check['logits_error']:.1e} of eager (allowed {check['tolerance']:.0e}) in {check['cases']} "
+        f"cases; {check['decisions_that_differ']} of {check['decisions']} decisions differ"
+    )
+
+
 def plan_table(plan: Plan) -> str:
     """Tokens and MACs of every layer."""
     head = ("layer", "image", "text", "dense MMACs", "reduced", "reducers")

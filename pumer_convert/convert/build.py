@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pumer_convert.checkpoint.read import check_complete
 from pumer_convert.checkpoint.resized import check_image_size
-from pumer_convert.models.family import family_module
+from pumer_convert.models.body import Body
+from pumer_convert.models.family import family_of
 from pumer_convert.recipe.schema import Recipe
 from pumer_convert.reducers.site import SiteReducers
 from pumer_convert.weights import Checkpoint, check_finite
@@ -22,15 +23,12 @@ DTYPES = {
 }
 
 
-def insert(model: nn.Module, pumer: Mapping[str, Any]) -> nn.Module:
+def insert(model: Body, pumer: Mapping[str, Any]) -> Body:
     """Replay the edits that a config's `pumer` section records onto a dense network; gives it back."""
-    reducers = model.get_submodule("reducers")
-    assert isinstance(reducers, nn.ModuleDict)
     for edit in pumer.get("edits", ()):
-        step = SiteReducers(
+        model.reducers[edit["at"].replace(".", "_")] = SiteReducers(
             edit["at"], edit["actions"], pumer.get("semantics", "default"), pumer.get("proportional_attention", False)
         )
-        reducers[edit["at"].replace(".", "_")] = step
     return model
 
 
@@ -55,7 +53,7 @@ def reduced(checkpoint: Checkpoint, pumer: dict[str, Any]) -> Checkpoint:
     return replace(checkpoint, config={**checkpoint.config, "pumer": pumer})
 
 
-def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = None) -> nn.Module:
+def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = None) -> Body:
     """The network of a checkpoint with its weights and reducers, on the CPU, in eval mode.
 
     `image_size` S or [H, W] fits the position table to other images; `dtype` as torch spells it, float32 by default.
@@ -63,11 +61,11 @@ def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = No
     patches do not divide.
     """
     check_complete(checkpoint)
-    family = family_module(checkpoint.family)
+    family = family_of(checkpoint.family)
     if image_size is not None:
         check_image_size(image_size, checkpoint)
     with torch.device("meta"):
-        network: nn.Module = family.build(checkpoint.config, image_size)
+        network: Body = family.build(checkpoint.config, image_size)
     kind = DTYPES[dtype or "float32"]
 
     known: set[int] = set()

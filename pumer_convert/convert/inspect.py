@@ -15,7 +15,8 @@ from pumer_convert.weights import Checkpoint
 class Inspection:
     """A checkpoint at `path`: `origin` is its format in words, `bytes` the size of its weights, `image_size` (height,
     width) of the pictures that `plan` counts with, `pictures` what becomes of a picture, in words; `sites` are the
-    layers that a recipe may name, `reduced_at` those that have reducers; `notes` what a reader should know."""
+    layers that a recipe may name, `reduced_at` those that have reducers; `graphs` what is exported, by name the inputs
+    and the outputs; `notes` what a reader should know."""
 
     path: str
     origin: str
@@ -28,6 +29,7 @@ class Inspection:
     max_text: int
     sites: tuple[str, ...]
     reduced_at: tuple[str, ...]
+    graphs: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
     notes: tuple[str, ...]
     plan: Plan
 
@@ -49,6 +51,7 @@ def inspect(
     settings = settings_of(checkpoint.processor, checkpoint.family, image_size)
     pictures = input_of(settings, checkpoint.family, checkpoint.config)
     spec = spec_of(checkpoint, pictures.nominal)
+    signatures = [graph.signature(spec.text, pictures) for graph in spec.graphs]
     return Inspection(
         path=str(checkpoint.path),
         origin=checkpoint.origin,
@@ -61,6 +64,7 @@ def inspect(
         max_text=spec.max_text,
         sites=spec.sites,
         reduced_at=tuple(edit["at"] for edit in checkpoint.config.get("pumer", {}).get("edits", ())),
+        graphs={one.name: (tuple(port.name for port in one.inputs), one.names) for one in signatures},
         notes=checkpoint.notes,
         plan=plan_of(checkpoint, text_length, image_size),
     )

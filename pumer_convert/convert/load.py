@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.plan import Plan, make_plan
 from pumer_convert.image_processor.picture_input import picture_input
-from pumer_convert.models.family import family_module
+from pumer_convert.models.family import family_of
+from pumer_convert.models.signature import Signature
 from pumer_convert.models.spec import ModelSpec
 from pumer_convert.weights import Checkpoint
 
 if TYPE_CHECKING:
-    from torch import nn
+    from pumer_convert.models.body import Body
 
 TEXT_LENGTH = 32
 """Text tokens that plans are made for unless told otherwise: what the published figures were counted at."""
 
 
-def load(path: Path | str, image_size: Any = None, dtype: str = "float32") -> "nn.Module":
+def load(path: Path | str, image_size: Any = None, dtype: str = "float32") -> "Body":
     """The model of any readable checkpoint, dense or reduced, on the CPU in eval mode.
 
     Called as model(input_ids [B, T], attention_mask [B, T], pixel_values [B, 3, H, W] or [B, 2, 3, H, W]).logits.
@@ -32,14 +33,23 @@ def spec_of(checkpoint: Checkpoint, image_size: Any = None) -> ModelSpec:
     """The shape of a checkpoint's model: for pictures as its processor makes them, square ones where they keep their
     shape, or for another `image_size` S or [H, W]."""
     size = image_size or picture_input(checkpoint).nominal
-    return family_module(checkpoint.family).spec(checkpoint.config, size)  # type: ignore[no-any-return]
+    return family_of(checkpoint.family).spec(checkpoint.config, size)
 
 
-def plan_of(checkpoint: Checkpoint, text_length: int | None = None, image_size: Any = None) -> Plan:
+def signature_of(checkpoint: Checkpoint, graph: str | None = None, image_size: Any = None) -> Signature:
+    """What a graph (None: the first) of a checkpoint's model takes and gives, for pictures as its processor makes them
+    or of another `image_size`."""
+    spec = family_of(checkpoint.family).spec(checkpoint.config)
+    return spec.graph(graph).signature(spec.text, picture_input(checkpoint, image_size))
+
+
+def plan_of(
+    checkpoint: Checkpoint, text_length: int | None = None, image_size: Any = None, graph: str | None = None
+) -> Plan:
     """What a checkpoint, dense or reduced, costs: beside its dense model at the image size that its recipe found,
-    or both at another `image_size`."""
+    or both at another `image_size`; the whole of it, or one `graph`."""
     pumer, spec = checkpoint.config.get("pumer", {}), spec_of(checkpoint, image_size)
     changed = pumer.get("image_size") if image_size is None else None
     original = spec_of(checkpoint, changed["from"]) if changed else None
-    length = text_length or min(TEXT_LENGTH, spec.max_text)
-    return make_plan(spec, pumer.get("edits", ()), length, original)
+    length = min(TEXT_LENGTH, spec.max_text) if text_length is None else text_length
+    return make_plan(spec, pumer.get("edits", ()), length, original, graph)

@@ -99,14 +99,20 @@ def _problem(recipe: Recipe, step: StepSpec, layer: Layer) -> str | None:
 
 
 def make_plan(
-    spec: ModelSpec, edits: Sequence[dict[str, Any]], text_length: int, original: ModelSpec | None = None
+    spec: ModelSpec,
+    edits: Sequence[dict[str, Any]],
+    text_length: int,
+    original: ModelSpec | None = None,
+    graph: str | None = None,
 ) -> Plan:
     """Tokens and MACs of every layer at `text_length` text tokens (CLS included). `original` is the dense model where
-    that is of another image size.
+    that is of another image size; `graph`: count the layers of that graph alone.
 
     Raises InputError when the text is longer than the model's positions or an image is too long for TopK.
     """
-    if not 2 <= text_length <= spec.max_text:
+    if spec.text is None or spec.text.length is not None:
+        text_length = 0 if spec.text is None else spec.text.length or 0
+    elif not 2 <= text_length <= spec.max_text:
         raise InputError(f"a text of {text_length} tokens does not fit; this model takes 2 to {spec.max_text}.")
     actions = {edit["at"]: edit["actions"] for edit in edits}
     if edits and spec.image_tokens > TOP_K:
@@ -118,6 +124,8 @@ def make_plan(
     dense = Lengths(original.image_tokens, text_length)
     now, rows = Lengths(spec.image_tokens, text_length), []
     for layer, whole in zip(spec.layers, original.layers, strict=True):
+        if graph not in (None, layer.graph):
+            continue
         after, own = now, 0
         if layer.site in actions:
             after, own = _reduce(now, actions[layer.site], layer)
@@ -138,9 +146,9 @@ def make_plan(
         now = after
     return Plan(
         rows=tuple(rows),
-        dense_macs=spec.images_per_example * sum(r.dense_macs for r in rows) + spec.head,
-        macs=spec.images_per_example * sum(r.macs for r in rows) + spec.head,
-        reducer_macs=spec.images_per_example * sum(r.reducers for r in rows),
+        dense_macs=spec.image.images * sum(r.dense_macs for r in rows) + spec.head,
+        macs=spec.image.images * sum(r.macs for r in rows) + spec.head,
+        reducer_macs=spec.image.images * sum(r.reducers for r in rows),
         text_length=text_length,
         edits=tuple(edits),
     )

@@ -41,6 +41,6 @@ def read_examples(
     drawn = [samples[i] for i in np.random.default_rng(seed).permutation(len(samples))[:count]]
     if cut := preprocessor.cut([sample.text for sample in drawn]):
         progress(f"note: {cut}")
-    ids, mask = preprocessor.text([sample.text for sample in drawn])
+    words = preprocessor.words([sample.text for sample in drawn])
     pictures = [[preprocessor.pixels(p.open(), name=p.name) for p in sample.pictures] for sample in drawn]
-    return {"input_ids": ids, "attention_mask": mask, **preprocessor.arrange(pictures)}
+    return words | preprocessor.arrange(pictures)

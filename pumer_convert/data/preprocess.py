@@ -1,7 +1,7 @@
 """Text and pictures into the arrays that a checkpoint takes, by the checkpoint's own files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,17 @@ from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.data.augment import RandAugment
 from pumer_convert.data.sample import fault_of_text
 from pumer_convert.data.served_tokenizer import read_served
-from pumer_convert.data.tokenizer import check_tokenizer, load_tokenizer, longest_of, pad_id_of
+from pumer_convert.data.tokenizer import fitted, load_tokenizer
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.patches import pack, together
 from pumer_convert.image_processor.picture_input import input_of, settings_of
-from pumer_convert.image_processor.pixels import ImageSettings, to_pixels
-from pumer_convert.models.family import FAMILIES, family_module
-from pumer_convert.models.inputs import GRID, PATCHES, PIXELS, PictureInput
+from pumer_convert.image_processor.pixels import MOST, ImageSettings, to_pixels
+from pumer_convert.models.family import FAMILIES, family_of
+from pumer_convert.models.inputs import GRID, IDS, MASK, PATCHES, PIXELS, PictureInput, TextInput
 from pumer_convert.system.json_file import read_object
 from pumer_convert.weights import PROCESSOR, Checkpoint, processor_of
 
+NO_PICTURES = "the model takes no pictures."
 _WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 
 
@@ -32,21 +33,19 @@ class Preprocessor:
     """Makes a model's inputs; needs numpy and PIL, and for the tokenizer transformers, or beside an exported model
     tokenizers alone.
 
-    `longest` is the longest text in tokens, special ones included; a longer one is cut as the tokenizer's
-    truncation_side says (see `cut`). `pad_id` fills shorter ones on the right, whatever padding_side says: the models
-    count positions from the left. With `pad_to` every text becomes that long exactly, as an engine of one shape wants
-    it. `vocabulary` is the number of ids that the model has, None where nobody tells. `augment` is used on training
-    pictures only. `image` says how a picture becomes pixels, `input` how the model takes them.
+    `image` says how a picture becomes pixels, `input` how the model takes them, and `texts` how it takes texts; None
+    for a graph that takes none. A text longer than `texts.longest`, special tokens included, is cut as the tokenizer's
+    truncation_side says (see `cut`). Shorter ones are filled up on the side that the model was trained with, whatever
+    the tokenizer's padding_side says. With `pad_to` every text becomes that long exactly, as an engine of one shape
+    wants it. `augment` is used on training pictures only.
     """
 
-    image: ImageSettings
-    input: PictureInput
+    image: ImageSettings | None
+    input: PictureInput | None
     tokenizer: Any
-    longest: int
-    pad_id: int
+    texts: TextInput | None
     pad_to: int | None = None
     augment: RandAugment | None = None
-    vocabulary: int | None = None
 
     @classmethod
     def of(
@@ -69,24 +68,15 @@ class Preprocessor:
         else:
             folder = resolve(checkpoint)
             config, values = _settings(folder)
-        image = settings_of(values, config["model_type"], image_size, fit)
-        tokenizer = load_tokenizer(folder, config["model_type"])
-        spec = family_module(config["model_type"]).spec(config)
-        longest = longest_of(tokenizer, folder, spec.max_text)
-        if pad_to is not None and not 2 <= pad_to <= longest:
-            raise InputError(f"{folder}: a text of {pad_to} tokens does not fit; this model takes 2 to {longest}.")
-        pad = pad_id_of(tokenizer, config.get("text", config).get("pad_token_id"))
-        check_tokenizer(tokenizer, folder, spec.vocabulary, pad)
-        return cls(
-            image=image,
-            input=input_of(image, config["model_type"], config),
-            tokenizer=tokenizer,
-            longest=pad_to or longest,
-            pad_id=pad,
-            pad_to=pad_to,
-            augment=augment,
-            vocabulary=spec.vocabulary,
-        )
+        family = config["model_type"]
+        image = settings_of(values, family, image_size, fit)
+        texts, tokenizer = family_of(family).spec(config).text, None
+        if texts is not None:
+            tokenizer = load_tokenizer(folder, family)
+            texts = fitted(texts, tokenizer, folder)
+            if pad_to is not None and not 2 <= pad_to <= (most := texts.longest or pad_to):
+                raise InputError(f"{folder}: a text of {pad_to} tokens does not fit; this model takes 2 to {most}.")
+        return cls(image, input_of(image, family, config), tokenizer, texts, pad_to, augment)
 
     @classmethod
     def of_sidecar(cls, values: Mapping[str, Any], folder: Path) -> "Preprocessor":
@@ -95,40 +85,62 @@ class Preprocessor:
 
         Raises InputError and MissingDependencyError as `of` does.
         """
-        if not values["preprocessing"]:
-            raise InputError(f"{folder}: the sidecar tells no preprocessing; export a checkpoint with {PROCESSOR}.")
-        text = values["text"]
-        served = read_served(text["tokenizer"], folder) if text.get("tokenizer") else None
-        # Version 0.1 knew one size alone, and wrote no more of pictures.
-        asked = values["pictures"]["asked"] if values.get("pictures") else values["image_size"]
-        image = settings_of(values["preprocessing"], values["model"], asked)
-        vocabulary = text.get("vocab_size")
-        if served is not None:
-            tokenizer, longest, pad = served, text["tokenizer"]["longest"], text["tokenizer"]["pad_token_id"]
-        else:
-            tokenizer = load_tokenizer(folder, values["model"])
-            longest = longest_of(tokenizer, folder, int(text["longest"]))
-            pad = pad_id_of(tokenizer, text["pad_token_id"])
-            check_tokenizer(tokenizer, folder, vocabulary, pad)
-        return cls(
-            image=image,
-            input=_input_of_sidecar(values),
-            tokenizer=tokenizer,
-            longest=longest,
-            pad_id=pad,
-            vocabulary=vocabulary,
-        )
+        image, pictures = None, PictureInput.of_sidecar(values)
+        if pictures is not None:
+            if not values["preprocessing"]:
+                raise InputError(f"{folder}: the sidecar tells no preprocessing; export a checkpoint with {PROCESSOR}.")
+            # Version 0.1 knew one size alone, and wrote no more of pictures.
+            asked = values["pictures"]["asked"] if values.get("pictures") else values["image_size"]
+            image = settings_of(values["preprocessing"], values["model"], asked)
+        texts, tokenizer = TextInput.of_sidecar(values), None
+        if texts is not None:
+            entry = values["text"].get("tokenizer")
+            tokenizer = read_served(entry, folder) if entry else None
+            if tokenizer is not None:
+                texts = replace(texts, longest=entry["longest"], pad_id=entry["pad_token_id"])
+            else:
+                tokenizer = load_tokenizer(folder, values["model"])
+                texts = fitted(texts, tokenizer, folder)
+        return cls(image, pictures, tokenizer, texts)
+
+    @property
+    def longest(self) -> int:
+        """The longest text in tokens. Raises InputError when the model takes none."""
+        return self.pad_to or self._texts.longest or MOST
+
+    @property
+    def pad_id(self) -> int:
+        """What fills up shorter texts. Raises InputError when the model takes none."""
+        return self._texts.pad_id or 0
+
+    @property
+    def vocabulary(self) -> int | None:
+        """The number of ids that the model has, None where nobody tells."""
+        return None if self.texts is None else self.texts.vocabulary
+
+    @property
+    def _texts(self) -> TextInput:
+        if self.texts is None:
+            raise InputError("the model takes no text.")
+        return self.texts
+
+    def words(self, texts: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """The texts as the model takes them, by name; see `text`."""
+        ids, mask = self.text(texts)
+        return {IDS: ids, MASK: mask} if self._texts.masked else {IDS: ids}
 
     def text(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """input_ids and attention_mask, int64 [B, T]; T is `pad_to`, or the longest of these texts. An empty text is
-        one. Raises InputError for what is no text, and for a text with a token that the model has not."""
+        """input_ids and attention_mask, int64 [B, T]; T is `pad_to`, what the model wants, or the longest of these
+        texts. An empty text is one. Raises InputError for what is no text, and for a text with a token that the model
+        has not."""
         # One by one: a batch would start the tokenizer's threads, which do not survive the fork of a worker.
         tokens = [self._tokens(text) for text in texts]
-        length = self.pad_to or max(map(len, tokens))
+        length = self.pad_to or self._texts.length or max(map(len, tokens))
         ids = np.full((len(tokens), length), self.pad_id, np.int64)
         mask = np.zeros_like(ids)
         for row, found in enumerate(tokens):
-            ids[row, : len(found)], mask[row, : len(found)] = found, 1
+            place = slice(len(found)) if self._texts.padding == "right" else slice(length - len(found), length)
+            ids[row, place], mask[row, place] = found, 1
         return ids, mask
 
     def cut(self, texts: Sequence[str]) -> str:
@@ -162,6 +174,8 @@ class Preprocessor:
         with. Raises InputError that begins with `name` for a picture too thin to be resized."""
         if random is not None and self.augment is not None:
             image = self.augment(image.convert("RGB"), random)
+        if self.image is None:
+            raise InputError(NO_PICTURES)
         try:
             return to_pixels(image, self.image)
         except ValueError as error:
@@ -171,37 +185,28 @@ class Preprocessor:
         """The pixels of each example's pictures as the model takes them, by name (see `PictureInput.ports`); packed
         patches are `least` or more. Raises InputError for a picture that has no whole patch, and for one with
         more than the model takes."""
-        if self.input.packed:
+        if (own := self.input) is None:
+            raise InputError(NO_PICTURES)
+        if own.packed:
             try:
-                examples = [together(example, self.input.patch) for example in examples]
+                examples = [together(example, own.patch) for example in examples]
             except ValueError as error:
                 raise InputError(f"a picture is too thin for the model: {error}.") from None
-            count = max(
-                (p.shape[1] // self.input.patch) * (p.shape[2] // self.input.patch) for e in examples for p in e
-            )
-            if self.input.most is not None and count > self.input.most:
+            count = max((p.shape[1] // own.patch) * (p.shape[2] // own.patch) for e in examples for p in e)
+            if own.most is not None and count > own.most:
                 raise InputError(
-                    f"a picture of {count} patches is too large for the model: its max_image_length is "
-                    f"{self.input.most}, and that many would be drawn at random; do_resize can make pictures smaller."
+                    f"a picture of {count} patches is too large for the model: its max_image_length is {own.most}, and "
+                    "that many would be drawn at random; do_resize can make pictures smaller."
                 )
         pictures = [picture for example in examples for picture in example]
         arrays: dict[str, NDArray[Any]] = {}
-        if self.input.packed:
-            arrays[PATCHES], arrays[GRID] = pack(pictures, self.input.patch, least)
+        if own.packed:
+            arrays[PATCHES], arrays[GRID] = pack(pictures, own.patch, least)
         else:
             arrays[PIXELS] = np.stack(pictures)
         if len(examples) == len(pictures):
             return arrays
         return {name: value.reshape(len(examples), -1, *value.shape[1:]) for name, value in arrays.items()}
-
-
-def _input_of_sidecar(values: Mapping[str, Any]) -> PictureInput:
-    if (told := values.get("pictures")) is None:
-        height, width = values["image_size"]
-        return PictureInput.fixed(2 if values["task"] == "nlvr2" else 1, 1, (int(height), int(width)))
-    size = told["size"]
-    numbers = {name: told[name] for name in ("images", "patch", "fewest", "usual", "most")}
-    return PictureInput(size=None if size is None else (int(size[0]), int(size[1])), **numbers, limit=told.get("limit"))
 
 
 def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
@@ -211,8 +216,8 @@ def _settings(folder: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
         config = read_object(folder / "config.json")
         family = config.get("model_type")
         whole = any(file.suffix in _WEIGHTS for file in folder.iterdir())
-        if not whole and isinstance(family, str) and family in FAMILIES and "image_size" in config:
-            return family_module(family).checked(config, folder), values
+        if not whole and isinstance(family, str) and family in FAMILIES:
+            return family_of(family).checked(config, folder), values
     return _settings_of(open_checkpoint(folder))
 
 

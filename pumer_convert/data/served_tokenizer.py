@@ -9,9 +9,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from pumer_convert.data.tokenizer import check_tokenizer, load_tokenizer, longest_of, pad_id_of
+from pumer_convert.data.tokenizer import fitted, load_tokenizer
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.models.family import family_module
+from pumer_convert.models.family import family_of
 from pumer_convert.weights import Checkpoint
 
 ENDING = ".tokenizer.json"
@@ -74,12 +74,11 @@ def served_form(checkpoint: Checkpoint, exported: str) -> ServedForm | None:
     """The checkpoint's tokenizer for the exported file of this name; None where there is none that fits the model, or
     where tokenizers alone does not make of a text what transformers does."""
     folder = checkpoint.companions[0].parent if checkpoint.companions else checkpoint.path
+    if (text_input := family_of(checkpoint.family).spec(checkpoint.config).text) is None:
+        return None
     try:
         tokenizer = load_tokenizer(folder, checkpoint.family)
-        spec = family_module(checkpoint.family).spec(checkpoint.config)
-        pad = pad_id_of(tokenizer, checkpoint.config.get("text", checkpoint.config).get("pad_token_id"))
-        check_tokenizer(tokenizer, folder, spec.vocabulary, pad)
-        longest = longest_of(tokenizer, folder, spec.max_text)
+        text_input = fitted(text_input, tokenizer, folder)
     except (InputError, MissingDependencyError):
         return None  # whoever gives a text is told
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
@@ -88,14 +87,14 @@ def served_form(checkpoint: Checkpoint, exported: str) -> ServedForm | None:
     entry = {
         "file": exported + ENDING,
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "longest": longest,
-        "pad_token_id": pad,
+        "longest": text_input.longest,
+        "pad_token_id": text_input.pad_id,
         "truncation_side": tokenizer.truncation_side,
         "encode_special_tokens": bool(getattr(tokenizer, "split_special_tokens", False)),
     }
     served = of_entry(entry, text)
     for probe in _PROBES:
-        cut = {"truncation": True, "max_length": longest}
+        cut = {"truncation": True, "max_length": text_input.longest}
         for how in ({"verbose": False}, cut):
             if served(probe, **how)["input_ids"] != tokenizer(probe, **how)["input_ids"]:
                 return None

@@ -5,12 +5,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pumer_convert.checkpoint.companions import TOKENIZERS, check_links
 from pumer_convert.errors import InputError, missing
-from pumer_convert.models.family import FAMILIES, family_module
+from pumer_convert.models.family import FAMILIES, family_of
+from pumer_convert.models.inputs import TextInput
 from pumer_convert.system.json_file import read_object
 
 _BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
@@ -36,7 +38,7 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
     if family is None and (folder / "config.json").exists():
         family = read_object(folder / "config.json").get("model_type")
     try:
-        like: str | None = family_module(str(family)).TOKENIZER if str(family) in FAMILIES else None
+        like: str | None = family_of(str(family)).tokenizer if str(family) in FAMILIES else None
         with _without_marks(folder) as place:
             if alone and like != family:
                 # Whatever kind it is, the file describes it whole.
@@ -83,10 +85,16 @@ def check_tokenizer(tokenizer: Any, folder: Path, vocabulary: int | None, pad_id
 
 def check_fits(folder: Path, family: str, config: Mapping[str, Any]) -> None:
     """Raises InputError when the tokenizer in a folder cannot be that of a model with this config."""
-    tokenizer = load_tokenizer(folder, family)
-    pad = pad_id_of(tokenizer, config.get("text", config).get("pad_token_id"))
-    check_tokenizer(tokenizer, folder, family_module(family).spec(config).vocabulary, pad)
-    longest_of(tokenizer, folder, 2)
+    if (text := family_of(family).spec(config).text) is not None:
+        fitted(text, load_tokenizer(folder, family), folder)
+
+
+def fitted(text: TextInput, tokenizer: Any, folder: Path) -> TextInput:
+    """How a model takes the texts of this tokenizer: its padding where the model names none, and its longest text where
+    that is shorter. Raises InputError when the tokenizer, from `folder`, cannot be the model's."""
+    pad = pad_id_of(tokenizer, text.pad_id)
+    check_tokenizer(tokenizer, folder, text.vocabulary, pad)
+    return replace(text, pad_id=pad, longest=longest_of(tokenizer, folder, text.longest))
 
 
 def pad_id_of(tokenizer: Any, told: int | None) -> int:
@@ -94,7 +102,7 @@ def pad_id_of(tokenizer: Any, told: int | None) -> int:
     return int((tokenizer.pad_token_id if told is None else told) or 0)
 
 
-def longest_of(tokenizer: Any, folder: Path, most: int) -> int:
+def longest_of(tokenizer: Any, folder: Path, most: int | None) -> int | None:
     """The longest text in tokens: `most`, which the model takes, or fewer if the tokenizer's model_max_length says so.
     Raises InputError when that is no number of tokens."""
     limit = getattr(tokenizer, "model_max_length", None)
@@ -104,7 +112,7 @@ def longest_of(tokenizer: Any, folder: Path, most: int) -> int:
         raise InputError(
             f"{folder}: its tokenizer's model_max_length cannot be {limit!r}; a text has 2 tokens or more."
         )
-    return int(min(most, limit))
+    return int(limit if most is None else min(most, limit))
 
 
 def _words(tokenizer: Any) -> dict[str, int]:

@@ -1,10 +1,10 @@
 """Whether two checkpoints can be measured on the same inputs and answers."""
 
-from typing import Any
-
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.picture_input import in_words, input_of, settings_of
+from pumer_convert.models.family import family_of
 from pumer_convert.models.labels import names, placeholders
+from pumer_convert.tasks import EMBEDDINGS
 from pumer_convert.weights import Checkpoint
 
 
@@ -14,18 +14,21 @@ def check_comparable(one: Checkpoint, other: Checkpoint) -> None:
     def differ(what: str, a: object, b: object) -> InputError:
         return InputError(f"{other.path} cannot be compared with {one.path}: its {what} is {b}, not {a}.")
 
-    texts = [c.config.get("text", c.config) for c in (one, other)]
-    for what, a, b in (
+    specs = [family_of(c.family).spec(c.config) for c in (one, other)]
+    sizes = ["x".join(map(str, spec.image.size)) for spec in specs]
+    words = [None if spec.text is None else spec.text.vocabulary for spec in specs]
+    same: tuple[tuple[str, object, object], ...] = (
         ("model", one.family, other.family),
         ("task", one.task, other.task),
-        ("image size", *(_sides(c.config["image_size"]) for c in (one, other))),
-        ("vocabulary size", texts[0].get("vocab_size"), texts[1].get("vocab_size")),
-    ):
+        ("image size", sizes[0], sizes[1]),
+        ("vocabulary size", words[0], words[1]),
+    )
+    for what, a, b in same:
         if a != b:
             raise differ(what, a, b)
     if (ours := _fit(one)) != (theirs := _fit(other)):
         raise differ("way with pictures", theirs, ours)
-    if one.task == "retrieval":
+    if one.task in ("retrieval", EMBEDDINGS):
         return
     a_labels, b_labels = names(one.config), names(other.config)
     if len(a_labels) != len(b_labels):
@@ -40,8 +43,3 @@ def check_comparable(one: Checkpoint, other: Checkpoint) -> None:
 def _fit(checkpoint: Checkpoint) -> str:
     settings = settings_of(checkpoint.processor, checkpoint.family)
     return in_words(settings, input_of(settings, checkpoint.family, checkpoint.config))
-
-
-def _sides(size: Any) -> str:
-    height, width = (size, size) if isinstance(size, int) else size
-    return f"{height}x{width}"

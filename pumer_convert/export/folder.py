@@ -17,7 +17,7 @@ from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export.reuse import stale, standing_engine, standing_onnx, without_list
 from pumer_convert.export.triton.config import check_backend
-from pumer_convert.models.family import family_module
+from pumer_convert.models.family import family_of
 from pumer_convert.recipe.schema import ExportSettings, Profile, load_recipe
 from pumer_convert.system.child_process import LostError, in_child
 from pumer_convert.system.heap import give_back_at_once
@@ -25,6 +25,7 @@ from pumer_convert.system.output import check_out
 from pumer_convert.system.partial import recover
 from pumer_convert.system.paths import check_utf8
 from pumer_convert.system.signals import deferred
+from pumer_convert.weights import Checkpoint
 
 if TYPE_CHECKING:
     from pumer_convert.export.tensorrt import EngineSettings
@@ -71,13 +72,15 @@ def export_folder(
     engine_progress: Callable[[str, int, int], None] | None = None,
     in_subprocess: bool = False,
 ) -> dict[str, Any]:
-    """Write model.onnx, and an engine built as `trt` says, to `out` (default: the checkpoint's folder), with sidecars;
+    """Write model.onnx, and an engine built as `trt` says, to `out` (default: the checkpoint's folder), with sidecars,
+    of a model of several graphs a file for each, named after it;
     and a model repository for `triton`, which is the backend that runs the tensors (see `export_triton`) or "auto":
     "tensorrt" for an engine of TensorRT, else "onnxruntime".
 
     To another folder, made if need be, the files of tokenizer and processor go along. A verified model.onnx of the same
     checkpoint and options that is there already is built on, and so is an engine; without `overwrite` nothing else is
-    replaced. The report's "notes" name what was made from an earlier model.onnx.
+    replaced. The report's "notes" name what was made from an earlier model.onnx; of several graphs it has the reports
+    as "graphs", by name.
     `inline_functions` see `export_onnx`. Without profiles of its own an engine has the recipe's. `engine_progress` is
     called as it is built (see `build_engine`).
 
@@ -89,8 +92,9 @@ def export_folder(
     path = resolve(path)
     settings = settings_of(path)
     folder = Path(out) if out is not None else own_folder(path)
-    onnx_file = folder / "model.onnx"
-    check_utf8(onnx_file)
+    checkpoint = open_checkpoint(path)
+    names = _graphs(checkpoint)
+    check_utf8(folder / f"{names[0]}.onnx")
     chosen = dtype or settings.dtype
     if trt is not None and opset >= ATTENTION_OPSET and chosen == "float32":
         raise InputError(
@@ -105,40 +109,43 @@ def export_folder(
             check_backend(triton)
         if folder.is_dir():
             check_out(repository, overwrite)
-    run = _in_subprocess if in_subprocess else _export
-    with _made(folder):
-        made = run(
-            path,
-            onnx_file,
-            settings,
-            trt.profiles if trt is not None else (),
-            dtype=chosen,
-            image_size=image_size,
-            opset=opset,
-            inline_functions=inline_functions,
-            overwrite=overwrite,
-            progress=progress,
-        )
-    report = made.report
-    if trt is not None:
-        progress("building the engine")
-        trt = replace(trt, profiles=made.profiles)
-        report["engine"] = engine_beside(onnx_file, trt, made.sidecar, overwrite=overwrite, progress=engine_progress)
+    run: Callable[..., _Exported] = _in_subprocess if in_subprocess else _export
+    how: dict[str, Any] = {"dtype": chosen, "image_size": image_size, "opset": opset}
+    how |= {"inline_functions": inline_functions, "overwrite": overwrite, "progress": progress}
+    reports = {}
+    for name in names:
+        onnx_file = folder / f"{name}.onnx"
+        with _made(folder):
+            made = run(checkpoint, onnx_file, name, settings, trt.profiles if trt is not None else (), **how)
+        report = reports[name] = made.report
+        if trt is not None:
+            progress("building the engine")
+            build = replace(trt, profiles=made.profiles)
+            report["engine"] = engine_beside(
+                onnx_file, build, made.sidecar, overwrite=overwrite, progress=engine_progress
+            )
+        told = f"was made from the {onnx_file.name} of before; make it anew"
+        report["notes"] = [f"{file} {told}" for file in stale(onnx_file)]
+    if len(reports) > 1:
+        report = {"graphs": reports, "notes": [note for one in reports.values() for note in one.pop("notes")]}
     if triton is not None:
-        report["triton"] = _repository(triton, report, repository, overwrite)
-    told = f"was made from the {onnx_file.name} of before; make it anew"
-    report["notes"] = [f"{name} {told}" for name in stale(onnx_file)]
+        report["triton"] = _repository(triton, list(reports.values()), repository, overwrite)
     return report
 
 
-def _repository(triton: str, report: Mapping[str, Any], out: Path, overwrite: bool) -> dict[str, Any]:
+def _graphs(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The names of the graphs that a checkpoint is exported as."""
+    return tuple(graph.name for graph in family_of(checkpoint.family).spec(checkpoint.config).graphs)
+
+
+def _repository(triton: str, graphs: Sequence[Mapping[str, Any]], out: Path, overwrite: bool) -> dict[str, Any]:
     from pumer_convert.export.triton import export_triton
 
-    engine = report.get("engine", {"flavour": None})
     backend = triton
     if triton == "auto":
-        backend = "tensorrt" if engine["flavour"] == "tensorrt" else "onnxruntime"
-    exported = engine["path"] if backend == "tensorrt" else report["onnx"]
+        flavours = {graph.get("engine", {"flavour": None})["flavour"] for graph in graphs}
+        backend = "tensorrt" if flavours == {"tensorrt"} else "onnxruntime"
+    exported = [graph["engine"]["path"] if backend == "tensorrt" else graph["onnx"] for graph in graphs]
     return export_triton(exported, out, backend=backend, overwrite=overwrite)
 
 
@@ -198,26 +205,31 @@ def engine_beside(
 def verify_export(
     path: Path | str, onnx_file: Path | str | None = None, cases: "Sequence[Case] | None" = None
 ) -> dict[str, Any]:
-    """Compare an exported file (default: model.onnx in the checkpoint's folder) and its sidecar with the checkpoint
+    """Compare an exported file (default: all of the checkpoint's, in its folder) and its sidecar with the checkpoint
     they were made from, on the batches of `cases` (see `Case`; default: several). Gives the report. Raises
     VerificationError when they differ, InputError when one is missing."""
+    path = resolve(path)
+    folder, checkpoint = path if path.is_dir() else path.parent, open_checkpoint(path)
+    if onnx_file is not None:
+        return _verify(checkpoint, Path(onnx_file), cases)
+    reports = {name: _verify(checkpoint, folder / f"{name}.onnx", cases) for name in _graphs(checkpoint)}
+    return {"graphs": reports} if len(reports) > 1 else next(iter(reports.values()))
+
+
+def _verify(checkpoint: Checkpoint, onnx_file: Path, cases: "Sequence[Case] | None") -> dict[str, Any]:
     from pumer_convert.verification.verify import verify_onnx
 
-    path = resolve(path)
-    folder = path if path.is_dir() else path.parent
-    onnx_file = Path(onnx_file) if onnx_file is not None else folder / "model.onnx"
     if not onnx_file.exists():
         raise InputError(f"{onnx_file}: there is no such file; run `pumer-convert export` first.")
     sidecar = onnx_file.with_name(onnx_file.name + ".json")
     values = read_sidecar(onnx_file) if sidecar.exists() else {}
-    checkpoint = open_checkpoint(path)
     if changed := differing(values, checkpoint):
         raise VerificationError(
             f"{sidecar}: its {' and '.join(changed)} are not those of the checkpoint's files now; export once more "
             "with --overwrite."
         )
     asked = (values.get("pictures") or {}).get("asked")
-    return {"onnx": str(onnx_file), **verify_onnx(onnx_file, checkpoint, cases, asked)}
+    return {"onnx": str(onnx_file), **verify_onnx(onnx_file, checkpoint, cases, asked, values.get("graph"))}
 
 
 @dataclass(frozen=True)
@@ -230,8 +242,9 @@ class _Exported:
 
 
 def _export(
-    path: Path,
+    checkpoint: Checkpoint,
     out: Path,
+    graph: str,
     settings: ExportSettings,
     given: tuple[Profile, ...],
     *,
@@ -242,46 +255,51 @@ def _export(
     overwrite: bool,
     progress: Callable[[str], None],
 ) -> _Exported:
-    checkpoint = open_checkpoint(path)
-    if out.parent.resolve() != path.resolve() and any(file.name in TOKENIZERS for file in checkpoint.companions):
+    spec = family_of(checkpoint.family).spec(checkpoint.config)
+    text = spec.graph(graph).text
+    elsewhere = out.parent.resolve() != checkpoint.path.resolve()
+    if text and elsewhere and any(file.name in TOKENIZERS for file in checkpoint.companions):
         check_fits(checkpoint.companions[0].parent, checkpoint.family, checkpoint.config)  # it goes along
-    longest = family_module(checkpoint.family).spec(checkpoint.config).max_text
-    profiles = profiles_of(settings, given, longest)
+    profiles = profiles_of(settings, given, spec.max_text if text else None)
     home = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
     # The tokenizer, without which `Pipeline` takes no text.
     companions = tuple(checkpoint.companions) if out.parent.resolve() != home.resolve() else ()
-    served = served_form(checkpoint, out.name)
-    wanted = promise(checkpoint, dtype, image_size, opset, served, inline_functions)
+    served = served_form(checkpoint, out.name) if text else None
+    wanted = promise(checkpoint, dtype, image_size, opset, served, inline_functions, graph)
     report = None if overwrite else standing_onnx(out, wanted, PARTS, companions)
     if report is not None:
         progress(f"going on from the verified {out.name}")
     else:
         from pumer_convert.export.onnx import export_onnx
 
-        how: dict[str, Any] = {"dtype": dtype, "image_size": image_size, "opset": opset}
+        how: dict[str, Any] = {"graph": graph, "dtype": dtype, "image_size": image_size, "opset": opset}
         how["inline_functions"] = inline_functions
         report = export_onnx(checkpoint, out, **how, overwrite=overwrite, companions=companions, progress=progress)
     return _Exported(report, without_list(read_sidecar(out)), profiles)
 
 
-def _export_alone(*where: Any, **how: Any) -> _Exported:
+def _export_alone(path: Path, *where: Any, **how: Any) -> _Exported:
     give_back_at_once()
-    return _export(*where, **how)
+    return _export(open_checkpoint(path), *where, **how)
 
 
-def _in_subprocess(path: Path, out: Path, *where: Any, **how: Any) -> _Exported:
+def _in_subprocess(checkpoint: Checkpoint, out: Path, *where: Any, **how: Any) -> _Exported:
     try:
-        return in_child(partial(_export_alone, path, out, *where, **how))
+        return in_child(partial(_export_alone, checkpoint.path, out, *where, **how))
     except LostError:
-        raise InputError(f"{path}: the export was killed by the system, most likely for want of memory.") from None
+        raise InputError(
+            f"{checkpoint.path}: the export was killed by the system, most likely for want of memory."
+        ) from None
     finally:
         with deferred():
             recover(out)  # a process that was killed cannot tidy up
 
 
-def profiles_of(settings: ExportSettings, given: tuple[Profile, ...], longest: int) -> tuple[Profile, ...]:
-    """The profiles that are `given`, else the recipe's, cut to the model's longest text. Raises InputError for given
-    ones that go beyond it."""
+def profiles_of(settings: ExportSettings, given: tuple[Profile, ...], longest: int | None) -> tuple[Profile, ...]:
+    """The profiles that are `given`, else the recipe's, cut to the model's longest text (None: it takes none). Raises
+    InputError for given ones that go beyond it."""
+    if longest is None:
+        return given or tuple(settings.profiles)
     if given and max(profile.text[2] for profile in given) > longest:
         raise InputError(f"a profile's text is longer than the {longest} tokens that the model takes.")
 

@@ -25,11 +25,12 @@ from pumer_convert.artifact.describe import PARTS, promise
 from pumer_convert.checkpoint.locate import own_folder
 from pumer_convert.checkpoint.read import as_checkpoint
 from pumer_convert.convert.build import build
+from pumer_convert.convert.load import signature_of
 from pumer_convert.data.served_tokenizer import served_form
 from pumer_convert.errors import InputError
 from pumer_convert.export.tensorrt import ORIGIN
-from pumer_convert.image_processor.picture_input import picture_input
-from pumer_convert.models.inputs import PictureInput
+from pumer_convert.models.body import Body, in_full
+from pumer_convert.models.signature import Signature
 from pumer_convert.reducers.base import BaseReducer
 from pumer_convert.reducers.site import Trace
 from pumer_convert.reducers.traced import RENEW
@@ -62,30 +63,28 @@ with the square of the graph."""
 
 
 class ExportWrapper(nn.Module):
-    """The model as its exported form: float32 pictures in, float32 logits out, then every decision of the reducers.
+    """A graph of the model as its exported form: float32 in and out, then every decision of the reducers."""
 
-    `names` are those of the inputs that hold pictures.
-    """
-
-    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+    def __init__(self, model: Body, signature: Signature) -> None:
         super().__init__()
-        self.model, self.names = model, names
+        self.model, self.signature = model, signature
         self.dtype = next(model.parameters()).dtype
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, *pictures: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         trace = Trace()
         given = {
-            name: value.to(self.dtype) if value.is_floating_point() else value
-            for name, value in zip(self.names, pictures, strict=True)
+            port.name: value.to(self.dtype) if value.is_floating_point() else value
+            for port, value in zip(self.signature.inputs, values, strict=True)
         }
-        output = self.model(input_ids, attention_mask, **given, trace=trace)
-        return (output.logits.float(), *trace.taken.values())
+        outputs = self.model.run(self.signature.name, given, trace).outputs
+        return (*(in_full(outputs[name]) for name in self.signature.names), *trace.taken.values())
 
 
 def export_onnx(
     path: Path | str | Checkpoint,
     out: Path | str | None = None,
     *,
+    graph: str | None = None,
     dtype: str = "float32",
     image_size: Any = None,
     opset: int = OPSET,
@@ -95,10 +94,11 @@ def export_onnx(
     cases: tuple[Case, ...] | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Export the checkpoint at `path`, or one that is open, to `out` (default: model.onnx in its folder), verify it,
-    and write its sidecar `out`.json, from which `Pipeline` takes labels and preprocessing.
+    """Export a `graph` (None: the first) of the checkpoint at `path`, or of one that is open, to `out` (default: its
+    name and .onnx, such as model.onnx, in the checkpoint's folder), verify it, and write its sidecar `out`.json, from
+    which `Pipeline` takes labels and preprocessing.
 
-    Inputs as `PictureInput.ports` says: input_ids, attention_mask int64 [batch, text], and pixel_values float32
+    Inputs as `Signature.inputs` says: input_ids, attention_mask int64 [batch, text], and pixel_values float32
     [batch, 3, H, W] ([batch, 2, 3, H, W] for image pairs), or where pictures keep their shape patches float32
     [batch, patches, 3 * P * P] and patch_grid int64 [batch, 2]; output logits float32 [batch, labels]. The weights and
     the arithmetic are of type `dtype`; scores, norms, counts and sizes are float32 or int64. Reducers are functions of
@@ -109,8 +109,9 @@ def export_onnx(
     if opset < OPSET:
         raise InputError(f"opset {opset} is too old; the reducers need {OPSET} or newer.")
     checkpoint = as_checkpoint(path)
-    out = Path(out) if out is not None else own_folder(checkpoint.path) / "model.onnx"
-    pictures, served = picture_input(checkpoint, image_size), served_form(checkpoint, out.name)
+    signature = signature_of(checkpoint, graph, image_size)
+    out = Path(out) if out is not None else own_folder(checkpoint.path) / f"{signature.name}.onnx"
+    served = served_form(checkpoint, out.name) if signature.text is not None else None
     copied = [file for file in companions if not same(file, out.with_name(file.name))]
     check_files(out, overwrite, parts=PARTS, beside=[file.name for file in copied], inputs=checkpoint.files)
     ours = listed(out.with_name(f"{out.name}.json")) or {}
@@ -119,7 +120,7 @@ def export_onnx(
         progress(f"building {checkpoint.family} in {dtype}")
         model = build(checkpoint, image_size, dtype)
         progress("exporting")
-        write_graph(model, checkpoint, pictures, opset, target)
+        write_graph(model, checkpoint, signature, opset, target)
         if inline_functions:
             graph = onnx.load(str(target), load_external_data=False)
             onnx.save(onnx.inliner.inline_local_functions(graph), str(target))
@@ -127,38 +128,36 @@ def export_onnx(
         del model
         gc.collect()  # the exporter leaves cycles
         progress("verifying against eager")
-        report = verify_onnx(target, checkpoint, cases, image_size)
+        report = verify_onnx(target, checkpoint, cases, image_size, signature.name)
         for file in copied:
             shutil.copyfile(file, target.with_name(file.name))
         if served is not None:
             target.with_name(served.entry["file"]).write_text(served.text, "utf-8", newline="")
         hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir())}
         sidecar = {
-            **promise(checkpoint, dtype, image_size, opset, served, inline_functions),
+            **promise(checkpoint, dtype, image_size, opset, served, inline_functions, signature.name),
             "onnx": {"file": out.name},
             "verification": report["verification"],
         }
         write_list(target.with_name(out.name + ".json"), sidecar, {**stays, **hashes})
-    return {"onnx": str(out), "opset": opset, "image_size": sidecar["image_size"], **report}
+    return {"onnx": str(out), "graph": signature.name, "opset": opset, "image_size": sidecar["image_size"], **report}
 
 
-def trace_to_onnx(
-    model: nn.Module, checkpoint: Checkpoint, pictures: PictureInput, opset: int
-) -> torch.onnx.ONNXProgram:
+def trace_to_onnx(model: Body, checkpoint: Checkpoint, signature: Signature, opset: int) -> torch.onnx.ONNXProgram:
     """The ONNX program of `model`, not optimised, its functions without bodies, the decisions its last outputs."""
-    inputs = sample(checkpoint, Case(batch=2, text=9), pictures)
+    inputs = sample(signature, Case(batch=2, text=9))
     with torch.no_grad():
-        names = list(model(**tensors(inputs, next(model.parameters()).dtype)).trace.taken)
-    sides = [{i: side for i, side in enumerate(port.shape) if isinstance(side, str)} for port in pictures.ports]
+        names = list(model.run(signature.name, tensors(inputs, next(model.parameters()).dtype)).trace.taken)
+    sides = [{i: side for i, side in enumerate(port.shape) if isinstance(side, str)} for port in signature.inputs]
     with _quiet():
         program = torch.onnx.export(
-            ExportWrapper(model, pictures.names).eval(),
+            ExportWrapper(model, signature).eval(),
             tuple(tensors(inputs, torch.float32).values()),
             dynamo=True,
             opset_version=opset,
             input_names=list(inputs),
-            output_names=["logits", *names],
-            dynamic_shapes=(*sides[:2], tuple(sides[2:])),
+            output_names=[*signature.names, *names],
+            dynamic_shapes=(tuple(sides),),
             optimize=False,
             verbose=False,
             custom_translation_table=TRANSLATIONS,
@@ -178,18 +177,18 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {RENEW: _renewed}
 """What operators of ours become in a graph."""
 
 
-def write_graph(model: nn.Module, checkpoint: Checkpoint, pictures: PictureInput, opset: int, target: Path) -> None:
+def write_graph(model: Body, checkpoint: Checkpoint, signature: Signature, opset: int, target: Path) -> None:
     """Trace, optimise and write; weights too large for one protobuf go beside the file. Freezes the model, for what
     has a gradient takes longer to trace."""
     model.requires_grad_(False)
     # The cache of shapes is slower than working them out anew where they are symbols: a fifth of the tracing.
     with torch._dynamo.config.patch(fake_tensor_cache_enabled=False):
-        program = trace_to_onnx(model, checkpoint, pictures, opset)
+        program = trace_to_onnx(model, checkpoint, signature, opset)
     weights = list(program.model.graph.initializers.values())
     with _quiet():
         _optimize(program.model)
         # The decisions keep their names in the graph, where `open_graph` finds them.
-        del program.model.graph.outputs[1:]
+        del program.model.graph.outputs[len(signature.outputs) :]
         attach_functions(program.model, model, opset)
         _expand_masks(program.model)
         _name_origins(program.model)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pumer_convert.artifact.describe import PARTS
 from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.errors import InputError, MissingDependencyError, VerificationError, nearest
+from pumer_convert.models.signature import LOGITS
 from pumer_convert.system.child_process import ending_with_parent
 from pumer_convert.system.output import output_files
 from pumer_convert.system.owned import LIST, digest, write_list
@@ -53,7 +54,7 @@ def quantize(
     """Write `onnx_path`, which `export_onnx` made, with its linear layers in 8 bits to `out` (default: beside it,
     model.int8.onnx for the mode int8) and its sidecar, and tell how many answers stay the same.
 
-    `inputs` are real examples: input_ids, attention_mask [N, T], pixel_values [N, 3, H, W] or [N, 2, 3, H, W]; the
+    `inputs` are real examples, as `Signature.inputs` of the graph says; the
     first half sets the ranges of the activations, the second half is answered by both models; for int8-cpu nothing is
     set and all are answered. `modelopt` is the Python of an environment with nvidia-modelopt[onnx] (default: this one).
     Reducers, attention, norms and the head keep their types. Gives the report. Raises InputError,
@@ -71,7 +72,7 @@ def quantize(
         raise InputError(f"{onnx_path}: is in {what}; export it in float16 or float32 for this.")
     if mode == CPU and sidecar["dtype"] != "float32":
         raise InputError(f"{onnx_path}: is in {sidecar['dtype']}; for CPUs export it in float32.")
-    half = 0 if mode == CPU else len(inputs["input_ids"]) // 2
+    half = 0 if mode == CPU else len(next(iter(inputs.values()))) // 2
     if half < 1 and mode != CPU:
         raise InputError("take 2 examples or more: half of them set the ranges, half are answered.")
     out = Path(out or onnx_path.with_suffix(f".{mode}.onnx"))
@@ -93,15 +94,7 @@ def quantize(
         progress("comparing answers")
         asked = {name: value[half:] for name, value in inputs.items()}
         before, after = _answers(onnx_path, asked), _answers(target, asked)
-        # Retrieval has one logit, above 0 for a match.
-        same = before.argmax(-1) == after.argmax(-1) if before.shape[1] > 1 else (before > 0) == (after > 0)
-        quantized = {
-            "mode": mode,
-            "by": by,
-            "calibrated_on": half,
-            "compared_on": len(after),
-            "same_answers": float(same.mean()),
-        }
+        quantized = {"mode": mode, "by": by, "calibrated_on": half, **_compared(before, after)}
         products = _in_8_bits(target)
         hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir())}
         of = {"file": onnx_path.name, "sha256": digest(onnx_path)}
@@ -202,8 +195,23 @@ def _last(told: str) -> str:
     return ([line.strip() for line in told.splitlines() if line.strip()] or ["it gave no reason"])[-1].rstrip(".")
 
 
-def _answers(path: Path, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Logits [N, labels] on the CPU, as the graph stands: ONNX Runtime's fusions know no 8-bit floats."""
+def _compared(before: dict[str, NDArray[Any]], after: dict[str, NDArray[Any]]) -> dict[str, float]:
+    """How many outputs were compared, and the share of answers that stay; of embeddings the mean cosine."""
+    if LOGITS not in before:
+        both = [(before[name].astype(np.float64), after[name].astype(np.float64)) for name in before]
+        cosines = [
+            (a * b).sum(-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-12)
+            for a, b in both
+        ]
+        return {"compared_on": len(both[0][0]), "mean_cosine": float(np.mean([c.mean() for c in cosines]))}
+    first, second = before[LOGITS], after[LOGITS]
+    # Retrieval has one logit, above 0 for a match.
+    same = first.argmax(-1) == second.argmax(-1) if first.shape[1] > 1 else (first > 0) == (second > 0)
+    return {"compared_on": len(second), "same_answers": float(same.mean())}
+
+
+def _answers(path: Path, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """All outputs, by name, on the CPU, as the graph stands: ONNX Runtime's fusions know no 8-bit floats."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -211,10 +219,13 @@ def _answers(path: Path, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise InputError(f"{path.name}: ONNX Runtime cannot load it: {str(error).strip().splitlines()[0]}") from None
-    parts = []
-    for start in range(0, len(inputs["input_ids"]), BATCH):
-        parts.append(session.run(["logits"], {name: v[start : start + BATCH] for name, v in inputs.items()})[0])
-    logits: NDArray[np.float32] = np.concatenate(parts)
-    if not np.isfinite(logits).all():
-        raise VerificationError(f"{path.name}: its logits are not finite.")
-    return logits
+    names = [entry.name for entry in session.get_outputs()]
+    parts = [
+        session.run(names, {name: value[start : start + BATCH] for name, value in inputs.items()})
+        for start in range(0, len(next(iter(inputs.values()))), BATCH)
+    ]
+    outputs = {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}
+    for name, value in outputs.items():
+        if not np.isfinite(value).all():
+            raise VerificationError(f"{path.name}: its {name} are not finite.")
+    return outputs

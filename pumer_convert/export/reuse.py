@@ -41,7 +41,7 @@ def standing_onnx(
         raise InputError(f"{out}: exists already, but {'; '.join(differing)}; {OTHER}.")
     check_whole(out)
     told = {name: values[name] for name in ("opset", "image_size", "dtype", "verification")}
-    return {"onnx": str(out), **told, "there_already": True}
+    return {"onnx": str(out), "graph": wanted["graph"], **told, "there_already": True}
 
 
 def standing_engine(engine: Path, onnx_file: Path, settings: "EngineSettings", version: str) -> dict[str, Any] | None:
@@ -87,7 +87,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     asked = json.loads(json.dumps(wanted))
-    there = {"inlined_functions": False, **there}  # earlier versions could not
+    # Earlier versions could do no otherwise.
+    there = {"inlined_functions": False, "graph": "model", "outputs": asked.get("outputs"), **there}
+    if isinstance(there.get("text"), Mapping):
+        there = {**there, "text": {"length": None, "masked": True, "padding": "right", **there["text"]}}
     return [_differs(name, there.get(name), value) for name, value in asked.items() if there.get(name) != value]
 
 

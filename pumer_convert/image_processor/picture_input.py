@@ -7,7 +7,7 @@ from typing import Any
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.pixels import ImageSettings
 from pumer_convert.image_processor.settings import at_size, image_settings
-from pumer_convert.models.family import family_module
+from pumer_convert.models.family import family_of
 from pumer_convert.models.inputs import PictureInput
 from pumer_convert.weights import Checkpoint
 
@@ -21,7 +21,7 @@ def settings_of(
     all pictures, to which those that would keep their shape are squashed. `fit` "squash" or "crop" overrules the
     processor's. Raises InputError for values that make no sense.
     """
-    settings = image_settings(values or {}, family_module(family).IMAGE_PROCESSOR)
+    settings = image_settings(values or {}, family_of(family).image_processor)
     if isinstance(image_size, int):
         settings = _scaled(settings, image_size)
     elif image_size is not None:
@@ -66,29 +66,28 @@ def picture_input(checkpoint: Checkpoint, image_size: Any = None, fit: str | Non
 
 def input_of(settings: ImageSettings, family: str, config: Mapping[str, Any]) -> PictureInput:
     """The same by settings that are read already."""
-    module = family_module(family)
-    images, patch = module.spec(config).images_per_example, int(config["patch_size"])
+    module = family_of(family)
+    spec = module.spec(config).image
+    images, patch = spec.images, spec.patch
     if settings.size is not None:
         check_patch(settings, patch)
         return PictureInput.fixed(images, patch, settings.size)
-    if not module.KEEPS_SHAPE:
+    if not spec.keeps_shape:
         raise InputError(
             f"the processor keeps the shape of every picture, and {family} takes pictures of one size; say do_resize "
             "and do_center_crop in its file, or a size with a height and a width (in the hyper-parameters of an "
             "original .ckpt: val_transform_keys other than pixelbert)."
         )
-    side = (settings.shorter or int(config["image_size"])) // patch
+    side = (settings.shorter or spec.size[0]) // patch
     if side < 1:
         raise InputError(f"pictures of {settings.shorter} pixels have no whole patch of {patch}x{patch}.")
-    told = int(config.get("max_image_length", -1))
-    limit = None if told < 0 else told
     if (largest := settings.largest()) is None:
-        return PictureInput(images, patch, None, 1, side * side, limit, limit)
+        return PictureInput(images, patch, None, 1, side * side, spec.limit, spec.limit)
     module.spec(config, largest)  # a model that does not take so many patches says so here
     short, long = (length // patch for length in largest)
     if images > 1:  # beside another a part of a patch may count, see `together`
         short = min(-(-largest[0] // patch), long)
-    return PictureInput(images, patch, None, long, short * short, short * long, limit)
+    return PictureInput(images, patch, None, long, short * short, short * long, spec.limit)
 
 
 def check_patch(settings: ImageSettings, patch: int) -> None:
@@ -108,7 +107,7 @@ def squashed(checkpoint: Checkpoint) -> Checkpoint:
     settings = settings_of(checkpoint.processor, checkpoint.family)
     if settings.size is not None:
         return checkpoint
-    side = settings.shorter or int(checkpoint.config["image_size"])
+    side = settings.shorter or family_of(checkpoint.family).spec(checkpoint.config).image.size[0]
     return checkpoint.with_processor(
         {
             "image_processor_type": "CLIPImageProcessor",

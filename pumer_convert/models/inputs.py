@@ -1,24 +1,74 @@
 """What goes into a model, by name: text, and pictures of one size or as packed patches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
+from typing import Any
 
-from pumer_convert.errors import InputError
-
-TEXT = ("input_ids", "attention_mask")
+IDS, MASK = "input_ids", "attention_mask"
 PIXELS = "pixel_values"
 PATCHES, GRID = "patches", "patch_grid"
 CHANNELS = 3
+SHORTEST = 2
+"""Tokens of the shortest text, an empty one: where it begins and where it ends. Fewer cannot be reduced in a graph."""
 
 
 @dataclass(frozen=True)
 class Port:
-    """One input: its type and its shape, of numbers and of names of dynamic sides ("batch", "text", "patches")."""
+    """One input or output: its type and its shape, of numbers and of names of dynamic sides ("batch", "text",
+    "patches")."""
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+    def sized(self, sides: Mapping[str, int]) -> tuple[int, ...]:
+        """Its shape with the dynamic sides as they are."""
+        return tuple(sides[side] if isinstance(side, str) else side for side in self.shape)
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """What texts a model takes: ids below `vocabulary` and at most `longest` tokens (None: nobody tells).
+
+    pad_id   the id of padding, None where the model's config names none.
+    length   every text has exactly that many places, padding included; None: any number.
+    masked   whether a mask tells padding; else padding is seen like any other token, as SigLIP was trained.
+    padding  the side on which shorter texts of a batch are filled up: "right" or "left".
+    """
+
+    vocabulary: int | None = None
+    longest: int | None = None
+    pad_id: int | None = None
+    length: int | None = None
+    masked: bool = True
+    padding: str = "right"
+
+    @classmethod
+    def of_sidecar(cls, values: Mapping[str, Any]) -> "TextInput | None":
+        """As the sidecar of an exported file tells them; None for a graph that takes none. Version 0.1 wrote no size of
+        the vocabulary, and knew one way alone to take a text."""
+        if (text := values.get("text")) is None:
+            return None
+        return cls(
+            vocabulary=text.get("vocab_size"),
+            longest=text.get("longest"),
+            pad_id=text.get("pad_token_id"),
+            length=text.get("length"),
+            masked=text.get("masked", True),
+            padding=text.get("padding", "right"),
+        )
+
+    def to_sidecar(self) -> dict[str, Any]:
+        """What a sidecar tells of them; version 0.1 wrote the first three."""
+        names = {"longest": self.longest, "vocab_size": self.vocabulary, "pad_token_id": self.pad_id}
+        return {**names, "length": self.length, "masked": self.masked, "padding": self.padding}
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """The inputs that hold text."""
+        shape = ("batch", "text" if self.length is None else self.length)
+        return tuple(Port(name, "int64", shape) for name in ((IDS, MASK) if self.masked else (IDS,)))
 
 
 @dataclass(frozen=True)
@@ -48,6 +98,20 @@ class PictureInput:
         count = (size[0] // patch) * (size[1] // patch)
         return cls(images, patch, size, count, count, count)
 
+    @classmethod
+    def of_sidecar(cls, values: Mapping[str, Any]) -> "PictureInput | None":
+        """As the sidecar of an exported file tells them; None for a graph that takes none. Version 0.1 knew one size
+        alone."""
+        if "pictures" not in values:
+            height, width = values["image_size"]
+            return cls.fixed(2 if values["task"] == "nlvr2" else 1, 1, (int(height), int(width)))
+        if (pictures := values["pictures"]) is None:
+            return None
+        size = pictures["size"]
+        numbers = {name: pictures[name] for name in ("images", "patch", "fewest", "usual", "most")}
+        limit = pictures.get("limit")
+        return cls(size=None if size is None else (int(size[0]), int(size[1])), **numbers, limit=limit)
+
     @property
     def packed(self) -> bool:
         """Whether pictures go in as patches."""
@@ -61,36 +125,9 @@ class PictureInput:
 
     @property
     def ports(self) -> tuple[Port, ...]:
-        """All inputs of the model, in their order."""
+        """The inputs that hold pictures."""
         pair: tuple[int, ...] = (self.images,) if self.images > 1 else ()
-        text = tuple(Port(name, "int64", ("batch", "text")) for name in TEXT)
         if self.size is not None:
-            return (*text, Port(PIXELS, "float32", ("batch", *pair, CHANNELS, *self.size)))
+            return (Port(PIXELS, "float32", ("batch", *pair, CHANNELS, *self.size)),)
         patches = Port(PATCHES, "float32", ("batch", *pair, "patches", CHANNELS * self.patch**2))
-        return (*text, patches, Port(GRID, "int64", ("batch", *pair, 2)))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the pictures' inputs."""
-        return tuple(port.name for port in self.ports[len(TEXT) :])
-
-    @classmethod
-    def of_shapes(
-        cls, shapes: Mapping[str, Sequence[int | str]], patch: int = 1, limit: int | None = None
-    ) -> "PictureInput":
-        """Of a graph's inputs, name -> shape; `patch` where they are pixels, which do not tell it. The graph does not
-        know the largest picture, nor a `limit`. Raises InputError for inputs that are not ours."""
-        names = tuple(shapes)
-        try:
-            if set(names) == {*TEXT, PIXELS}:
-                *pair, channels, height, width = (int(side) for side in shapes[PIXELS][1:])
-                if channels == CHANNELS:
-                    return cls.fixed(pair[0] if pair else 1, patch, (height, width))
-            elif set(names) == {*TEXT, PATCHES, GRID}:
-                *images, _, values = shapes[PATCHES][1:]
-                side = round((int(values) / CHANNELS) ** 0.5)
-                if CHANNELS * side**2 == int(values):
-                    return cls(int(images[0]) if images else 1, side, None, 1, 1, None, limit)
-        except (ValueError, TypeError):
-            pass
-        raise InputError(f"its inputs are {', '.join(sorted(names))}; it was not exported by pumer-convert.")
+        return (patches, Port(GRID, "int64", ("batch", *pair, 2)))

@@ -1,18 +1,34 @@
 """What a model gives back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from pumer_convert.models.signature import LOGITS
 from pumer_convert.reducers.site import Trace
 from pumer_convert.tokens import Tokens
 
 
 @dataclass
 class Output:
-    """logits [B, labels]; the final tokens of each modality (per image pass); what the reducers decided."""
+    """The outputs by name, such as logits [B, labels]; the final tokens of each stream, "image" or "text" (per image
+    pass); what the reducers decided."""
 
-    logits: Tensor
-    image: Tokens
-    text: Tokens
-    trace: Trace
+    outputs: dict[str, Tensor]
+    streams: dict[str, Tokens] = field(default_factory=dict)
+    trace: Trace = field(default_factory=Trace)
+
+    @property
+    def logits(self) -> Tensor:
+        """Of a model that has them."""
+        return self.outputs[LOGITS]
+
+    @property
+    def image(self) -> Tokens:
+        """The final tokens of the pictures."""
+        return self.streams["image"]
+
+    @property
+    def text(self) -> Tokens:
+        """The final tokens of the texts."""
+        return self.streams["text"]

@@ -2,7 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
+
+from pumer_convert.errors import InputError
+from pumer_convert.models.inputs import PictureInput, Port, TextInput
+from pumer_convert.models.signature import LOGITS, Signature
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Layer:
 
     `scores` are those by which image tokens can be pruned there, with what each costs; paid only when they are.
     `modalities` are those that run through it; `depth` is its number in its stack of layers over the layers of that;
-    `width` and `key_width` are those of its hidden states and attention heads.
+    `width` and `key_width` are those of its hidden states and attention heads; `graph` the one that it is part of.
     """
 
     name: str
@@ -34,21 +38,50 @@ class Layer:
     depth: float = 0.0
     width: int = 0
     key_width: int = 0
+    graph: str = "model"
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """The pictures that a network is built for: (H, W) `size` and the side of a `patch` in pixels, `images` of an
+    example. Where it `keeps_shape`, pictures of several shapes can be in one batch, each of at most `limit` patches
+    (None: any)."""
+
+    size: tuple[int, int]
+    patch: int
+    images: int = 1
+    keeps_shape: bool = False
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One of the graphs that a model is exported as: whether it takes `text` and `pictures`, and what it gives."""
+
+    name: str
+    outputs: tuple[Port, ...]
+    text: bool = True
+    pictures: bool = True
+
+    def signature(self, text: TextInput | None, pictures: PictureInput | None) -> Signature:
+        """What it takes and gives, for a model that takes texts and pictures like this."""
+        return Signature(self.name, text if self.text else None, pictures if self.pictures else None, self.outputs)
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as layers in the order they run. `images_per_example`: forward passes per example (2 for image pairs).
+    """A model as layers in the order they run, and as the graphs that it is exported as.
 
-    `max_text` is the longest text, `vocabulary` the number of ids that the text's table has.
+    The layers run once for every picture of an example; `head` are the multiply-accumulates of an example behind them.
+    `image_tokens` are the tokens that a picture begins as.
     """
 
     image_tokens: int
     layers: tuple[Layer, ...]
-    images_per_example: int
     head: int
-    max_text: int
-    vocabulary: int
+    text: TextInput | None
+    image: ImageSpec
+    graphs: tuple[GraphSpec, ...]
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -60,27 +93,31 @@ class ModelSpec:
         """The sites where the text has met the image."""
         return tuple(layer.site for layer in self.layers if layer.site is not None and "relevance" in layer.scores)
 
+    @property
+    def max_text(self) -> int:
+        """The most tokens of a text; 0 for a model that takes none."""
+        return 0 if self.text is None or self.text.longest is None else self.text.longest
 
-class Family(Protocol):
-    """What the module of a model family offers; see `pumer_convert.models.FAMILIES`.
-
-    recognise(raw: RawCheckpoint) -> Checkpoint | None     its formats
-    checked(config, where) -> dict[str, Any]               a config.json with every value checked and in one form
-    spec(config, image_size=None) -> ModelSpec             without torch
-    build(config, image_size=None) -> nn.Module            the network, on the current default device
-    IMAGE_PROCESSOR: str                                   the class of a processor's file that names none
-    processor(config) -> dict[str, Any]                    the processor of a checkpoint that has none
-    KNOWN_BY: tuple[str, ...]                              weights by which it is known inside a larger module
-    POSITIONS: str                                         the name of the image's position table
-    TOKENIZER: str                                         the model of transformers whose tokenizer the text has
-    RATES: dict[str, Rates]                                published learning rates by task
-    HEADS, CROSS_MODAL: tuple[str, ...]                    how the names of parameters begin that learn faster
-    KEEPS_SHAPE: bool                                      whether pictures of several shapes can be in one batch
-    fit_positions(name, tensor, config, image_size)        that table for another image size, other tensors as they are
-    """
+    def graph(self, name: str | None = None) -> GraphSpec:
+        """The graph of that name, the first one for None. Raises InputError when there is none."""
+        for graph in self.graphs:
+            if name in (None, graph.name):
+                return graph
+        raise InputError(f"the model has no graph '{name}'; it has {', '.join(g.name for g in self.graphs)}.")
 
 
-def grid(image_size: object, patch: int) -> tuple[int, int]:
+def logits(labels: int, name: str = "model") -> tuple[GraphSpec, ...]:
+    """The one graph of a model that takes texts and pictures and gives logits [batch, labels]."""
+    return (GraphSpec(name, (Port(LOGITS, "float32", ("batch", labels)),)),)
+
+
+def grid(image_size: Any, patch: int) -> tuple[int, int]:
     """Rows and columns of patches of an image size given as S or [H, W]."""
-    height, width = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)  # type: ignore[arg-type]
-    return int(height) // patch, int(width) // patch
+    height, width = sides_of(image_size)
+    return height // patch, width // patch
+
+
+def sides_of(image_size: Any) -> tuple[int, int]:
+    """(H, W) of an image size given as S or [H, W]."""
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return int(height), int(width)

@@ -1,6 +1,8 @@
-"""What every runtime is: checked inputs in, logits out, in the kind of array that came in."""
+"""What every runtime is: checked inputs in, outputs out, in the kind of array that came in."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,10 +10,10 @@ from numpy.typing import NDArray
 
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.patches import cut
-from pumer_convert.models.inputs import GRID, PATCHES, PIXELS, TEXT, PictureInput
+from pumer_convert.models.inputs import GRID, PATCHES, PIXELS, PictureInput, TextInput
+from pumer_convert.models.signature import Signature
 from pumer_convert.runtime.input_checks import (
     Array,
-    TextLimits,
     all_numpy,
     check_dtypes,
     check_grid,
@@ -27,55 +29,80 @@ if TYPE_CHECKING:
 
 
 class Runtime(ABC):
-    """Runs a model. Called with input_ids and attention_mask, int64 [B, T], and pixel_values, float32 [B, 3, H, W]
-    ([B, 2, 3, H, W] for pairs of images); gives logits, float32 [B, labels].
+    """Runs one graph of a model; `signature` says what it takes and gives, `device` where it runs.
+
+    Called with the graph's inputs, by name or in their order: input_ids and attention_mask, int64 [B, T], and
+    pixel_values, float32 [B, 3, H, W] ([B, 2, 3, H, W] for pairs of images); gives its one output, such as logits,
+    float32 [B, labels], or all of them by name where there are several.
 
     A model whose pictures keep their shape takes pixels of any size, the same for the whole batch; and pictures of
     several shapes as `patches` and `patch_grid`, which `Preprocessor.arrange` makes (see `PictureInput.ports`).
-    All numpy in, numpy out; all torch in, torch out, on the device that they came from. `pictures` tells how it takes
-    pictures, `text` what texts it takes, `device` where it runs. May be called from several threads at once; whether
-    the calls overlap is up to the kind.
+    All numpy in, numpy out; all torch in, torch out, on the device that they came from. May be called from several
+    threads at once; whether the calls overlap is up to the kind.
     """
 
-    pictures: PictureInput
-    text: TextLimits
+    signature: Signature
     device: "torch.device | str"
 
-    def __call__(
-        self,
-        input_ids: Array,
-        attention_mask: Array,
-        pixel_values: Array | None = None,
-        *,
-        patches: Array | None = None,
-        patch_grid: Array | None = None,
-    ) -> Array:
-        """Logits, float32 [B, labels]. Raises InputError for inputs of a wrong kind, type, shape or value."""
-        given = {TEXT[0]: input_ids, TEXT[1]: attention_mask, PIXELS: pixel_values, PATCHES: patches, GRID: patch_grid}
-        given = {name: value for name, value in given.items() if value is not None}
-        numpy = all_numpy(given)
-        given = {name: plain(value) for name, value in given.items()}
+    @property
+    def pictures(self) -> PictureInput:
+        """How it takes pictures. Raises InputError when it takes none."""
+        if self.signature.pictures is None:
+            raise InputError(f"the graph '{self.signature.name}' takes no pictures.")
+        return self.signature.pictures
+
+    @property
+    def text(self) -> TextInput:
+        """How it takes texts. Raises InputError when it takes none."""
+        if self.signature.text is None:
+            raise InputError(f"the graph '{self.signature.name}' takes no text.")
+        return self.signature.text
+
+    def __call__(self, *ordered: Array | None, **named: Array | None) -> Array:
+        """The output, or a dict of the outputs. Raises InputError for inputs of a wrong kind, type, shape or value."""
+        outputs = self.run(self._by_name(ordered, named))
+        return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name, of inputs by name; else as when it is called."""
+        numpy = all_numpy(inputs)
+        given = {name: plain(value) for name, value in inputs.items()}
         self._check(given)
-        if self.pictures.packed and PIXELS in given:
-            given |= packed(given.pop(PIXELS), self.pictures)
+        pictures = self.signature.pictures
+        if pictures is not None and pictures.packed and PIXELS in given:
+            given |= packed(given.pop(PIXELS), pictures)
         return self._numpy(given) if numpy else self._torch(given)
 
+    def _by_name(self, ordered: Sequence[Array | None], named: Mapping[str, Array | None]) -> dict[str, Array]:
+        names = [port.name for port in self.signature.inputs]
+        if self.signature.pictures is not None and self.signature.pictures.packed:
+            names = [PIXELS if name == PATCHES else name for name in names if name != GRID]
+        if len(ordered) > len(names):
+            raise InputError(f"{len(ordered)} inputs are given, and the model takes {', '.join(names)}.")
+        given = dict(zip(names, ordered, strict=False))
+        if twice := given.keys() & named.keys():
+            raise InputError(f"{', '.join(sorted(twice))} is given twice.")
+        return {name: value for name, value in {**given, **named}.items() if value is not None}
+
     def _check(self, given: dict[str, Array]) -> None:
-        expected = self.pictures
-        if PIXELS in given and expected.packed:
-            expected = _of_these(given[PIXELS], expected)
-        check_names(given, expected.ports)
-        check_dtypes(given, {port.name: port.dtype for port in expected.ports})
-        check_text(given[TEXT[0]], given[TEXT[1]], self.text)
-        check_pictures(given, expected)
-        if expected.packed:
-            check_grid(given[GRID], given[PATCHES].shape[-2], expected.limit)
+        expected = self.signature
+        if PIXELS in given and expected.pictures is not None and expected.pictures.packed:
+            expected = replace(expected, pictures=_of_these(given[PIXELS], expected.pictures))
+        check_names(given, expected.inputs)
+        check_dtypes(given, {port.name: port.dtype for port in expected.inputs})
+        if expected.text is not None:
+            check_text(given, expected.text)
+        if (pictures := expected.pictures) is not None:
+            rows = given[expected.inputs[0].name].shape
+            check_pictures(given, pictures, int(rows[0]) if len(rows) else 0)
+            if pictures.packed:
+                check_grid(given[GRID], given[PATCHES].shape[-2], pictures.limit)
 
     @abstractmethod
-    def _numpy(self, given: dict[str, NDArray[Any]]) -> NDArray[np.float32]: ...
+    def _numpy(self, given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]: ...
 
     @abstractmethod
-    def _torch(self, given: "dict[str, torch.Tensor]") -> "torch.Tensor": ...
+    def _torch(self, given: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]": ...
 
 
 def _of_these(pixels: Array, pictures: PictureInput) -> PictureInput:

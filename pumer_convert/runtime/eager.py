@@ -3,23 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pumer_convert.checkpoint.read import as_checkpoint
 from pumer_convert.convert.build import build
-from pumer_convert.convert.load import spec_of
+from pumer_convert.convert.load import signature_of
 from pumer_convert.device import open_device
-from pumer_convert.image_processor.picture_input import picture_input
+from pumer_convert.models.body import in_full
 from pumer_convert.runtime.base import Runtime
-from pumer_convert.runtime.input_checks import TextLimits
 from pumer_convert.weights import Checkpoint
 
 
 class TorchRuntime(Runtime):
-    """A checkpoint's model on one device. Calls from several threads overlap."""
+    """One graph (None: the first) of a checkpoint's model on one device. Calls from several threads overlap."""
 
     def __init__(
         self,
@@ -28,28 +26,25 @@ class TorchRuntime(Runtime):
         dtype: str = "float32",
         image_size: Any = None,
         compiled: bool = False,
+        graph: str | None = None,
     ) -> None:
         self.device = open_device(device)
         checkpoint = as_checkpoint(checkpoint)
-        spec = spec_of(checkpoint)
-        self.text = TextLimits(spec.vocabulary, spec.max_text)
         model = build(checkpoint, image_size, dtype).to(self.device)
-        self.pictures = picture_input(checkpoint, image_size)
+        self.signature = signature_of(checkpoint, graph, image_size)
         self.dtype = next(model.parameters()).dtype
-        self.model = torch.compile(model, dynamic=False) if compiled else model
+        self.model = torch.compile(model.run, dynamic=False) if compiled else model.run
 
-    def _numpy(self, given: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = self._torch(
-            {name: torch.from_numpy(value) for name, value in given.items()}
-        ).numpy()
-        return logits
+    def _numpy(self, given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        outputs = self._torch({name: torch.from_numpy(value) for name, value in given.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
 
     @torch.inference_mode()
-    def _torch(self, given: dict[str, Tensor]) -> Tensor:
-        home = given["input_ids"].device
+    def _torch(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        home = next(iter(given.values())).device
         placed = {
             name: value.to(self.device, self.dtype if value.is_floating_point() else None)
             for name, value in given.items()
         }
-        logits: Tensor = self.model(**placed).logits
-        return logits.float().to(home)
+        outputs = self.model(self.signature.name, placed).outputs
+        return {name: in_full(value).to(home) for name, value in outputs.items()}

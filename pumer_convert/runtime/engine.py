@@ -5,7 +5,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,7 +14,6 @@ from pumer_convert.artifact.tensorrt_flavours import has_gpu, import_flavour, lo
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.models.inputs import PATCHES
 from pumer_convert.runtime.base import Runtime
-from pumer_convert.runtime.input_checks import TextLimits
 from pumer_convert.system.owned import digest
 
 
@@ -49,10 +47,9 @@ class EngineRuntime(Runtime):
                 self._refit(path.parent / self.sidecar.values["onnx"]["file"], logger)
             self.context = self.engine.create_execution_context()
             self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        self.pictures = self.sidecar.pictures
-        self.text = TextLimits.of_sidecar(self.sidecar.values)
+        self.signature = self.sidecar.signature
         self.lock = threading.Lock()
-        self.graphs: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, dict[str, Tensor], Tensor]] | None = (
+        self.graphs: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, dict[str, Tensor], dict[str, Tensor]]] | None = (
             {} if cuda_graph else None
         )
 
@@ -74,59 +71,62 @@ class EngineRuntime(Runtime):
         if not parser.refit_from_file(str(onnx_file)) or not refitter.refit_cuda_engine():
             raise InputError(f"{onnx_file}: its weights do not fit the engine beside it; export both once more.")
 
-    def _numpy(self, given: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-        logits = self._torch({name: torch.from_numpy(value) for name, value in given.items()})
-        found: NDArray[np.float32] = logits.numpy()
-        return found
+    def _numpy(self, given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        outputs = self._torch({name: torch.from_numpy(value) for name, value in given.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
 
-    def _torch(self, given: dict[str, Tensor]) -> Tensor:
-        home = given["input_ids"].device
-        sides = dict(zip(("batch", "text"), given["input_ids"].shape, strict=True))
-        if self.pictures.packed:
+    def _torch(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        home = next(iter(given.values())).device
+        if PATCHES in given:
             lacking = max(self.sidecar.least_patches - given[PATCHES].shape[-2], 0)
             given = given | {PATCHES: torch.nn.functional.pad(given[PATCHES], (0, 0, 0, lacking))}
-            sides["patches"] = given[PATCHES].shape[-2]
+        sides = self.signature.sides({name: tuple(value.shape) for name, value in given.items()})
         profile = self.sidecar.profile(**sides)
         with self.lock, torch.cuda.device(self.device):
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
                 placed = {name: value.to(self.device).contiguous() for name, value in given.items()}
-                logits = self._replay(placed, profile) if self.graphs is not None else self._enqueue(placed, profile)
+                outputs = self._replay(placed, profile) if self.graphs is not None else self._enqueue(placed, profile)
             torch.cuda.current_stream().wait_stream(self.stream)
-            for tensor in (*placed.values(), logits):
+            for tensor in (*placed.values(), *outputs.values()):
                 tensor.record_stream(torch.cuda.current_stream())
-        return logits.to(home)
+        return {name: value.to(home) for name, value in outputs.items()}
 
-    def _bind(self, given: dict[str, Tensor], profile: int) -> Tensor:
+    def _bind(self, given: dict[str, Tensor], profile: int) -> dict[str, Tensor]:
         if self.context.active_optimization_profile != profile:
             self.context.set_optimization_profile_async(profile, self.stream.cuda_stream)
         for name, value in given.items():
             if not self.context.set_input_shape(name, tuple(value.shape)):
                 raise InputError(f"the engine refuses {name} of shape {list(value.shape)}.")
             self.context.set_tensor_address(name, value.data_ptr())
-        logits = torch.empty(len(given["input_ids"]), self.sidecar.labels, device=self.device)
-        self.context.set_tensor_address("logits", logits.data_ptr())
-        return logits
+        sides = self.signature.sides({name: tuple(value.shape) for name, value in given.items()})
+        outputs = {
+            port.name: torch.empty(port.sized(sides), dtype=getattr(torch, port.dtype), device=self.device)
+            for port in self.signature.outputs
+        }
+        for name, value in outputs.items():
+            self.context.set_tensor_address(name, value.data_ptr())
+        return outputs
 
-    def _enqueue(self, given: dict[str, Tensor], profile: int) -> Tensor:
-        logits = self._bind(given, profile)
+    def _enqueue(self, given: dict[str, Tensor], profile: int) -> dict[str, Tensor]:
+        outputs = self._bind(given, profile)
         if not self.context.execute_async_v3(self.stream.cuda_stream):
             raise InputError("the engine failed while it ran; see TensorRT's message on standard error.")
-        return logits
+        return outputs
 
-    def _replay(self, given: dict[str, Tensor], profile: int) -> Tensor:
+    def _replay(self, given: dict[str, Tensor], profile: int) -> dict[str, Tensor]:
         assert self.graphs is not None
         key = tuple(side for value in given.values() for side in value.shape)
         if key not in self.graphs:
             kept = {name: value.clone() for name, value in given.items()}
             self._enqueue(kept, profile)  # kernels are loaded or compiled at the first call, which cannot be recorded
             self.stream.synchronize()
-            graph, logits = torch.cuda.CUDAGraph(), self._bind(kept, profile)
+            graph, outputs = torch.cuda.CUDAGraph(), self._bind(kept, profile)
             with torch.cuda.graph(graph, stream=self.stream):
                 self.context.execute_async_v3(self.stream.cuda_stream)
-            self.graphs[key] = graph, kept, logits
-        graph, kept, logits = self.graphs[key]
+            self.graphs[key] = graph, kept, outputs
+        graph, kept, outputs = self.graphs[key]
         for name, value in given.items():
             kept[name].copy_(value)
         graph.replay()
-        return logits.clone()
+        return {name: value.clone() for name, value in outputs.items()}

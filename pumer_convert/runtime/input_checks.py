@@ -5,32 +5,15 @@ come, and be wrong. So the values are looked at as well as the shapes, before a 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.inputs import PATCHES, TEXT, PictureInput, Port
+from pumer_convert.models.inputs import IDS, MASK, PATCHES, SHORTEST, PictureInput, Port, TextInput
 
 Array = Any
 """A numpy array or a torch tensor."""
-SHORTEST = 2
-"""Tokens of the shortest text, an empty one: where it begins and where it ends. Fewer cannot be reduced in a graph."""
-
-
-@dataclass(frozen=True)
-class TextLimits:
-    """What texts a model takes: ids below `vocabulary`, and at most `longest` tokens. None: nobody tells."""
-
-    vocabulary: int | None = None
-    longest: int | None = None
-
-    @classmethod
-    def of_sidecar(cls, values: Mapping[str, Any]) -> "TextLimits":
-        """As the sidecar of an exported file tells them; version 0.1 wrote no size of the vocabulary."""
-        text = values.get("text") or {}
-        return cls(text.get("vocab_size"), text.get("longest"))
 
 
 def all_numpy(given: Mapping[str, Array]) -> bool:
@@ -57,33 +40,49 @@ def check_dtypes(given: Mapping[str, Array], wanted: Mapping[str, str]) -> None:
             raise InputError(f"{name} is {found}; it has to be {dtype}.")
 
 
-def check_text(ids: Array, mask: Array, limits: TextLimits) -> None:
+def check_text(given: Mapping[str, Array], limits: TextInput) -> None:
     """Raises InputError for ids and a mask that are not both int64 [batch, text], for ids that the model's table has
-    not, for texts that are too long or too short, and for a mask that is not ones and then zeros in every row."""
+    not, for texts that are too long or too short, and for a mask that is not ones and then zeros in every row (zeros
+    and then ones, where texts are padded on the left)."""
+    ids = given[IDS]
     shape = tuple(ids.shape)
-    if len(shape) != 2 or 0 in shape or tuple(mask.shape) != shape:
-        raise InputError(
-            f"input_ids and attention_mask are both [batch, text], not {list(shape)} and {list(mask.shape)}."
-        )
+    mask = given[MASK] if limits.masked else None
+    if len(shape) != 2 or 0 in shape or (mask is not None and tuple(mask.shape) != shape):
+        names = IDS if mask is None else f"{IDS} and {MASK}"
+        found = str(list(shape)) if mask is None else f"{list(shape)} and {list(mask.shape)}"
+        raise InputError(f"{names} {'is' if mask is None else 'are both'} [batch, text], not {found}.")
+    if limits.length is not None and shape[1] != limits.length:
+        raise InputError(f"a text of {shape[1]} tokens does not fit; this model takes {limits.length}, with padding.")
     if shape[1] < SHORTEST or (limits.longest is not None and shape[1] > limits.longest):
         most = f"{SHORTEST} to {limits.longest}" if limits.longest is not None else f"{SHORTEST} or more"
         raise InputError(f"a text of {shape[1]} tokens does not fit; this model takes {most}.")
-    least, greatest, low, high, rises, empty = _numbers(
-        ids.min(), ids.max(), mask.min(), mask.max(), (mask[:, 1:] > mask[:, :-1]).any(), (mask[:, 0] == 0).any()
-    )
+    values = [ids.min(), ids.max()]
+    if mask is not None:
+        forward = mask if limits.padding == "right" else flipped(mask)
+        values += [mask.min(), mask.max(), (forward[:, 1:] > forward[:, :-1]).any(), (forward[:, 0] == 0).any()]
+    least, greatest, *rest = _numbers(*values)
     if least < 0 or (limits.vocabulary is not None and greatest >= limits.vocabulary):
         there = f"0 to {limits.vocabulary - 1}" if limits.vocabulary is not None else "0 or more"
         raise InputError(
             f"input_ids hold {least if least < 0 else greatest}, which is no token of this model; its ids are {there} "
             "(do they come from its own tokenizer?)."
         )
+    if not rest:
+        return
+    low, high, rises, empty = rest
     if low < 0 or high > 1:
         raise InputError(f"attention_mask holds {low if low < 0 else high}; it is 1 for a token and 0 for padding.")
     if rises or empty:
+        first, order = ("begin", "ones, then zeros") if limits.padding == "right" else ("end", "zeros, then ones")
         raise InputError(
-            "attention_mask has a row that does not begin with its tokens; texts are padded on the right here: ones, "
-            "then zeros, and one token or more in every row."
+            f"attention_mask has a row that does not {first} with its tokens; texts are padded on the {limits.padding} "
+            f"here: {order}, and one token or more in every row."
         )
+
+
+def flipped(mask: Array) -> Array:
+    """A mask [B, T] from its end to its beginning."""
+    return mask[:, ::-1] if _is_numpy(mask) else mask.flip(1)
 
 
 def check_names(given: Mapping[str, Array], ports: Sequence[Port]) -> None:
@@ -95,20 +94,21 @@ def check_names(given: Mapping[str, Array], ports: Sequence[Port]) -> None:
         raise InputError(f"the model takes {', '.join(names)}; {wrong[0]}.")
 
 
-def check_pictures(given: Mapping[str, Array], pictures: PictureInput) -> None:
+def check_pictures(given: Mapping[str, Array], pictures: PictureInput, batch: int) -> None:
     """Raises InputError for pixels or patches of a wrong shape, and for a NaN or an infinity among them."""
-    sides: dict[int | str, int] = {"batch": len(given[TEXT[0]])}
+    sides: dict[int | str, int] = {"batch": batch}
     if pictures.packed:
         sides["patches"] = given[PATCHES].shape[-2] if len(given[PATCHES].shape) > 1 else 0
     for name, wanted in ((port.name, [sides.get(side, side) for side in port.shape]) for port in pictures.ports):
-        if name in pictures.names and list(given[name].shape) != wanted:
+        if list(given[name].shape) != wanted:
             raise InputError(f"{name} has to be {wanted} here, not {list(given[name].shape)}.")
-    values = given[pictures.names[0]]
+    name = pictures.ports[0].name
+    values = given[name]
     with np.errstate(invalid="ignore", over="ignore"):
         total = float(values.sum())
     # The sum is the fastest to tell; only huge numbers make it overflow on their own.
     if not np.isfinite(total) and not bool(np.isfinite(values).all() if _is_numpy(values) else values.isfinite().all()):
-        raise InputError(f"{pictures.names[0]} hold a NaN or an infinity.")
+        raise InputError(f"{name} hold a NaN or an infinity.")
 
 
 def check_grid(grid: Array, patches: int, limit: int | None = None) -> None:

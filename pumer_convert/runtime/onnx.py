@@ -5,14 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.models.inputs import PictureInput
+from pumer_convert.models.inputs import IDS, Port
+from pumer_convert.models.signature import signature_of
 from pumer_convert.runtime.base import Runtime
-from pumer_convert.runtime.input_checks import TextLimits
 from pumer_convert.system.paths import check_utf8
 from pumer_convert.system.whole import whole
 
@@ -25,12 +24,13 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
 }
+_DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
 
 class OnnxRuntime(Runtime):
     """A session on one provider; what it cannot run falls to the CPU. Calls from several threads overlap.
 
-    Torch tensors on the session's device are bound where they lie and the logits are written straight into a tensor.
+    Torch tensors on the session's device are bound where they lie and the outputs are written straight into tensors.
     """
 
     def __init__(self, path: Path, device: str = "auto", arena: bool = True, graph: bytes | None = None) -> None:
@@ -65,44 +65,44 @@ class OnnxRuntime(Runtime):
             ) from None
         if PROVIDERS[name] not in self.session.get_providers():
             raise MissingDependencyError(f"ONNX Runtime could not start its provider '{name}' here; try device cpu.")
-        outputs = self.session.get_outputs()
         sidecar = path.with_name(path.name + ".json")
-        told = read_sidecar(path) if sidecar.is_file() else None
-        limit = (told.get("pictures") or {}).get("limit") if told is not None else None
+        values = read_sidecar(path) if sidecar.is_file() else _sidecar_of_graph(path)
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         try:
-            shapes = {entry.name: entry.shape for entry in self.session.get_inputs()}
-            self.pictures = PictureInput.of_shapes(shapes, limit=limit)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        if [entry.name for entry in outputs] != ["logits"]:
-            raise InputError(f"{path}: it gives no logits; it was not exported by pumer-convert.")
-        self.text = TextLimits.of_sidecar(told) if told is not None else _limits(path)
-        self.labels = int(outputs[0].shape[1])
+            ports = [Port(entry.name, _DTYPES[entry.type], tuple(entry.shape)) for entry in outputs]
+            self.signature = signature_of({entry.name: entry.shape for entry in inputs}, ports, values)
+        except (InputError, KeyError) as error:
+            why = error if isinstance(error, InputError) else "it was not exported by pumer-convert."
+            raise InputError(f"{path}: {why}") from None
         self.device = "cpu" if name == "cpu" else "cuda"
         self.index = index
 
-    def _numpy(self, given: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def _numpy(self, given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        names = list(self.signature.names)
         with _refused():
-            logits: NDArray[np.float32] = self.session.run(["logits"], given)[0]
-        return logits
+            return dict(zip(names, self.session.run(names, given), strict=True))
 
-    def _torch(self, given: "dict[str, torch.Tensor]") -> "torch.Tensor":
+    def _torch(self, given: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
         import torch
 
-        home = given["input_ids"].device
+        home = next(iter(given.values())).device
         place = torch.device(self.device, self.index) if self.device == "cuda" else torch.device("cpu")
         given = {name: value.to(place).contiguous() for name, value in given.items()}
-        logits = torch.empty(len(given["input_ids"]), self.labels, device=place)
+        sides = self.signature.sides({name: tuple(value.shape) for name, value in given.items()})
+        outputs = {
+            port.name: torch.empty(port.sized(sides), dtype=getattr(torch, port.dtype), device=place)
+            for port in self.signature.outputs
+        }
         binding = self.session.io_binding()
         for name, value in given.items():
-            dtype = str(value.dtype).removeprefix("torch.")
-            binding.bind_input(name, self.device, self.index, dtype, tuple(value.shape), value.data_ptr())
-        binding.bind_output("logits", self.device, self.index, np.float32, tuple(logits.shape), logits.data_ptr())
+            binding.bind_input(name, self.device, self.index, *_layout(value))
+        for name, value in outputs.items():
+            binding.bind_output(name, self.device, self.index, *_layout(value))
         if place.type == "cuda":
             torch.cuda.current_stream(place).synchronize()  # the session runs in a stream of its own
         with _refused():
             self.session.run_with_iobinding(binding)
-        return logits.to(home)
+        return {name: value.to(home) for name, value in outputs.items()}
 
 
 @contextmanager
@@ -117,19 +117,20 @@ def _refused() -> Iterator[None]:
         raise InputError(f"ONNX Runtime refuses these inputs: {str(error).strip().splitlines()[0]}") from None
 
 
-def _limits(path: Path) -> TextLimits:
+def _layout(value: "torch.Tensor") -> tuple[str, tuple[int, ...], int]:
+    return str(value.dtype).removeprefix("torch."), tuple(value.shape), value.data_ptr()
+
+
+def _sidecar_of_graph(path: Path) -> dict[str, Any]:
     """What the graph itself tells of texts: the rows of the table that the ids look up."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
     tables = {
-        name
-        for node in graph.node
-        if node.op_type == "Gather" and "input_ids" in node.input[1:]
-        for name in node.input[:1]
+        name for node in graph.node if node.op_type == "Gather" and IDS in node.input[1:] for name in node.input[:1]
     }
     rows = [tensor.dims[0] for tensor in graph.initializer if tensor.name in tables]
-    return TextLimits(vocabulary=min(rows, default=None))
+    return {"text": {"vocab_size": min(rows, default=None)}}
 
 
 def _provider(device: str, offered: list[str]) -> tuple[str, int]:

@@ -16,18 +16,19 @@ def open_runtime(
     image_size: Any = None,
     compiled: bool = False,
     cuda_graph: bool = False,
+    graph: str | None = None,
 ) -> Runtime:
     """A runtime for a checkpoint (folder, .ckpt, or an open one), an ONNX file or an engine (see `Runtime` for how it
     is called).
 
     `device`: auto, cpu or cuda[:i]; for an ONNX file also tensorrt or tensorrt-rtx, ONNX Runtime's providers of these.
-    `dtype`, `image_size` and `compiled` (torch.compile, anew for every shape) are for checkpoints alone, `cuda_graph`
-    for engines alone. Raises InputError for what cannot be opened, MissingDependencyError for a missing package or
-    device.
+    `dtype`, `image_size`, `compiled` (torch.compile, anew for every shape) and `graph` (one of several; None: the
+    first) are for checkpoints alone, `cuda_graph` for engines alone. Raises InputError for what cannot be opened,
+    MissingDependencyError for a missing package or device.
     """
     checkpoint, path = path, path.path if isinstance(path, Checkpoint) else Path(path)
-    if path.suffix in (".onnx", ".engine") and (dtype != "float32" or image_size is not None or compiled):
-        raise InputError(f"{path}: type, image size and compilation were settled when it was exported.")
+    if path.suffix in (".onnx", ".engine") and (dtype != "float32" or image_size is not None or compiled or graph):
+        raise InputError(f"{path}: type, image size, graph and compilation were settled when it was exported.")
     if path.suffix != ".engine" and cuda_graph:
         raise InputError(f"{path}: CUDA graphs are for engines.")
     if path.suffix == ".onnx":
@@ -40,4 +41,4 @@ def open_runtime(
         return EngineRuntime(path, device, cuda_graph)
     from pumer_convert.runtime.eager import TorchRuntime
 
-    return TorchRuntime(checkpoint, device, dtype, image_size, compiled)
+    return TorchRuntime(checkpoint, device, dtype, image_size, compiled, graph)

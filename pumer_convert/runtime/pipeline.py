@@ -13,6 +13,7 @@ from pumer_convert.artifact.sidecar import labels_of, read_sidecar
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.image_processor.open_picture import MAX_PIXELS, PictureError, as_rgb, open_picture
+from pumer_convert.models.signature import LOGITS
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.runtime.open import open_runtime
 from pumer_convert.runtime.scores import to_scores
@@ -58,6 +59,9 @@ class Pipeline:
             self.preprocessor = Preprocessor.of(checkpoint, image_size=options.get("image_size"))
             values = _values(checkpoint)
         self.task: str = values["task"]
+        if LOGITS not in self.runtime.signature.names:
+            gives = ", ".join(self.runtime.signature.names)
+            raise InputError(f"{path}: gives {gives} and no answers; call it by open_runtime.")
         self.labels = labels_of(values, path)
         self.notes: tuple[str, ...] = values.get("notes", ())
         self.pictures = self.runtime.pictures.images
@@ -73,9 +77,9 @@ class Pipeline:
         """The answers to several questions, in one pass of the model."""
         if not items:
             raise InputError("there is no question to answer.")
-        ids, mask = self.preprocessor.text([text for _, text in items])
+        words = self.preprocessor.words([text for _, text in items])
         arranged = self.preprocessor.arrange([self.pixels(pictures) for pictures, _ in items])
-        logits = self.runtime(input_ids=ids, attention_mask=mask, **arranged)
+        logits = self.runtime.run(words | arranged)[LOGITS]
         return [self.answer(row) for row in logits.astype(np.float64)]
 
     def pixels(self, pictures: Pictures) -> list[NDArray[np.float32]]:

@@ -16,12 +16,18 @@ TASKS = {
 }
 
 
+EMBEDDINGS = "embeddings"
+"""What a checkpoint is for whose model gives embeddings and answers nothing; no task measures it yet."""
+
+
 def open_task(name: str, config: dict[str, Any], **options: Any) -> "Task":
     """The task `name` for a checkpoint whose config.json is `config` (its id2label names the logits).
 
     `options` go to the task: `candidates` of retrieval. Raises InputError for an unknown task and for labels that
     are not the task's.
     """
+    if name == EMBEDDINGS:
+        raise InputError(f"the model gives embeddings and answers nothing; there are the tasks {', '.join(TASKS)}.")
     if name not in TASKS:
         raise InputError(f"there is no task '{name}'; there are {', '.join(TASKS)}.{nearest(name, TASKS)}")
     task: Task = importlib.import_module(TASKS[name]).Task(config, **options)

@@ -104,12 +104,8 @@ def collate(
     teacher: Preprocessor | None = None,
 ) -> Batch:
     """One batch of the rows; `key` is (seed, epoch) where pictures are to be augmented, None where not."""
-    ids, mask = preprocessor.text([line.text for row in rows for line in row.lines])
-    inputs = {
-        "input_ids": torch.from_numpy(ids),
-        "attention_mask": torch.from_numpy(mask),
-        **_pictures(rows, preprocessor, key),
-    }
+    words = preprocessor.words([line.text for row in rows for line in row.lines])
+    inputs = {name: torch.from_numpy(value) for name, value in words.items()} | _pictures(rows, preprocessor, key)
     theirs = None if teacher is None else _pictures(rows, teacher, key)
     return Batch(inputs, task.target(rows), [row.sample.id for row in rows], [row.index for row in rows], theirs)
 

@@ -16,6 +16,7 @@ from pumer_convert.data.sample import Sample
 from pumer_convert.data.tokenizer import load_tokenizer
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.picture_input import input_of, picture_input, settings_of
+from pumer_convert.models.family import family_of
 from pumer_convert.models.rates import Rates
 from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.tasks import open_task
@@ -67,7 +68,7 @@ class Job:
 
 
 def make_job(
-    own: Checkpoint,
+    student: Path | str | Checkpoint,
     teacher: Path | str | Checkpoint | None,
     train: Sequence[Sample],
     validation: Sequence[Sample],
@@ -76,6 +77,7 @@ def make_job(
     progress: Callable[[str], None] = lambda line: None,
 ) -> Job:
     """The job, with everything checked that can be. Raises InputError for what does not fit together."""
+    own = as_checkpoint(student)
     options = {"candidates": settings.candidates} if own.task == "retrieval" else {}
     task = open_task(own.task, own.config, **options)
     augment = None if settings.augment is None else RandAugment(settings.augment.number, settings.augment.magnitude)
@@ -117,10 +119,12 @@ def check_teacher(teacher: Checkpoint, student: Checkpoint, settings: DistillSet
     """Raises InputError when the teacher's answers to the student's inputs would mean something else."""
     here = f"{teacher.path}: cannot teach {student.path}"
     theirs, ours = teacher.config, student.config
+    specs = [family_of(checkpoint.family).spec(checkpoint.config) for checkpoint in (teacher, student)]
+    widths = [spec.layers[-1].width for spec in specs]
     for name, a, b in (
         ("model family", teacher.family, student.family),
         ("task", teacher.task, student.task),
-        ("vocabulary size", _text(theirs)["vocab_size"], _text(ours)["vocab_size"]),
+        ("vocabulary size", *(None if spec.text is None else spec.text.vocabulary for spec in specs)),
     ):
         if a != b:
             raise InputError(f"{here}; its {name} is {a}, not {b}.")
@@ -132,12 +136,8 @@ def check_teacher(teacher: Checkpoint, student: Checkpoint, settings: DistillSet
         raise InputError(f"{here} its hidden states; they are reduced themselves. Take a dense teacher, or hidden: 0.")
     if settings.hidden and picture_input(teacher) != picture_input(student):
         raise InputError(f"{here} its hidden states; it takes images of another size. Say hidden: 0.")
-    if settings.hidden and theirs["hidden_size"] != ours["hidden_size"]:
-        raise InputError(f"{here} its hidden states; they are {theirs['hidden_size']} wide, not {ours['hidden_size']}.")
-
-
-def _text(config: dict[str, Any]) -> dict[str, Any]:
-    return dict(config.get("text", config))
+    if settings.hidden and widths[0] != widths[1]:
+        raise InputError(f"{here} its hidden states; they are {widths[0]} wide, not {widths[1]}.")
 
 
 def _differing(theirs: dict[str, Any], ours: dict[str, Any]) -> str:

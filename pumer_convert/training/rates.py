@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pumer_convert.models.family import family_module
+from pumer_convert.models.family import family_of
 from pumer_convert.models.rates import Rates
 from pumer_convert.recipe.settings import DistillSettings
 
@@ -14,7 +14,7 @@ BETAS = (0.9, 0.98)
 
 def rates_of(settings: DistillSettings, family: str, task: str) -> Rates:
     """What the settings say, the published values where they say nothing."""
-    published: Rates = family_module(family).RATES[task]
+    published = family_of(family).rates[task]
     return Rates(
         settings.learning_rate or published.body,
         settings.head_multiplier or published.head,
@@ -28,13 +28,13 @@ def groups(model: nn.Module, rates: Rates, weight_decay: float) -> list[dict[str
     Biases, norms and other vectors are not decayed.
     """
     config: Any = model.config
-    family = family_module(config["model_type"])
+    family = family_of(config["model_type"])
     found: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         rate = rates.body
-        if name.startswith(family.HEADS):
+        if name.startswith(family.heads):
             rate *= rates.head
-        elif name.startswith(family.CROSS_MODAL):
+        elif name.startswith(family.cross_modal):
             rate *= rates.cross_modal
         decay = 0.0 if parameter.dim() < 2 else weight_decay
         found.setdefault((rate, decay), []).append(parameter)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pumer_convert.convert.build import build
-from pumer_convert.models.inputs import TEXT
+from pumer_convert.models.inputs import IDS, MASK
 from pumer_convert.tasks.batches import Batch
 from pumer_convert.training.cache import LogitCache
 from pumer_convert.training.loss import TeacherOutput
@@ -44,7 +44,7 @@ class Teacher:
         """What it says to a batch that is on its device."""
         given = dict(batch.inputs)
         if batch.teacher_pictures is not None:
-            given = {name: given[name] for name in TEXT} | batch.teacher_pictures
+            given = {name: value for name, value in given.items() if name in (IDS, MASK)} | batch.teacher_pictures
         if self.cache is None:
             with self.arithmetic():
                 output = self.model(**given)

@@ -14,7 +14,8 @@ import onnx
 from numpy.typing import NDArray
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.inputs import PictureInput
+from pumer_convert.models.inputs import Port
+from pumer_convert.models.signature import Signature, signature_of
 from pumer_convert.system.paths import check_utf8
 from pumer_convert.system.whole import check_whole
 
@@ -28,17 +29,18 @@ SMALL = 1024
 
 @dataclass(frozen=True)
 class DecisionSession:
-    """`dtype` is the type of the weights, `pictures` how it takes pictures, as far as a graph tells."""
+    """`dtype` is the type of the weights, `signature` what it takes and gives, as far as a graph tells."""
 
     dtype: str
-    pictures: PictureInput
+    signature: Signature
     decisions: tuple[str, ...]
     session: Any
 
-    def run(self, inputs: dict[str, NDArray[Any]]) -> tuple[NDArray[np.float32], dict[str, NDArray[np.int64]]]:
-        """The logits [B, labels], and by name what every reducer decided (see `Reduction.decision`)."""
-        logits, *decided = self.session.run(["logits", *self.decisions], inputs)
-        return logits, dict(zip(self.decisions, decided, strict=True))
+    def run(self, inputs: dict[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]]]:
+        """The outputs, and what every reducer decided (see `Reduction.decision`), by name."""
+        names = [*self.signature.names, *self.decisions]
+        values = dict(zip(names, self.session.run(names, inputs), strict=True))
+        return {name: values.pop(name) for name in self.signature.names}, values
 
 
 @contextlib.contextmanager
@@ -54,13 +56,11 @@ def open_graph(path: Path) -> Iterator[DecisionSession]:
         raise InputError(f"{path}: not a readable ONNX file.") from error
     if not model.graph.initializer:
         raise InputError(f"{path}: it has no weights; it was not exported by pumer-convert.")
-    shapes = {
-        value.name: [side.dim_value or side.dim_param for side in value.type.tensor_type.shape.dim]
-        for value in model.graph.input
-        if value.name not in {tensor.name for tensor in model.graph.initializer}
-    }
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = {value.name: _shape(value) for value in model.graph.input if value.name not in weights}
+    outputs = [Port(value.name, _dtype(value), _shape(value)) for value in model.graph.output]
     try:
-        pictures = PictureInput.of_shapes(shapes)
+        signature = signature_of(inputs, outputs)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     largest = max(model.graph.initializer, key=lambda tensor: prod(tensor.dims))
@@ -68,10 +68,18 @@ def open_graph(path: Path) -> Iterator[DecisionSession]:
     decisions = [name for node in model.graph.node for name in node.output if _DECISION.fullmatch(name)]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in decisions)
     with tempfile.TemporaryDirectory() as scratch:
-        weights = path.parent
+        folder = path.parent
         if dtype == "bfloat16":
-            _widen(model, path.parent, weights := Path(scratch))
-        yield DecisionSession(dtype, pictures, tuple(decisions), _session(model, weights, path))
+            _widen(model, path.parent, folder := Path(scratch))
+        yield DecisionSession(dtype, signature, tuple(decisions), _session(model, folder, path))
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+    return tuple(side.dim_value or side.dim_param for side in value.type.tensor_type.shape.dim)
+
+
+def _dtype(value: onnx.ValueInfoProto) -> str:
+    return str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name)
 
 
 def _session(model: onnx.ModelProto, weights: Path, path: Path) -> Any:

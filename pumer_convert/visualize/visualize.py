@@ -62,14 +62,15 @@ def show(
     pipeline = Pipeline(path, device="cpu", max_pixels=max_pixels)
     assert isinstance(pipeline.runtime, TorchRuntime)
     pixels = pipeline.pixels(files)
-    ids, mask = pipeline.preprocessor.text([text])
-    model: Any = pipeline.runtime.model
-    given = {"input_ids": ids, "attention_mask": mask, **pipeline.preprocessor.arrange([pixels])}
+    runtime, words = pipeline.runtime, pipeline.preprocessor.words([text])
+    given = {name: torch.from_numpy(value) for name, value in (words | pipeline.preprocessor.arrange([pixels])).items()}
     with torch.inference_mode():
-        output = model(**{name: torch.from_numpy(value) for name, value in given.items()})
-    grids = [grid(part.shape[-2:], model.config["patch_size"]) for part in pixels]
+        output = runtime.model(runtime.signature.name, given)
+    grids = [grid(part.shape[-2:], runtime.pictures.patch) for part in pixels]
     # Of a pair, the smaller picture's places end before those of the larger one.
-    sources = [s[: 1 + r * c] for s, (r, c) in zip(output.image.source.numpy(), grids, strict=True)]
+    source = output.image.source
+    assert source is not None
+    sources = [s[: 1 + r * c] for s, (r, c) in zip(source.numpy(), grids, strict=True)]
     seen = [_as_seen(part, pipeline.preprocessor.image) for part in pixels]
     panels = [(part, survivors(part, s, *sides)) for part, s, sides in zip(seen, sources, grids, strict=True)]
     with output_files(out, overwrite, inputs=files) as target:
@@ -81,7 +82,7 @@ def show(
         "answer": answer.text,
         "score": answer.score,
         "image_tokens": [len(sources[0]), int(output.image.mask[0].sum())],
-        "text_tokens": [int(mask.sum()), int(output.text.mask[0].sum())],
+        "text_tokens": [int(pipeline.preprocessor.text([text])[1].sum()), int(output.text.mask[0].sum())],
         "patches": len(sources[0]) - 1,
         "pruned": [int((source[1:] < 0).sum()) for source in sources],
     }

@@ -21,7 +21,7 @@ from pumer_convert.errors import InputError
 from pumer_convert.evaluation.evaluate import evaluate
 from pumer_convert.export.onnx import export_onnx
 from pumer_convert.image_processor.settings import image_settings
-from pumer_convert.models.family import family_module
+from pumer_convert.models.family import family_of
 from pumer_convert.verification.verify import Case
 
 SIZES = {"vilt": (96, 64), "meter": (48, 32)}
@@ -170,7 +170,7 @@ def test_the_dry_run_prints_it(
 def test_a_table_of_a_rectangle_is_not_taken_for_a_square(tmp_path: Path, model: str) -> None:
     """64x16 pixels have as many patches as 32x32; fitted once, a table is not fitted again."""
     fitted = at_image_size(open_checkpoint(source(tmp_path, model)), [64, 16])
-    name = family_module(model).POSITIONS
+    name = family_of(model).positions
     assert torch.equal(build(fitted, [64, 16]).state_dict()[name], build(fitted).state_dict()[name])
     there_and_back = build(fitted, [32, 32]).state_dict()[name]
     assert there_and_back.shape == build(fitted).state_dict()[name].shape

@@ -85,7 +85,7 @@ def test_an_engine_of_tensorrt_is_served_and_one_of_rtx_refused(exported: Path, 
     assert list(model.instance_group[0].profile) == ["0", "1"]
     assert (tmp_path / "triton" / "pumer_model" / "1" / "model.plan").read_bytes() == path.read_bytes()
     told = json.loads((tmp_path / "triton" / "pumer" / "1" / "front.json").read_text())
-    assert (told["least_text"], told["longest_text"], told["most_batch"]) == (6, 32, 64)
+    assert (told["text"]["least"], told["text"]["longest"], told["most_batch"]) == (6, 32, 64)
     assert (told["patch"], told["least_patches"], told["most_patches"]) == (8, 19, 228)
 
 

@@ -15,7 +15,7 @@ from pumer_convert.convert.plan import edits_of, make_plan
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import export_folder
 from pumer_convert.export.tensorrt import EngineSettings
-from pumer_convert.models.meter import spec
+from pumer_convert.models.meter import FAMILY
 from pumer_convert.recipe.schema import parse_recipe
 from pumer_convert.verification.session import open_graph
 
@@ -173,7 +173,7 @@ def test_pitomes_margin_narrows_with_depth(source: Path) -> None:
 
 
 def test_what_a_tower_costs() -> None:
-    shape = spec(random_checkpoint.config("meter", "vqa", base=True))
+    shape = FAMILY.spec(random_checkpoint.config("meter", "vqa", base=True))
     c, n = 768, 577
 
     def plan(merge: str):

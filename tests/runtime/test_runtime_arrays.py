@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from tiny import batch
 
+from pumer_convert.artifact.sidecar import outputs_of
 from pumer_convert.errors import InputError
-from pumer_convert.models.inputs import PictureInput
+from pumer_convert.models.inputs import PictureInput, TextInput
+from pumer_convert.models.signature import Signature
 from pumer_convert.runtime import open_runtime
 from pumer_convert.runtime.base import Runtime
-from pumer_convert.runtime.input_checks import TextLimits
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -120,7 +121,7 @@ def test_without_a_sidecar_the_graph_tells_the_vocabulary(demo: Path, tmp_path: 
     assert values["text"]["vocab_size"] == 77
     sidecar.unlink()
     bare = open_runtime(tmp_path / "model.onnx", device="cpu")
-    assert bare.text == TextLimits(vocabulary=77)
+    assert bare.text == TextInput(vocabulary=77)
     wrong = {**good(), "input_ids": np.full((2, 6), 77)}
     with pytest.raises(InputError, match="its ids are 0 to 76"):
         bare(**wrong)
@@ -135,15 +136,16 @@ class Engine(Runtime):
     """What an engine's sidecar gives a runtime, without the GPU."""
 
     def __init__(self, values: dict[str, Any]) -> None:
-        self.pictures = PictureInput.fixed(1, 8, (96, 96))
-        self.text, self.device = TextLimits.of_sidecar(values), "cpu"
+        pictures = PictureInput.fixed(1, 8, (96, 96))
+        self.signature = Signature("model", TextInput.of_sidecar(values), pictures, outputs_of(values))
+        self.device = "cpu"
 
-    def _numpy(self, given: Arrays) -> NDArray[np.float32]:
+    def _numpy(self, given: Arrays) -> Arrays:
         assert all(value.flags.c_contiguous and value.flags.writeable for value in given.values())
-        return np.zeros((len(given["input_ids"]), 1), np.float32)
+        return {"logits": np.zeros((len(given["input_ids"]), 1), np.float32)}
 
-    def _torch(self, given: dict[str, torch.Tensor]) -> torch.Tensor:
-        return torch.zeros(len(given["input_ids"]), 1)
+    def _torch(self, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"logits": torch.zeros(len(given["input_ids"]), 1)}
 
 
 @pytest.mark.parametrize("what", WRONG)

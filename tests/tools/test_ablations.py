@@ -11,7 +11,7 @@ import pytest
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.load import spec_of
 from pumer_convert.demo import CHECKPOINT
-from pumer_convert.models.meter import spec as meter_outline
+from pumer_convert.models.meter import FAMILY
 from pumer_convert.models.spec import ModelSpec
 from pumer_convert.tasks import TASKS, open_task
 
@@ -47,7 +47,7 @@ def rows(family: str, spec: ModelSpec, share: float) -> tuple[list[ablations.Var
 @pytest.mark.parametrize("share", [0.1, 0.2])
 @pytest.mark.parametrize("family", ["vilt", "meter"])
 def test_all_rows_cost_the_same(family: str, share: float) -> None:
-    spec = spec_of(open_checkpoint(CHECKPOINT)) if family == "vilt" else meter_outline(METER)
+    spec = spec_of(open_checkpoint(CHECKPOINT)) if family == "vilt" else FAMILY.spec(METER)
     found, costs = rows(family, spec, share)
     assert all(abs(cost / costs[0] - 1) < 0.02 for cost in costs), costs
     names = [row.name for row in found]

@@ -21,8 +21,8 @@ from gpu_suite import RECIPES, machine, write_dense
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.build import build
+from pumer_convert.convert.load import signature_of
 from pumer_convert.export.onnx import INLINE_LIMIT, trace_to_onnx
-from pumer_convert.image_processor.picture_input import picture_input
 
 PROGRAM = Path(sys.executable).with_name("pumer-convert")
 
@@ -47,7 +47,7 @@ def run(*words: str | Path) -> dict[str, float]:
 def bare(checkpoint: Path, out: Path) -> None:
     """torch.onnx.export as its manual has it: trace, optimise, write."""
     opened = open_checkpoint(checkpoint)
-    program = trace_to_onnx(build(opened), opened, picture_input(opened), 20)
+    program = trace_to_onnx(build(opened), opened, signature_of(opened), 20)
     program.optimize()
     program.save(str(out), external_data=sum(f.stat().st_size for f in checkpoint.glob("*.safetensors")) > INLINE_LIMIT)
 

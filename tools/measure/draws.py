@@ -134,9 +134,9 @@ def _most_patches(seen: Any, patch: int) -> int:
 def ours(draw: Draw, path: Path, **options: Any) -> np.ndarray[Any, Any]:
     """The same of the pipeline of a folder or of an exported file, all examples in one batch."""
     pipeline = Pipeline(path, device="cpu", **options)
-    ids, mask = pipeline.preprocessor.text(draw.texts)
+    words = pipeline.preprocessor.words(draw.texts)
     arranged = pipeline.preprocessor.arrange([pipeline.pixels(files) for files in draw.pictures])
-    return pipeline.runtime(input_ids=ids, attention_mask=mask, **arranged)
+    return pipeline.runtime(**words, **arranged)
 
 
 def outcome(seed: int, place: Path) -> Outcome:

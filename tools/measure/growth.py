@@ -27,7 +27,7 @@ from pumer_convert.benchmark.memory import taken
 from pumer_convert.convert.build import insert, pumer_section
 from pumer_convert.convert.plan import edits_of
 from pumer_convert.device import open_device
-from pumer_convert.models.family import family_module
+from pumer_convert.models.family import family_of
 from pumer_convert.recipe.schema import load_recipe
 from pumer_convert.system.heap import give_back_at_once
 
@@ -54,7 +54,7 @@ def models(family: str, recipe: Path, shape: Mapping[str, int], device: torch.de
     for tower in ("vision", "text"):
         if tower in settings:
             settings[tower] = {**settings[tower], **width}
-    parts = family_module(family)
+    parts = family_of(family)
     parsed = load_recipe(recipe)
     torch.manual_seed(0)
     dense = parts.build(settings).eval().requires_grad_(False)

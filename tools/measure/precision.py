@@ -30,10 +30,10 @@ def run(onnx_file: Path, samples: Sequence[Any], preprocessor: Preprocessor) -> 
     with open_graph(onnx_file) as graph:
         for i in range(0, len(samples), BATCH):
             part = samples[i : i + BATCH]
-            ids, mask = preprocessor.text([sample.text for sample in part])
+            words = preprocessor.words([sample.text for sample in part])
             pictures = preprocessor.arrange([[preprocessor.pixels(sample.pictures[0].open())] for sample in part])
-            logits, decisions = graph.run({"input_ids": ids, "attention_mask": mask, **pictures})
-            answers.append(logits.argmax(-1))
+            outputs, decisions = graph.run(words | pictures)
+            answers.append(outputs["logits"].argmax(-1))
             for name, value in decisions.items():
                 decided.setdefault(name, []).append(value.ravel())
     return np.concatenate(answers), {name: np.concatenate(values) for name, values in decided.items()}

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pumer_convert.models.family import family_module
+from pumer_convert.models.family import family_of
 
 TASKS = ("vqa", "nlvr2", "ve", "retrieval")
 FORMATS = {
@@ -115,7 +115,7 @@ def config(model: str, task: str, *, base: bool, depth: int | None = None, fusio
 def weights(settings: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
     """Random weights under this project's names, large enough that attention is not flat."""
     with torch.device("meta"):
-        network = family_module(settings["model_type"]).build(settings)
+        network = family_of(settings["model_type"]).build(settings)
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = {}
     for name, parameter in network.named_parameters():

@@ -24,19 +24,19 @@ def write(model: Path, out: Path, pictures: Sequence[Path], text: str, pad_to: i
     """Write one example to `out`, every input of the model under its name, in an uncompressed .npz."""
     values = read_sidecar(model)
     preprocessor = Preprocessor.of_sidecar(values, model.parent)
-    if len(pictures) != (takes := preprocessor.input.images):
+    if preprocessor.input is None or len(pictures) != (takes := preprocessor.input.images):
         raise InputError(f"{len(pictures)} picture(s), but '{values['task']}' takes {takes}.")
     least = 1
     if model.suffix == ".engine":
         least = Sidecar.of(model).least_patches
     if pad_to is not None and not 2 <= pad_to <= preprocessor.longest:
         raise InputError(f"a text of {pad_to} tokens does not fit; this model takes 2 to {preprocessor.longest}.")
-    ids, mask = replace(preprocessor, pad_to=pad_to, longest=pad_to or preprocessor.longest).text([text])
+    words = replace(preprocessor, pad_to=pad_to).words([text])
     seen = [preprocessor.pixels(FilePicture(picture).open(), name=str(picture)) for picture in pictures]
     arranged = preprocessor.arrange([seen], least)
     try:
         with out.open("wb") as file:  # a file, because savez would add .npz to another name
-            np.savez(file, input_ids=ids, attention_mask=mask, **arranged)
+            np.savez(file, **words, **arranged)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error}).") from None
 

@@ -18,7 +18,9 @@ from scores import to_scores
 from tokenizers import Tokenizer
 
 Row = tuple[list[int], list[NDArray[np.float32]]]
-"""The tokens of one question, and the pixels of its pictures."""
+"""The tokens of one text, and the pixels of its pictures; empty for a model that takes none."""
+Outputs = dict[str, NDArray[Any]]
+"""What the model gives for one row, by name."""
 
 
 class TritonPythonModel:
@@ -29,16 +31,16 @@ class TritonPythonModel:
         here = Path(args["model_repository"]) / args["model_version"]
         told = json.loads((here / "front.json").read_text("utf-8"))
         self.model, self.task, self.labels = told["model"], told["task"], told["labels"]
-        self.image = ImageSettings(**told["image"])
+        self.outputs, self.most, self.padding_matters = told["outputs"], told["most_batch"], told["padding_matters"]
+        self.image = None if told["image"] is None else ImageSettings(**told["image"])
         self.patch, self.least_patches, self.most_patches = (
-            told[name] for name in ("patch", "least_patches", "most_patches")
+            told.get(name) for name in ("patch", "least_patches", "most_patches")
         )
-        self.least, self.longest = told["least_text"], told["longest_text"]
-        self.pad, self.most, self.padding_matters = told["pad_token_id"], told["most_batch"], told["padding_matters"]
-        self.vocabulary = told["vocab_size"]
-        self.tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(told["truncated_to"], direction=told["truncation_side"])
+        self.text = told["text"]
+        if self.text is not None:
+            self.tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
+            self.tokenizer.no_padding()
+            self.tokenizer.enable_truncation(self.text["truncated_to"], direction=self.text["truncation_side"])
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response for every request."""
@@ -55,21 +57,21 @@ class TritonPythonModel:
 
     def _read(self, request: Any) -> list[Row] | str:
         """The rows of a request; or why it cannot be read."""
-        images = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy()
-        texts = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
-        if len(images) != len(texts):  # the rest of the shapes is checked by Triton
-            return f"{len(images)} row(s) of IMAGE, but {len(texts)} of TEXT"
+        given = {
+            name: pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+            for name, taken in (("IMAGE", self.image), ("TEXT", self.text))
+            if taken is not None
+        }
+        counts = {name: len(value) for name, value in given.items()}
+        if len(set(counts.values())) > 1:  # the rest of the shapes is checked by Triton
+            return f"{counts['IMAGE']} row(s) of IMAGE, but {counts['TEXT']} of TEXT"
+        count = next(iter(counts.values()))
+        found = [[]] * count if self.text is None else self._tokens(given["TEXT"])
+        if isinstance(found, str):
+            return found
         try:
-            tokens = [self.tokenizer.encode(text.decode("utf-8")).ids for (text,) in texts]
-        except UnicodeDecodeError as error:
-            return f"TEXT is not UTF-8 ({error})"
-        if self.vocabulary is not None and max(map(max, tokens)) >= self.vocabulary:
-            return "TEXT holds a token that was added to the tokenizer and not to the model"
-        for length in map(len, tokens):
-            if length > self.longest or (self.padding_matters and length < self.least):
-                return f"TEXT has {length} tokens, and the model here takes {self.least} to {self.longest}"
-        try:
-            rows = [(found, self._pixels(pictures)) for found, pictures in zip(tokens, images, strict=True)]
+            pictures = given["IMAGE"] if self.image is not None else [[]] * count
+            rows = [(tokens, self._pixels(own)) for tokens, own in zip(found, pictures, strict=True)]
         except ValueError as error:
             return f"IMAGE cannot be read: {error}"
         for picture in (picture for _, pictures in rows for picture in pictures):
@@ -78,7 +80,23 @@ class TritonPythonModel:
                 return f"IMAGE has {count} patches, and the model here takes {self.most_patches} at most"
         return rows
 
+    def _tokens(self, texts: NDArray[Any]) -> list[list[int]] | str:
+        """The tokens of every text; or why there are none."""
+        own = self.text
+        try:
+            tokens: list[list[int]] = [self.tokenizer.encode(text.decode("utf-8")).ids for (text,) in texts]
+        except UnicodeDecodeError as error:
+            return f"TEXT is not UTF-8 ({error})"
+        if own["vocab_size"] is not None and max(map(max, tokens)) >= own["vocab_size"]:
+            return "TEXT holds a token that was added to the tokenizer and not to the model"
+        for length in map(len, tokens):
+            if length > own["longest"] or (self.padding_matters and length < own["least"]):
+                return f"TEXT has {length} tokens, and the model here takes {own['least']} to {own['longest']}"
+        return tokens
+
     def _pixels(self, pictures: NDArray[Any]) -> list[NDArray[np.float32]]:
+        if self.image is None:
+            return []
         pixels = [to_pixels(open_picture(picture), self.image) for picture in pictures]
         return pixels if self.patch is None else together(pixels, self.patch)
 
@@ -87,37 +105,46 @@ class TritonPythonModel:
         height, width = picture.shape[-2:]
         return 0 if self.patch is None else (height // self.patch) * (width // self.patch)
 
-    def _ask(self, rows: list[Row]) -> list[NDArray[np.float32]]:
-        """The model's logits for every row. A batch is padded to its longest text, or, where padding would change the
-        answers, made of texts of one length."""
+    def _ask(self, rows: list[Row]) -> list[Outputs]:
+        """What the model gives for every row. A batch is padded to its longest text, or, where padding would change
+        the answers, made of texts of one length."""
         lengths = [len(tokens) for tokens, _ in rows]
         alike = {n: [i for i, own in enumerate(lengths) if own == n] for n in set(lengths)}
-        logits: dict[int, NDArray[np.float32]] = {}
+        answered: dict[int, Outputs] = {}
         for places in alike.values() if self.padding_matters else [range(len(rows))]:
             for start in range(0, len(places), self.most):
                 part = places[start : start + self.most]
-                logits |= zip(part, self._run([rows[i] for i in part]), strict=True)
-        return [logits[i] for i in range(len(rows))]
+                answered |= zip(part, self._run([rows[i] for i in part]), strict=True)
+        return [answered[i] for i in range(len(rows))]
 
-    def _run(self, rows: list[Row]) -> NDArray[np.float32]:
-        ids = np.full((len(rows), max(self.least, *(len(tokens) for tokens, _ in rows))), self.pad, np.int64)
-        mask = np.zeros_like(ids)
-        for i, (tokens, _) in enumerate(rows):
-            ids[i, : len(tokens)], mask[i, : len(tokens)] = tokens, 1
-        arrays = {"input_ids": ids, "attention_mask": mask, **self._pictures([pictures for _, pictures in rows])}
+    def _run(self, rows: list[Row]) -> list[Outputs]:
+        arrays = self._words([tokens for tokens, _ in rows]) if self.text is not None else {}
+        arrays |= self._pictures([pictures for _, pictures in rows]) if self.image is not None else {}
         response = pb_utils.InferenceRequest(
             model_name=self.model,
-            requested_output_names=["logits"],
+            requested_output_names=self.outputs,
             inputs=[pb_utils.Tensor(name, value) for name, value in arrays.items()],
-            # Else a model on a GPU leaves its logits there, where numpy cannot read them.
+            # Else a model on a GPU leaves its outputs there, where numpy cannot read them.
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
         ).exec()
         if response.has_error():
             raise RuntimeError(response.error().message())
-        logits: NDArray[np.float32] = pb_utils.get_output_tensor_by_name(response, "logits").as_numpy()
-        if not np.isfinite(logits).all():
-            raise RuntimeError("the model's logits are not finite numbers")
-        return logits
+        values = {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in self.outputs}
+        for name, value in values.items():
+            if not np.isfinite(value).all():
+                raise RuntimeError(f"the model's {name} are not finite numbers")
+        return [{name: value[row] for name, value in values.items()} for row in range(len(rows))]
+
+    def _words(self, tokens: list[list[int]]) -> dict[str, NDArray[Any]]:
+        """The texts of all rows as the model takes them."""
+        own = self.text
+        length = own["length"] or max(own["least"], *map(len, tokens))
+        ids = np.full((len(tokens), length), own["pad_token_id"], np.int64)
+        mask = np.zeros_like(ids)
+        for i, found in enumerate(tokens):
+            place = slice(len(found)) if own["padding"] == "right" else slice(length - len(found), length)
+            ids[i, place], mask[i, place] = found, 1
+        return {"input_ids": ids, "attention_mask": mask} if own["masked"] else {"input_ids": ids}
 
     def _pictures(self, rows: list[list[NDArray[np.float32]]]) -> dict[str, NDArray[Any]]:
         """The pictures of all rows as the model takes them."""
@@ -130,11 +157,13 @@ class TritonPythonModel:
         # A pair is a dimension of its own, one picture is not.
         return {name: value if len(rows[0]) > 1 else value[:, 0] for name, value in arrays.items()}
 
-    def _response(self, rows: list[NDArray[np.float32]]) -> Any:
-        logits = np.stack(rows)
-        scores, best = to_scores(logits, self.task), logits.argmax(-1)
-        answers = np.array([[self.labels[i].encode()] for i in best], np.object_)
-        outputs = {"ANSWER": answers, "SCORE": scores.max(-1, keepdims=True).astype(np.float32), "LOGITS": logits}
+    def _response(self, rows: list[Outputs]) -> Any:
+        values = {name: np.stack([row[name] for row in rows]) for name in self.outputs}
+        outputs = {name.upper(): value for name, value in values.items()}
+        if self.labels is not None:
+            scores, best = to_scores(values["logits"], self.task), values["logits"].argmax(-1)
+            outputs["ANSWER"] = np.array([[self.labels[i].encode()] for i in best], np.object_)
+            outputs["SCORE"] = scores.max(-1, keepdims=True).astype(np.float32)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
 
 

@@ -22,6 +22,7 @@ class TritonPythonModel:
         onnxruntime.set_default_logger_severity(3)
         self.session = onnxruntime.InferenceSession(str(file), providers=providers)
         self.inputs = [entry.name for entry in self.session.get_inputs()]
+        self.outputs = [entry.name for entry in self.session.get_outputs()]
         if providers[0] == cuda and cuda[0] not in self.session.get_providers():
             raise RuntimeError("ONNX Runtime cannot use the GPU: install onnxruntime-gpu, or write kind: KIND_CPU")
 
@@ -33,11 +34,15 @@ class TritonPythonModel:
         ]
         try:
             together = {name: np.concatenate([one[name] for one in given]) for name in self.inputs}
-            logits = self.session.run(["logits"], together)[0]
+            values = self.session.run(self.outputs, together)
         except Exception as error:
             if len(requests) > 1:  # one by one, so that a wrong request takes no other along
                 return [self.execute([request])[0] for request in requests]
             why = pb_utils.TritonError(f"the model refuses it: {str(error).splitlines()[0]}")
             return [pb_utils.InferenceResponse(output_tensors=[], error=why)]
-        ends = np.cumsum([len(one["input_ids"]) for one in given])[:-1]
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("logits", part)]) for part in np.split(logits, ends)]
+        ends = np.cumsum([len(one[self.inputs[0]]) for one in given])[:-1]
+        parts = zip(*(np.split(value, ends) for value in values), strict=True)
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor(*named) for named in zip(self.outputs, part, strict=True)])
+            for part in parts
+        ]

@@ -4,132 +4,132 @@ Sites: `vision.0` .. `vision.10`, inside the blocks of the image's tower, before
 `fusion.0` .. `fusion.5`. See `network.fuse` for how a reduction enters a pair.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from pumer_convert.models.family import Family
+from pumer_convert.models.inputs import TextInput
+from pumer_convert.models.meter import formats
 from pumer_convert.models.meter.config import MeterSettings, checked
-from pumer_convert.models.meter.formats import processor, recognise
 from pumer_convert.models.rates import Rates
-from pumer_convert.models.spec import Layer, Lengths, ModelSpec, grid
+from pumer_convert.models.spec import ImageSpec, Layer, Lengths, ModelSpec, grid, logits, sides_of
+from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pumer_convert.models.meter.network import Meter
 
-__all__ = [
-    "CROSS_MODAL",
-    "HEADS",
-    "IMAGE_PROCESSOR",
-    "KEEPS_SHAPE",
-    "KNOWN_BY",
-    "POSITIONS",
-    "RATES",
-    "TOKENIZER",
-    "build",
-    "checked",
-    "fit_positions",
-    "processor",
-    "recognise",
-    "spec",
-]
 
-IMAGE_PROCESSOR = "CLIPImageProcessor"
-"""The class of transformers that a processor's file means when it names none."""
-TOKENIZER = "roberta"
-"""The model of transformers whose tokenizer the text has, where no file names another."""
-KEEPS_SHAPE = False
-RATES = {
-    "vqa": Rates(5e-6, 50, 5),
-    "nlvr2": Rates(5e-6, 50, 5),
-    "ve": Rates(2e-6, 10, 5),
-    "retrieval": Rates(5e-6, 5, 5),
-}
-"""PuMer's; for retrieval, which it gives no rates for, those of METER's own configuration."""
-HEADS = ("vqa_classifier.", "snli_classifier.", "nlvr2_classifier.", "rank_output.")
-CROSS_MODAL = ("cross_modal_",)
-"""How the names of parameters begin that learn faster."""
-KNOWN_BY = ("vit_model.visual.positional_embedding",)
-POSITIONS = "vit_model.visual.positional_embedding"
-"""The table of the image's positions, [1 + rows * columns, C]."""
+class MeterFamily(Family):
+    """See `Family`. Rates are PuMer's; for retrieval, which it gives none for, those of METER's own configuration."""
 
+    name = "meter"
+    known_by = ("vit_model.visual.positional_embedding",)
+    image_processor = "CLIPImageProcessor"
+    tokenizer = "roberta"
+    positions = "vit_model.visual.positional_embedding"
+    rates: ClassVar[Mapping[str, Rates]] = {
+        "vqa": Rates(5e-6, 50, 5),
+        "nlvr2": Rates(5e-6, 50, 5),
+        "ve": Rates(2e-6, 10, 5),
+        "retrieval": Rates(5e-6, 5, 5),
+    }
+    heads = ("vqa_classifier.", "snli_classifier.", "nlvr2_classifier.", "rank_output.")
+    cross_modal = ("cross_modal_",)
 
-def spec(config: dict[str, Any], image_size: Any = None) -> ModelSpec:
-    """Layers and costs; `image_size` S or [H, W] instead of the checkpoint's own."""
-    settings = MeterSettings.read(config)
-    c, inner = settings.hidden_size, settings.intermediate_size
-    vision, text = settings.vision, settings.text
-    v, t = vision.hidden_size, text.hidden_size
-    patch = settings.patch_size
-    rows, columns = grid(image_size or settings.image_size, patch)
-    sequential = settings.fusion_order == "sequential"
+    def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
+        """See `Family`."""
+        return formats.recognise(raw)
 
-    def block(width: int, wide: int, n: int, left: int) -> int:
-        return 4 * width * width * n + 2 * n * n * width + 2 * width * wide * left
+    def checked(self, config: Mapping[str, Any], where: object) -> dict[str, Any]:
+        """See `Family`."""
+        return checked(config, where)
 
-    def fusion(before: Lengths, after: Lengths) -> int:
-        n, m, n2, m2 = before.image, before.text, after.image, after.text
-        seen = m2 if sequential else m
-        words = 4 * c * c * m + 2 * m * m * c + 2 * c * c * (m + n) + 2 * m * n * c + 2 * c * inner * m2
-        picture = 4 * c * c * n2 + 2 * n2 * n2 * c + 2 * c * c * (n2 + seen) + 2 * n2 * seen * c + 2 * c * inner * n2
-        return words + picture
+    def build(self, config: dict[str, Any], image_size: Any = None) -> "Meter":
+        """See `Family`."""
+        from pumer_convert.models.meter.network import Meter
 
-    def relevance(before: Lengths, after: Lengths) -> int:
-        return before.text * before.image * c
+        return Meter(config, image_size)
 
-    def cls_attention(before: Lengths, after: Lengths) -> int:
-        # The image half's own query and keys, which it computes once more on the tokens that are left.
-        return (before.image + 1) * c * c + before.image * c
+    def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Family`."""
+        return formats.processor(config)
 
-    scores = {"relevance": relevance, "cls_attention": cls_attention}
-    blind = {"cls_attention": lambda before, after: before.image * v}
-    layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v)]
-    v_wide, t_wide = vision.intermediate_size, text.intermediate_size
-    depth = vision.num_hidden_layers
-    for i in range(depth):
-        layers.append(
-            Layer(
-                f"vision.{i}",
-                lambda before, after: block(v, v_wide, before.image, after.image),
-                f"vision.{i}",
-                blind,
-                modalities=("image",),
-                depth=i / depth,
-                width=v,
-                key_width=v // vision.num_attention_heads,
+    def fit_positions(self, name: str, tensor: "Tensor", config: Mapping[str, Any], image_size: Any) -> "Tensor":
+        """Bicubic, as METER does."""
+        if name != self.positions:
+            return tensor
+        from pumer_convert.models.positions import resize_table
+
+        old, new = (grid(size, int(config["patch_size"])) for size in (config["image_size"], image_size))
+        return resize_table(tensor, old, new, mode="bicubic", align_corners=False)
+
+    def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
+        """See `Family`."""
+        settings = MeterSettings.read(config)
+        c, inner = settings.hidden_size, settings.intermediate_size
+        vision, text = settings.vision, settings.text
+        v, t = vision.hidden_size, text.hidden_size
+        patch = settings.patch_size
+        rows, columns = grid(image_size or settings.image_size, patch)
+        sequential = settings.fusion_order == "sequential"
+
+        def block(width: int, wide: int, n: int, left: int) -> int:
+            return 4 * width * width * n + 2 * n * n * width + 2 * width * wide * left
+
+        def fusion(before: Lengths, after: Lengths) -> int:
+            n, m, n2, m2 = before.image, before.text, after.image, after.text
+            seen = m2 if sequential else m
+            words = 4 * c * c * m + 2 * m * m * c + 2 * c * c * (m + n) + 2 * m * n * c + 2 * c * inner * m2
+            picture = (
+                4 * c * c * n2 + 2 * n2 * n2 * c + 2 * c * c * (n2 + seen) + 2 * n2 * seen * c + 2 * c * inner * n2
             )
+            return words + picture
+
+        def relevance(before: Lengths, after: Lengths) -> int:
+            return before.text * before.image * c
+
+        def cls_attention(before: Lengths, after: Lengths) -> int:
+            # The image half's own query and keys, which it computes once more on the tokens that are left.
+            return (before.image + 1) * c * c + before.image * c
+
+        scores = {"relevance": relevance, "cls_attention": cls_attention}
+        blind = {"cls_attention": lambda before, after: before.image * v}
+        layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v)]
+        v_wide, t_wide = vision.intermediate_size, text.intermediate_size
+        depth = vision.num_hidden_layers
+        for i in range(depth):
+            layers.append(
+                Layer(
+                    f"vision.{i}",
+                    lambda before, after: block(v, v_wide, before.image, after.image),
+                    f"vision.{i}",
+                    blind,
+                    modalities=("image",),
+                    depth=i / depth,
+                    width=v,
+                    key_width=v // vision.num_attention_heads,
+                )
+            )
+        for i in range(text.num_hidden_layers):
+            layers.append(Layer(f"text.{i}", lambda before, after: block(t, t_wide, before.text, before.text)))
+        layers.append(Layer("transforms", lambda before, after: v * c * before.image + t * c * before.text))
+        pairs, key_width = settings.num_fusion_layers, c // settings.num_attention_heads
+        for i in range(pairs):
+            layers.append(
+                Layer(f"fusion.{i}", fusion, f"fusion.{i}", scores, depth=i / pairs, width=c, key_width=key_width)
+            )
+        images = settings.images
+        head = 2 * c if settings.head == "rank_output" else 2 * c * images * 2 * c + 2 * c * settings.labels
+        return ModelSpec(
+            image_tokens=rows * columns + 1,
+            layers=tuple(layers),
+            head=head + 2 * images * c * c,
+            text=TextInput(vocabulary=text.vocab_size, longest=text.longest, pad_id=text.pad_token_id),
+            image=ImageSpec(size=sides_of(image_size or settings.image_size), patch=patch, images=images),
+            graphs=logits(settings.labels),
         )
-    for i in range(text.num_hidden_layers):
-        layers.append(Layer(f"text.{i}", lambda before, after: block(t, t_wide, before.text, before.text)))
-    layers.append(Layer("transforms", lambda before, after: v * c * before.image + t * c * before.text))
-    pairs, key_width = settings.num_fusion_layers, c // settings.num_attention_heads
-    for i in range(pairs):
-        layers.append(
-            Layer(f"fusion.{i}", fusion, f"fusion.{i}", scores, depth=i / pairs, width=c, key_width=key_width)
-        )
-    images_per_example = settings.images
-    head = 2 * c if settings.head == "rank_output" else 2 * c * images_per_example * 2 * c + 2 * c * settings.labels
-    return ModelSpec(
-        image_tokens=rows * columns + 1,
-        layers=tuple(layers),
-        images_per_example=images_per_example,
-        head=head + 2 * images_per_example * c * c,
-        max_text=text.longest,
-        vocabulary=text.vocab_size,
-    )
 
 
-def build(config: dict[str, Any], image_size: Any = None) -> "Meter":
-    """The network, without weights of its own; needs torch."""
-    from pumer_convert.models.meter.network import Meter
-
-    return Meter(config, image_size)
-
-
-def fit_positions(name: str, tensor: "Tensor", config: dict[str, Any], image_size: Any) -> "Tensor":
-    """`tensor` as the network for `image_size` wants it; bicubic, as METER does."""
-    if name != POSITIONS:
-        return tensor
-    from pumer_convert.models.positions import resize_table
-
-    old, new = (grid(size, int(config["patch_size"])) for size in (config["image_size"], image_size))
-    return resize_table(tensor, old, new, mode="bicubic", align_corners=False)
+FAMILY = MeterFamily()

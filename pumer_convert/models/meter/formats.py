@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pumer_convert.errors import InputError
@@ -164,7 +165,7 @@ def _config(
     return config
 
 
-def processor(config: dict[str, Any]) -> dict[str, Any]:
+def processor(config: Mapping[str, Any]) -> dict[str, Any]:
     """The processor of pictures for a checkpoint that has none: CLIP's, for its image size."""
     return transform("clip", config["image_size"])
 

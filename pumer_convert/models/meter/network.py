@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from pumer_convert.errors import InputError
 from pumer_convert.models import attention
+from pumer_convert.models.body import Body
 from pumer_convert.models.meter.config import MeterSettings
 from pumer_convert.models.output import Output
+from pumer_convert.models.signature import LOGITS
 from pumer_convert.models.spec import grid
 from pumer_convert.models.towers.bert import Bert, Intermediate, Projections, Residual, table
 from pumer_convert.models.towers.clip import VisionTower
@@ -117,7 +119,7 @@ class Pooler(nn.Module):
         return self.dense(tokens.states[:, 0]).tanh()  # type: ignore[no-any-return]
 
 
-class Meter(nn.Module):
+class Meter(Body):
     """METER with its head.
 
     Called as model(input_ids [B, T], attention_mask [B, T], pixel_values [B, 3, H, W], or [B, 2, 3, H, W] for image
@@ -152,15 +154,6 @@ class Meter(nn.Module):
             wide, labels = 2 * c * self.images, settings.labels
             head = nn.Sequential(nn.Linear(wide, 2 * c), nn.LayerNorm(2 * c), nn.GELU(), nn.Linear(2 * c, labels))
             setattr(self, self.head_name, head)
-        self.reducers = nn.ModuleDict()
-
-    def step(self, site: str) -> SiteReducers | None:
-        """The reducers at a site, None where there are none."""
-        key = site.replace(".", "_")
-        # (a ModuleDict has no get)
-        if key not in self.reducers:
-            return None
-        return self.reducers[key]  # type: ignore[return-value]
 
     def vision_step(self, number: int) -> SiteReducers | None:
         """The reducers at a block of the image's tower, None where there are none."""
@@ -203,4 +196,5 @@ class Meter(nn.Module):
         pooled = torch.cat([self.cross_modal_text_pooler(text), self.cross_modal_image_pooler(image)], -1)
         if self.images > 1:
             pooled = pooled.reshape(-1, self.images * pooled.shape[1])
-        return Output(getattr(self, self.head_name)(pooled), image, text, trace)
+        logits = getattr(self, self.head_name)(pooled)
+        return Output({LOGITS: logits}, {"image": image, "text": text}, trace)

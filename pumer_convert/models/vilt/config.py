@@ -90,6 +90,11 @@ class ViltSettings:
         return self.num_images if self.architecture == PAIRS else 1
 
     @property
+    def limit(self) -> int | None:
+        """The most patches of a picture; None: any number."""
+        return None if self.max_image_length < 0 else self.max_image_length
+
+    @property
     def head(self) -> tuple[int, int]:
         """Channels that the classifier takes, and those within it; retrieval has none."""
         wide = self.hidden_size * self.images

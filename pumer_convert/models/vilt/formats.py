@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pumer_convert.errors import InputError
@@ -235,7 +235,7 @@ def _told(config: dict[str, Any]) -> dict[str, int]:
     return told | ({"vqav2_label_size": len(config["id2label"])} if config["pumer_task"] == "vqa" else {})
 
 
-def processor(config: dict[str, Any]) -> dict[str, Any]:
+def processor(config: Mapping[str, Any]) -> dict[str, Any]:
     """The processor of pictures for a checkpoint that has none: that of transformers' class, for its image size."""
     return {**transform("pixelbert", config["image_size"]), "size_divisor": config["patch_size"]}
 

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from pumer_convert.errors import InputError
 from pumer_convert.models import attention
 from pumer_convert.models.activations import FUNCTIONS
+from pumer_convert.models.body import Body
 from pumer_convert.models.joint import Joint
 from pumer_convert.models.output import Output
+from pumer_convert.models.signature import LOGITS
 from pumer_convert.models.spec import grid
 from pumer_convert.models.towers import bert
 from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings
@@ -179,7 +181,7 @@ class Encoder(nn.Module):
         self.layer = nn.ModuleList(blocks)
 
 
-class Body(nn.Module):
+class Trunk(nn.Module):
     def __init__(self, settings: ViltSettings, grid: tuple[int, int], published: bool) -> None:
         super().__init__()
         c = settings.hidden_size
@@ -189,7 +191,7 @@ class Body(nn.Module):
         self.pooler = Dense(c, c)
 
 
-class Vilt(nn.Module):
+class Vilt(Body):
     """ViLT with its head: question answering (and entailment), image pairs, or retrieval.
 
     Called as model(input_ids [B, T], attention_mask [B, T], pixel_values [B, 3, H, W], or [B, 2, 3, H, W] for image
@@ -207,7 +209,7 @@ class Vilt(nn.Module):
         rows, columns = grid(image_size, settings.patch_size)
         settings.check_patches(rows, columns)
         self.published = config.get("pumer", {}).get("attention") == "reference"
-        self.vilt = Body(settings, (rows, columns), self.published)
+        self.vilt = Trunk(settings, (rows, columns), self.published)
         self.images = settings.images
         if settings.architecture == RETRIEVAL:
             self.rank_output = nn.Linear(settings.hidden_size, 1)
@@ -216,15 +218,6 @@ class Vilt(nn.Module):
             self.classifier = nn.Sequential(
                 nn.Linear(wide, inner), nn.LayerNorm(inner), nn.GELU(), nn.Linear(inner, settings.labels)
             )
-        self.reducers = nn.ModuleDict()
-
-    def step(self, site: str) -> SiteReducers | None:
-        """The reducers at a site, None where there are none."""
-        key = site.replace(".", "_")
-        # (a ModuleDict has no get)
-        if key not in self.reducers:
-            return None
-        return self.reducers[key]  # type: ignore[return-value]
 
     def image_tokens(
         self, pixels: Tensor | None, patches: Tensor | None, grid: Tensor | None, kind: Tensor, mask: torch.dtype
@@ -280,4 +273,4 @@ class Vilt(nn.Module):
         if self.images > 1:
             pooled = pooled.reshape(-1, self.images * pooled.shape[1])
         head = self.rank_output if hasattr(self, "rank_output") else self.classifier
-        return Output(head(pooled), image, text, trace)
+        return Output({LOGITS: head(pooled)}, {"image": image, "text": text}, trace)

@@ -1,0 +1,35 @@
+"""A network with reducers standing in it: what is the same for every family."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from pumer_convert.models.output import Output
+from pumer_convert.reducers.site import SiteReducers, Trace
+
+
+class Body(nn.Module):
+    """An ordinary module; its parameters have the names of the model that it comes from, reducers stand under
+    `reducers`. Calling it runs the first of its graphs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reducers = nn.ModuleDict()
+
+    def step(self, site: str) -> SiteReducers | None:
+        """The reducers at a site, None where there are none."""
+        key = site.replace(".", "_")
+        # (a ModuleDict has no get)
+        if key not in self.reducers:
+            return None
+        return self.reducers[key]  # type: ignore[return-value]
+
+    def run(self, graph: str, inputs: Mapping[str, Tensor], trace: Trace | None = None) -> Output:
+        """One graph (see `ModelSpec.graphs`) on its inputs by name. Models of several say how."""
+        output: Output = self(**inputs, trace=trace)
+        return output
+
+
+def in_full(value: Tensor) -> Tensor:
+    """An output as whoever gets it expects it: numbers of any precision as float32, others as they are."""
+    return value.float() if value.is_floating_point() else value

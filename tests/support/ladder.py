@@ -1,0 +1,50 @@
+"""A tiny checkpoint of every family and task, and a recipe that reduces it wherever it can be."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import random_checkpoint
+import toy_dual
+
+from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.convert.load import spec_of
+from pumer_convert.models.family import FAMILIES
+from pumer_convert.tasks import EMBEDDINGS
+
+TOYS = {"toy_dual": "toy_dual"}
+"""Families of the tests alone, as they stand in the registry."""
+
+
+def _random(family: str, form: str, task: str) -> Callable[[Path], Path]:
+    return lambda path: random_checkpoint.write(path, family, form, task)
+
+
+MADE: dict[tuple[str, str], Callable[[Path], Path]] = {
+    **{("vilt", task): _random("vilt", "transformers", task) for task in random_checkpoint.TASKS},
+    **{("meter", task): _random("meter", "original", task) for task in random_checkpoint.TASKS},
+    ("toy_dual", EMBEDDINGS): toy_dual.write,
+}
+"""(family, task) -> what writes a tiny checkpoint to a place."""
+
+
+def registered() -> Iterator[None]:
+    """While it runs the toys are families; for a fixture."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in TOYS.items():
+            patch.setitem(FAMILIES, name, module)
+        yield
+
+
+def recipe(checkpoint: Path, file: Path, share: float) -> Path:
+    """At every site of the checkpoint prune and merge all that can be, this share of it."""
+    found = open_checkpoint(checkpoint)
+    spec, lines = spec_of(found), []
+    for layer in spec.layers:
+        if layer.site is None:
+            continue
+        merged = ", ".join(f"{modality}: {share}" for modality in layer.modalities)
+        by = "relevance" if "relevance" in layer.scores else "cls_attention"
+        lines.append(f"  - {{at: {layer.site}, prune: {{image: {share}, by: {by}}}, merge: {{{merged}}}}}\n")
+    file.write_text(f"recipe: 1\nmodel: {found.family}\nreduce:\n{''.join(lines)}")
+    return file

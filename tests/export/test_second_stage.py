@@ -205,8 +205,9 @@ def test_the_size_that_is_promised_is_the_one_that_is_made(exported: Path) -> No
 
 def test_the_builder_s_process_goes_on_from_it_too(home: Path) -> None:
     made = module._in_subprocess(
-        home / "red",
+        open_checkpoint(home / "red"),
         home / "red" / "model.onnx",
+        "model",
         module.settings_of(home / "red"),
         (),
         dtype="float32",

@@ -175,7 +175,7 @@ def test_the_front_prepares_as_training_does_to_the_bit(reference: Path, tmp_pat
             given = image.convert(mode)
             np.testing.assert_array_equal(pixels.to_pixels(given, settings), own.pixels(given))
     tokenizer = Tokenizer.from_file(str(version / "tokenizer.json"))
-    tokenizer.enable_truncation(told["truncated_to"], direction=told["truncation_side"])
+    tokenizer.enable_truncation(told["text"]["truncated_to"], direction=told["text"]["truncation_side"])
     for text in ("", "what colour is the star?", "Naïve CAFÉ — 東京 [SEP] №5", "circle " * 100):
         assert tokenizer.encode(text).ids == own.text([text])[0][0].tolist()
     imports = {
@@ -214,10 +214,10 @@ def test_an_engine_that_triton_could_not_serve_whole_is_refused(reference: Path,
     values |= {
         "flavour": "tensorrt",
         "inputs": [
-            *({"name": name, "shape": ["batch", "text"]} for name in ("input_ids", "attention_mask")),
+            *({"name": name, "dtype": "int64", "shape": ["batch", "text"]} for name in ("input_ids", "attention_mask")),
             {"name": "pixel_values", "shape": ["batch", 3, 96, 96]},
         ],
-        "outputs": [{"name": "logits", "shape": ["batch", 20]}],
+        "outputs": [{"name": "logits", "dtype": "float32", "shape": ["batch", 20]}],
         "engine": {"sha256": ""},
     }
 

@@ -33,6 +33,7 @@ from pumer_convert.errors import InputError
     option("--data", type=PATH, help="A data set for --distill, in any readable format."),
     *DATA,
     *RUN,
+    needs="--distill",
 )
 @section(
     "Output",
@@ -67,8 +68,6 @@ def command(
         report = both(prepared, data, overwrite, learning)
         emit(report, as_json, lambda: f"{plan_table(prepared.plan)}\n\n{summary(report)}")
         return
-    if data is not None:
-        raise InputError("--data is for a training; say --distill as well.")
     report = prepared.write(overwrite=overwrite, progress=progress)
     notes = "".join(f"\nnote: {note}" for note in report["notes"])
     emit(report, as_json, lambda: f"{plan_table(prepared.plan)}\n{prepared.pictures}\n\nwrote {prepared.out}{notes}")

@@ -44,6 +44,7 @@ engine_options = section(
     option("--hardware-compatible", is_flag=True, help="TensorRT: every GPU from Ampere on runs the engine."),
     option("--strip-weights", is_flag=True, help="An engine that takes its weights from the ONNX file beside it."),
     option("--layer-information", is_flag=True, help="Keep the details of every layer in the engine."),
+    needs="--trt",
 )
 """Adds the options that `EngineSettings` is made of, under its names."""
 

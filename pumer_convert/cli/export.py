@@ -9,7 +9,6 @@ from pumer_convert.cli.engine import engine_options, engine_summary
 from pumer_convert.cli.help import Sectioned, option, section
 from pumer_convert.cli.output import EngineBar, emit, equal, graphs_in, image_size, progress
 from pumer_convert.cli.paths import PATH
-from pumer_convert.errors import InputError
 from pumer_convert.export.folder import converted_folder, export_folder
 from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.system.heap import give_back_at_once
@@ -25,6 +24,7 @@ from pumer_convert.system.heap import give_back_at_once
     option(
         "--triton-backend",
         type=click.Choice(["onnxruntime", "tensorrt", "python"]),
+        needs="--triton",
         help="What runs the tensors (default: tensorrt for an engine of TensorRT, else onnxruntime).",
     ),
 )
@@ -67,8 +67,6 @@ def command(
     if checkpoint is None:
         checkpoint = converted_folder(Path.cwd())
         progress(f"exporting {checkpoint}")
-    if triton_backend is not None and not triton:
-        raise InputError("--triton-backend is for a model repository; say --triton as well.")
     give_back_at_once()
     bar = EngineBar()
     report = export_folder(

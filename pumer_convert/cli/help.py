@@ -4,22 +4,38 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+from pumer_convert.errors import InputError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-OptionOf = Callable[[str], Decorator]
-"""What `option` gives: the option of a section."""
+OptionOf = Callable[..., Decorator]
+"""What `option` gives: the option of a section, by its heading and the flag that it needs."""
 
 
 class SectionOption(click.Option):
-    """An option that knows the heading it stands under."""
+    """An option that knows the heading it stands under, and the flag without which it would be for nothing."""
 
-    def __init__(self, names: list[str], *, section: str, **attributes: Any) -> None:
+    def __init__(self, names: list[str], *, section: str, needs: str | None = None, **attributes: Any) -> None:
         super().__init__(names, **attributes)
-        self.section = section
+        self.section, self.needs = section, needs
 
 
 class Sectioned(click.Command):
-    """A command whose help shows its options under headings; --help itself stands under the last."""
+    """A command whose help shows its options under headings; --help itself stands under the last. It refuses options
+    that would be for nothing."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Raises InputError for an option without the flag that it needs."""
+        rest = super().parse_args(ctx, args)
+        flags = {name: parameter.name for parameter in self.params for name in parameter.opts}
+        for parameter in self.params:
+            if not isinstance(parameter, SectionOption) or parameter.needs is None or parameter.name is None:
+                continue
+            given = ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+            if given and not ctx.params.get(str(flags[parameter.needs])):
+                raise InputError(f"{parameter.opts[0]} is for {parameter.needs}; say {parameter.needs} as well.")
+        return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the sections in the order in which their first options were declared."""
@@ -36,15 +52,20 @@ class Sectioned(click.Command):
 
 def option(*names: str, **attributes: Any) -> OptionOf:
     """An option, as `click.option` takes it, for `section`."""
-    return lambda heading: click.option(*names, cls=SectionOption, section=heading, **attributes)
+
+    def of(heading: str, needs: str | None = None) -> Decorator:
+        needed = None if needs in names else attributes.pop("needs", needs)
+        return click.option(*names, cls=SectionOption, section=heading, needs=needed, **attributes)
+
+    return of
 
 
-def section(heading: str, *options: OptionOf) -> Decorator:
-    """Adds options to a command, under a heading of its help."""
+def section(heading: str, *options: OptionOf, needs: str | None = None) -> Decorator:
+    """Adds options to a command, under a heading of its help; `needs` is a flag of it that they are for."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for of in reversed(options):
-            command = of(heading)(command)
+            command = of(heading, needs)(command)
         return command
 
     return add

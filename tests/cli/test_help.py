@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from pumer_convert.cli import VERBS, cli
 from pumer_convert.cli.help import Sectioned, SectionOption
+from pumer_convert.errors import InputError
 
 LONG = 10
 """Options from which on a verb has sections."""
@@ -48,3 +49,18 @@ def test_every_option_stands_once_and_under_one_heading(verb: str) -> None:
     for option in options:
         assert isinstance(option, SectionOption), option.name
         assert f"  {', '.join(option.opts)}" in sections[headings.index(option.section)]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["export", "x", "--profile", "1:1:8,4:32:40"], "--profile is for --trt; say --trt as well"),
+        (["quantize", "x", "--data", "x", "--strip-weights"], "--strip-weights is for --trt"),
+        (["apply", "x", "--recipe", "x", "--data", "x"], "--data is for --distill; say --distill as well"),
+        (["apply", "x", "--recipe", "x", "--split", "val"], "--split is for --distill"),
+        (["export", "x", "--triton-backend", "python"], "--triton-backend is for --triton; say --triton as well"),
+    ],
+)
+def test_an_option_that_would_be_for_nothing_is_refused(words: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        cli.main(words, standalone_mode=False)

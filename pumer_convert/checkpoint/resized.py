@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,9 @@ def at_image_size(checkpoint: Checkpoint, image_size: int | list[int], *, exact:
     family, config = family_of(checkpoint.family), checkpoint.config
     name = family.positions
     key = checkpoint.slices[name].key
-    rows, columns = grid(image_size, family.spec(config).image.patch)
-    *front, _, width = checkpoint.source.shape(key)
+    own = family.spec(config).image
+    old, new = (prod(grid(size, own.patch)) for size in (own.size, image_size))
+    *front, places, width = checkpoint.source.shape(key)
     kind = checkpoint.source.dtype(key)
     kind = "float32" if exact and kind in ("float16", "bfloat16") else kind
 
@@ -79,7 +81,7 @@ def at_image_size(checkpoint: Checkpoint, image_size: int | list[int], *, exact:
     return replace(
         checkpoint,
         config=family.for_image_size(config, image_size),
-        source=Fitted(checkpoint.source, key, (*front, rows * columns + 1, width), kind, change),
+        source=Fitted(checkpoint.source, key, (*front, places - old + new, width), kind, change),
     )
 
 

@@ -6,24 +6,26 @@ from pathlib import Path
 import pytest
 import random_checkpoint
 import toy_dual
+import toy_memory
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.load import spec_of
 from pumer_convert.models.family import FAMILIES
 from pumer_convert.tasks import EMBEDDINGS
 
-TOYS = {"toy_dual": "toy_dual"}
+TOYS = {"toy_dual": "toy_dual", "toy_memory": "toy_memory"}
 """Families of the tests alone, as they stand in the registry."""
 
 
-def _random(family: str, form: str, task: str) -> Callable[[Path], Path]:
-    return lambda path: random_checkpoint.write(path, family, form, task)
+def _random(family: str, form: str, task: str, **layers: int) -> Callable[[Path], Path]:
+    return lambda path: random_checkpoint.write(path, family, form, task, **layers)  # type: ignore[arg-type]
 
 
 MADE: dict[tuple[str, str], Callable[[Path], Path]] = {
-    **{("vilt", task): _random("vilt", "transformers", task) for task in random_checkpoint.TASKS},
-    **{("meter", task): _random("meter", "original", task) for task in random_checkpoint.TASKS},
+    **{("vilt", task): _random("vilt", "transformers", task, depth=3) for task in random_checkpoint.TASKS},
+    **{("meter", task): _random("meter", "original", task, depth=3, fusion=2) for task in random_checkpoint.TASKS},
     ("toy_dual", EMBEDDINGS): toy_dual.write,
+    ("toy_memory", EMBEDDINGS): toy_memory.write,
 }
 """(family, task) -> what writes a tiny checkpoint to a place."""
 
@@ -36,12 +38,13 @@ def registered() -> Iterator[None]:
         yield
 
 
-def recipe(checkpoint: Path, file: Path, share: float) -> Path:
-    """At every site of the checkpoint prune and merge all that can be, this share of it."""
+def recipe(checkpoint: Path, file: Path, share: float, *, few: bool = False) -> Path:
+    """At every site of the checkpoint, or a `few` (one of each stack of layers), prune and merge all that can be, this
+    share of it."""
     found = open_checkpoint(checkpoint)
     spec, lines = spec_of(found), []
     for layer in spec.layers:
-        if layer.site is None:
+        if layer.site is None or (few and not layer.site.endswith(".1")):
             continue
         merged = ", ".join(f"{modality}: {share}" for modality in layer.modalities)
         by = "relevance" if "relevance" in layer.scores else "cls_attention"

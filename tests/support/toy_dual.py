@@ -124,11 +124,13 @@ class ToyDualFamily(Family):
     tokenizer = "vilt"
     positions = POSITIONS
     rates: ClassVar[Mapping[str, Rates]] = {}
-    heads = ("image.projection.", "text.projection.")
+    heads: ClassVar[tuple[str, ...]] = ("image.projection.", "text.projection.")
+    config: ClassVar[dict[str, Any]] = CONFIG
+    first = 1
 
     def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
         """See `Family`."""
-        if POSITIONS not in raw.source.names():
+        if raw.config.get("model_type") != self.name:
             return None
         slices = {name: TensorSlice(name) for name in raw.source.names()}
         config = self.checked(raw.config, raw.path)
@@ -137,7 +139,7 @@ class ToyDualFamily(Family):
 
     def checked(self, config: Mapping[str, Any], where: object) -> dict[str, Any]:
         """See `Family`."""
-        return {**CONFIG, **config}
+        return {**self.config, **config}
 
     def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
         """See `Family`."""
@@ -182,7 +184,7 @@ class ToyDualFamily(Family):
         if name != self.positions:
             return tensor
         old, new = (grid(size, PATCH) for size in (config["image_size"], image_size))
-        return resize_table(tensor[0], old, new, mode="bicubic", align_corners=False)[None]
+        return resize_table(tensor[0], old, new, mode="bicubic", align_corners=False, first=self.first)[None]
 
 
 FAMILY = ToyDualFamily()
@@ -190,15 +192,19 @@ FAMILY = ToyDualFamily()
 
 def write(folder: Path, seed: int = 0) -> Path:
     """A folder with random weights, a processor's file, and the demo's tokenizer."""
+    return write_model(folder, ToyDual(CONFIG), FAMILY, seed)
+
+
+def write_model(folder: Path, model: Body, family: ToyDualFamily, seed: int) -> Path:
+    """The same of any toy."""
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
-    model = ToyDual(CONFIG)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.3)
     save_file(model.state_dict(), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(CONFIG))
-    (folder / "preprocessor_config.json").write_text(json.dumps(FAMILY.processor(CONFIG)))
+    (folder / "config.json").write_text(json.dumps(family.config))
+    (folder / "preprocessor_config.json").write_text(json.dumps(family.processor(family.config)))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(CHECKPOINT / name, folder)
     return folder

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     pass
 
 READABLE = (
-    "transformers ViLT folders, original ViLT and METER .ckpt files, published PuMer folders, and the folders that "
-    "pumer-convert writes"
+    "transformers ViLT and BridgeTower folders, original ViLT and METER .ckpt files, published PuMer folders, and the "
+    "folders that pumer-convert writes"
 )
 _BARE = (".ckpt", ".pt", ".pth", ".safetensors", ".bin")
 _STATES = re.compile(r"(optimizer|scheduler|scaler|sampler|training_args|rng_state|random_states)\b|\w*_states_")

@@ -25,6 +25,16 @@ CLASSES: dict[str, dict[str, Any]] = {
         "image_mean": CLIP_MEAN,
         "image_std": CLIP_STD,
     },
+    "BridgeTower": {
+        **_STEPS,
+        "size": {"shortest_edge": 288},
+        "size_divisor": 32,
+        "do_center_crop": True,
+        "crop_size": {"shortest_edge": 288},
+        "resample": 3,
+        "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD,
+    },
     "ViT": {**_STEPS, **_HALF, "size": {"height": 224, "width": 224}, "default_to_square": True, "resample": 2},
 }
 """The processors that are known, and what transformers' classes of these names take for keys that are absent."""
@@ -108,6 +118,11 @@ class _View:
             raise InputError("the processor's file says 'pad_size', which is not understood.")
         if crop is None:
             return made
+        if self.kind == "BridgeTower":
+            # Its class in transformers knows a crop by its shortest_edge alone, and cuts out a square.
+            if not isinstance(crop, dict) or "shortest_edge" not in crop:
+                raise self._bad("crop_size", "a shortest_edge")
+            crop = crop["shortest_edge"], crop["shortest_edge"]
         if not isinstance(crop, tuple):
             raise self._bad("crop_size", "a height and a width")
         rounded = self.values.get("crop_rounding") == "half-even"
@@ -115,11 +130,11 @@ class _View:
 
     def _resized(self, made: ImageSettings) -> ImageSettings:
         size = self._sides("size", square=self._does("default_to_square"))
-        if self.kind == "Vilt":
+        if "size_divisor" in CLASSES[self.kind]:
             if not isinstance(size, dict) or size.get("shortest_edge") is None:
                 raise self._bad("size", "a shortest_edge")
             shorter = size["shortest_edge"]
-            # ViLT's class goes by this share even where the file has a longest_edge.
+            # These classes go by this share even where the file has a longest_edge.
             longer, divisor = int(1333 / 800 * shorter), self._whole("size_divisor", self.values.get("size_divisor"))
             if shorter < divisor:
                 raise self._bad("size", f"a shortest_edge of {divisor} or more, the size_divisor")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FAMILIES = {
     "vilt": "pumer_convert.models.vilt",
     "meter": "pumer_convert.models.meter",
+    "bridgetower": "pumer_convert.models.bridgetower",
 }
 """Name -> the package whose FAMILY it is."""
 

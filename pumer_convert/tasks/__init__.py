@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert.errors import InputError, nearest
+from pumer_convert.weights import EMBEDDINGS as EMBEDDINGS
 
 if TYPE_CHECKING:
     from pumer_convert.tasks.base import Task
@@ -14,10 +15,6 @@ TASKS = {
     "ve": "pumer_convert.tasks.ve",
     "retrieval": "pumer_convert.tasks.retrieval",
 }
-
-
-EMBEDDINGS = "embeddings"
-"""What a checkpoint is for whose model gives embeddings and answers nothing; no task measures it yet."""
 
 
 def open_task(name: str, config: dict[str, Any], **options: Any) -> "Task":

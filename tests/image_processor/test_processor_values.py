@@ -24,19 +24,25 @@ from pumer_convert.weights import processor_of
 SHAPES = ((96, 96), (64, 48), (48, 64), (333, 500), (500, 225), (31, 17), (100, 41), (7, 90), (224, 224), (120, 641))
 
 
+STEPWISE = ("Vilt", "BridgeTower")
+"""Kinds that know a shortest_edge alone, and make sides that are multiples of size_divisor."""
+
+
 def theirs(kind: str) -> Any:
+    from transformers.models.bridgetower.image_processing_pil_bridgetower import BridgeTowerImageProcessorPil
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcessorPil
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-    return {"CLIP": CLIPImageProcessorPil, "Vilt": ViltImageProcessorPil, "ViT": ViTImageProcessorPil}[kind]
+    made = (BridgeTowerImageProcessorPil, CLIPImageProcessorPil, ViltImageProcessorPil, ViTImageProcessorPil)
+    return next(one for one in made if one.__name__ == f"{kind}ImageProcessorPil")
 
 
 def drawn(dice: random.Random, kind: str) -> dict[str, Any]:
     """Values such as files have; any of them may be absent."""
     shortest = dice.choice((32, 41, 96, 224))
     sizes: list[Any] = [shortest, {"shortest_edge": shortest}, {"shortest_edge": shortest, "longest_edge": 120}]
-    if kind != "Vilt":
+    if kind not in STEPWISE:
         sizes += [{"height": 50, "width": 70}, [40, 60]]
     whole = {
         "do_resize": dice.choice((True, True, True, False, None)),
@@ -51,10 +57,12 @@ def drawn(dice: random.Random, kind: str) -> dict[str, Any]:
         "image_std": dice.choice(([0.229, 0.224, 0.225], 0.25)),
         "do_pad": dice.choice((True, False, None)),
         "do_convert_rgb": dice.choice((True, False, None)),
-        "default_to_square": dice.choice((True, False, None)) if kind != "Vilt" else False,
+        "default_to_square": dice.choice((True, False, None)) if kind not in STEPWISE else False,
     }
-    if kind == "Vilt":
+    if kind in STEPWISE:
         whole["size_divisor"] = dice.choice((8, 16, 32))
+    if kind == "BridgeTower":
+        whole["crop_size"] = {"shortest_edge": dice.choice((45, 224))}
     return {key: value for key, value in whole.items() if dice.random() < 0.7}
 
 
@@ -88,7 +96,7 @@ def test_the_pixels_are_those_of_transformers_whatever_the_file_says(kind: str) 
                 assert max(expected.shape[1:]) <= largest[1]
             compared += 1
     assert compared > 120
-    assert (kind == "Vilt") == (refused > 0), "ViLT's rule leaves nothing of a very thin picture"
+    assert (kind in STEPWISE) == (refused > 0), "ViLT's rule leaves nothing of a very thin picture"
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -6,6 +6,7 @@ from pathlib import Path
 import onnx
 import pytest
 import random_checkpoint
+import saved_bridgetower
 import tiny
 import torch
 
@@ -15,13 +16,16 @@ from pumer_convert.export.folder import export_folder
 from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.recipe.schema import load_recipe
 
-ALIKE = ("vilt", "vilt-nlvr2", "vilt-ve", "meter", "meter-nlvr2", "meter-ve", "meter-faster")
+ALIKE = ("vilt", "vilt-nlvr2", "vilt-ve", "meter", "meter-nlvr2", "meter-ve", "meter-faster", "bridgetower-fast")
 """These differ from another one in sites and numbers alone."""
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
 
 def checkpoint(folder: Path, model: str, task: str | None, depth: int | None = None) -> Path:
     """A tiny original checkpoint for the recipe; its heads have the published number of tokens to reduce."""
+    if model == "bridgetower":
+        saved_bridgetower.write(folder / "tiny", task or "retrieval", layers=(depth or 1) + 3, fusion=4)
+        return folder / "tiny"
     return random_checkpoint.write(folder / "tiny.ckpt", model, "original", task or "vqa", depth=depth)
 
 
@@ -31,7 +35,7 @@ def checkpoint(folder: Path, model: str, task: str | None, depth: int | None = N
 )
 def test_every_recipe_is_applied_exported_and_built(tmp_path: Path, path: Path) -> None:
     recipe = load_recipe(path)
-    tower = {"vilt": "encoder.", "meter": "vision."}[recipe.model]
+    tower = "encoder." if recipe.model == "vilt" else "vision."
     sites = [site for step in recipe.steps for site in step.sites]
     deepest = max((int(site.removeprefix(tower)) for site in sites if site.startswith(tower)), default=0)
     source = checkpoint(tmp_path, recipe.model, recipe.task, depth=deepest + 1)

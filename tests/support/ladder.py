@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import random_checkpoint
+import saved_bridgetower
 import toy_dual
 import toy_memory
 
@@ -21,9 +22,18 @@ def _random(family: str, form: str, task: str, **layers: int) -> Callable[[Path]
     return lambda path: random_checkpoint.write(path, family, form, task, **layers)  # type: ignore[arg-type]
 
 
+def _bridgetower(task: str) -> Callable[[Path], Path]:
+    def write(path: Path) -> Path:
+        saved_bridgetower.write(path, task)
+        return path
+
+    return write
+
+
 MADE: dict[tuple[str, str], Callable[[Path], Path]] = {
     **{("vilt", task): _random("vilt", "transformers", task, depth=3) for task in random_checkpoint.TASKS},
     **{("meter", task): _random("meter", "original", task, depth=3, fusion=2) for task in random_checkpoint.TASKS},
+    **{("bridgetower", task): _bridgetower(task) for task in saved_bridgetower.HEADS},
     ("toy_dual", EMBEDDINGS): toy_dual.write,
     ("toy_memory", EMBEDDINGS): toy_memory.write,
 }

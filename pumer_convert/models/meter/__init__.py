@@ -1,7 +1,7 @@
 """METER: CLIP-ViT and RoBERTa towers under six pairs of fusion layers (Dou et al., CVPR 2022), the original's names.
 
 Sites: `vision.0` .. `vision.10`, inside the blocks of the image's tower, before the text has met the image; and
-`fusion.0` .. `fusion.5`. See `network.fuse` for how a reduction enters a pair.
+`fusion.0` .. `fusion.5`. See `towers.fusion.fuse` for how a reduction enters a pair.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ from pumer_convert.models.inputs import TextInput
 from pumer_convert.models.meter import formats
 from pumer_convert.models.meter.config import MeterSettings, checked
 from pumer_convert.models.rates import Rates
-from pumer_convert.models.spec import ImageSpec, Layer, Lengths, ModelSpec, grid, logits, sides_of
+from pumer_convert.models.spec import ImageSpec, Layer, ModelSpec, grid, logits, sides_of
+from pumer_convert.models.towers.costs import block, fusion, fusion_scores
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
@@ -73,28 +74,8 @@ class MeterFamily(Family):
         v, t = vision.hidden_size, text.hidden_size
         patch = settings.patch_size
         rows, columns = grid(image_size or settings.image_size, patch)
-        sequential = settings.fusion_order == "sequential"
-
-        def block(width: int, wide: int, n: int, left: int) -> int:
-            return 4 * width * width * n + 2 * n * n * width + 2 * width * wide * left
-
-        def fusion(before: Lengths, after: Lengths) -> int:
-            n, m, n2, m2 = before.image, before.text, after.image, after.text
-            seen = m2 if sequential else m
-            words = 4 * c * c * m + 2 * m * m * c + 2 * c * c * (m + n) + 2 * m * n * c + 2 * c * inner * m2
-            picture = (
-                4 * c * c * n2 + 2 * n2 * n2 * c + 2 * c * c * (n2 + seen) + 2 * n2 * seen * c + 2 * c * inner * n2
-            )
-            return words + picture
-
-        def relevance(before: Lengths, after: Lengths) -> int:
-            return before.text * before.image * c
-
-        def cls_attention(before: Lengths, after: Lengths) -> int:
-            # The image half's own query and keys, which it computes once more on the tokens that are left.
-            return (before.image + 1) * c * c + before.image * c
-
-        scores = {"relevance": relevance, "cls_attention": cls_attention}
+        fused = fusion(c, inner, settings.fusion_order == "sequential")
+        scores = fusion_scores(c)
         blind = {"cls_attention": lambda before, after: before.image * v}
         layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v)]
         v_wide, t_wide = vision.intermediate_size, text.intermediate_size
@@ -118,7 +99,7 @@ class MeterFamily(Family):
         pairs, key_width = settings.num_fusion_layers, c // settings.num_attention_heads
         for i in range(pairs):
             layers.append(
-                Layer(f"fusion.{i}", fusion, f"fusion.{i}", scores, depth=i / pairs, width=c, key_width=key_width)
+                Layer(f"fusion.{i}", fused, f"fusion.{i}", scores, depth=i / pairs, width=c, key_width=key_width)
             )
         images = settings.images
         head = 2 * c if settings.head == "rank_output" else 2 * c * images * 2 * c + 2 * c * settings.labels

@@ -35,7 +35,7 @@ HEADS = (
 @dataclass(frozen=True)
 class MeterSettings:
     """The values of a config. `head` is where the head lies ("vqa_classifier"), `labels` the number of its logits;
-    `image_size` S or [H, W]; `fusion_order` see `network.fuse`."""
+    `image_size` S or [H, W]; `fusion_order` see `towers.fusion.fuse`."""
 
     head: str
     labels: int
@@ -79,6 +79,16 @@ class MeterSettings:
     def images(self) -> int:
         """Pictures of an example."""
         return 2 if self.head == "nlvr2_classifier" else 1
+
+    @property
+    def half(self) -> BertSettings:
+        """One modality's side of a fusion layer."""
+        return BertSettings(
+            hidden_size=self.hidden_size,
+            num_attention_heads=self.num_attention_heads,
+            intermediate_size=self.intermediate_size,
+            layer_norm_eps=self.layer_norm_eps,
+        )
 
     def _check(self, where: object) -> None:
         _check_heads(self, where)

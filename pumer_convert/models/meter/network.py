@@ -4,119 +4,19 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pumer_convert.errors import InputError
-from pumer_convert.models import attention
 from pumer_convert.models.body import Body
 from pumer_convert.models.meter.config import MeterSettings
 from pumer_convert.models.output import Output
 from pumer_convert.models.signature import LOGITS
 from pumer_convert.models.spec import grid
-from pumer_convert.models.towers.bert import Bert, Intermediate, Projections, Residual, table
+from pumer_convert.models.towers.bert import Bert, table
 from pumer_convert.models.towers.clip import VisionTower
+from pumer_convert.models.towers.fusion import FusionHalf, Pooler, fuse
 from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
-
-
-class FusionAttention(nn.Module):
-    """Attention of `queries` to `keys`, with its residual. Gives also the queries, keys and, in the published
-    form, the probabilities, which reducers ask for."""
-
-    def __init__(self, settings: MeterSettings, published: bool) -> None:
-        super().__init__()
-        c = settings.hidden_size
-        self.heads, self.published = settings.num_attention_heads, published
-        self.self = Projections(c)
-        self.output = Residual(c, c, settings.layer_norm_eps)
-
-    def forward(self, queries: Tensor, keys: Tokens) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-        parts = self.self
-        q = attention.split_heads(parts.query(queries), self.heads)
-        k, v = (attention.split_heads(f(keys.states), self.heads) for f in (parts.key, parts.value))
-        bias, probabilities = None, None
-        if self.published:
-            mixed, probabilities = attention.reference(q, k, v, keys.mask)
-        else:
-            bias = attention.key_bias(keys.mask, q.dtype, keys.weights)
-            mixed = attention.fused(q, k, v, bias)
-        return self.output(attention.join_heads(mixed), queries), q, k, bias, probabilities
-
-    def of_first(self, tokens: Tokens) -> Tensor:
-        """How much attention the first of the tokens pays to each of them, float32 [B, N] without a gradient: the mean
-        over heads."""
-        states = tokens.states.detach()
-        q = attention.split_heads(self.self.query(states[:, :1]), self.heads)
-        k = attention.split_heads(self.self.key(states), self.heads)
-        bias = attention.key_bias(tokens.mask, q.dtype, tokens.weights)
-        return attention.relevance(q, k, bias, tokens.mask[:, :1])
-
-
-class FusionHalf(nn.Module):
-    """One modality's side of a fusion layer: self-attention, cross-attention, feed-forward."""
-
-    def __init__(self, settings: MeterSettings, published: bool) -> None:
-        super().__init__()
-        c, wide = settings.hidden_size, settings.intermediate_size
-        self.attention = FusionAttention(settings, published)
-        self.crossattention = FusionAttention(settings, published)
-        self.intermediate = Intermediate(c, wide)
-        self.output = Residual(wide, c, settings.layer_norm_eps)
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        return self.output(F.gelu(self.intermediate.dense(x)), x)  # type: ignore[no-any-return]
-
-
-def fuse(
-    words: FusionHalf,
-    picture: FusionHalf,
-    text: Tokens,
-    image: Tokens,
-    step: SiteReducers | None,
-    trace: Trace,
-    *,
-    sequential: bool,
-) -> tuple[Tokens, Tokens]:
-    """One pair of fusion layers, reduced in its text half between cross-attention and feed-forward.
-
-    The text half comes first: its cross-attention says how much each image token is asked for, its keys which are
-    alike. Its feed-forward and the whole image half then run on the reduced tokens. (Pruning by the attention of the
-    image's CLS takes that of the image half beforehand.) Under sequential fusion (PuMer) the image half reads the new,
-    merged text. Under parallel fusion (original METER) it reads the layer's own text input, whole: both halves see the
-    old pair there, and a ratio of 0 then gives exactly the dense model; the old text is at most 50 tokens, so nothing
-    is lost by keeping it.
-    """
-    own, _, text_keys, _, _ = words.attention(text.states, text)
-    x, q, image_keys, bias, probabilities = words.crossattention(own, image)
-    old_text, text = text, text.with_states(x)
-    if step is not None:
-        asked = None
-        if step.score == "relevance" and probabilities is not None:
-            asked = probabilities.mean(1).sum(1).float()
-        elif step.score == "relevance":
-            asked = attention.relevance(q, image_keys, bias, text.mask)
-        elif step.score == "cls_attention":
-            asked = picture.attention.of_first(image)
-        image, text = step(
-            image.with_keys(image_keys.mean(1).detach()),
-            text.with_keys(text_keys.mean(1).detach()),
-            asked,
-            trace,
-        )
-    text = text.with_states(words.feed_forward(text.states))
-    y, *_ = picture.attention(image.states, image)
-    y, *_ = picture.crossattention(y, text if sequential else old_text)
-    return text, image.with_states(picture.feed_forward(y))
-
-
-class Pooler(nn.Module):
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(c, c)
-
-    def forward(self, tokens: Tokens) -> Tensor:
-        return self.dense(tokens.states[:, 0]).tanh()  # type: ignore[no-any-return]
 
 
 class Meter(Body):
@@ -143,9 +43,9 @@ class Meter(Body):
         self.cross_modal_text_transform = nn.Linear(settings.text.hidden_size, c)
         self.cross_modal_image_transform = nn.Linear(settings.vision.hidden_size, c)
         self.token_type_embeddings = table(settings.modality_type_vocab_size, c)
-        layers = range(settings.num_fusion_layers)
-        self.cross_modal_text_layers = nn.ModuleList(FusionHalf(settings, self.published) for _ in layers)
-        self.cross_modal_image_layers = nn.ModuleList(FusionHalf(settings, self.published) for _ in layers)
+        half, layers = settings.half, range(settings.num_fusion_layers)
+        self.cross_modal_text_layers = nn.ModuleList(FusionHalf(half, self.published) for _ in layers)
+        self.cross_modal_image_layers = nn.ModuleList(FusionHalf(half, self.published) for _ in layers)
         self.cross_modal_text_pooler, self.cross_modal_image_pooler = Pooler(c), Pooler(c)
         self.head_name, self.images = settings.head, settings.images
         if self.head_name == "rank_output":
@@ -184,7 +84,7 @@ class Meter(Body):
         pairs = zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True)
         for i, (text_half, image_half) in enumerate(pairs):
             step = self.step(f"fusion.{i}")
-            text, image = fuse(
+            text, image, _ = fuse(
                 text_half,  # type: ignore[arg-type]
                 image_half,  # type: ignore[arg-type]
                 text,

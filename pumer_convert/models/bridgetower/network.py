@@ -1,0 +1,193 @@
+"""The BridgeTower network: transformers' names, fused attention, reducers in the image's tower and in fusion layers."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pumer_convert.errors import InputError
+from pumer_convert.models import attention
+from pumer_convert.models.body import Body
+from pumer_convert.models.bridgetower.config import CONTRASTIVE, BridgeTowerSettings
+from pumer_convert.models.output import Output
+from pumer_convert.models.signature import LOGITS
+from pumer_convert.models.spec import grid, sides_of
+from pumer_convert.models.towers.bert import Bert, table
+from pumer_convert.models.towers.clip import VisionBlock
+from pumer_convert.models.towers.fusion import FusionHalf, Pooler, fuse
+from pumer_convert.reducers.site import Trace
+from pumer_convert.tokens import Tokens
+
+
+class Embeddings(nn.Module):
+    """Patches of `pixels` [B, 3, H, W] behind a class token, with their positions: [B, 1 + N, C]."""
+
+    def __init__(self, c: int, patch: int, patches: int) -> None:
+        super().__init__()
+        self.class_embedding = nn.Parameter(torch.zeros(c))
+        self.patch_embedding = nn.Conv2d(3, c, patch, patch, bias=False)
+        self.position_embedding = table(1 + patches, c)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        first = self.class_embedding.expand(x.shape[0], 1, -1)
+        return torch.cat([first, x], 1) + self.position_embedding.weight
+
+
+class Visual(nn.Module):
+    """The image's tower: what begins it, its blocks, and what ends it after any of them."""
+
+    def __init__(self, settings: BridgeTowerSettings, patches: int) -> None:
+        super().__init__()
+        vision = settings.vision
+        c, eps = vision.hidden_size, vision.layer_norm_eps
+        self.embeddings = Embeddings(c, settings.patch_size, patches)
+        self.ln_pre, self.ln_post = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
+        self.transformer = nn.Module()
+        self.transformer.resblocks = nn.ModuleList(VisionBlock(vision) for _ in range(settings.text.num_hidden_layers))
+
+
+class Link(nn.Module):
+    """A bridge: what a tower says of its tokens goes into what fusion has made of them."""
+
+    def __init__(self, kind: str, c: int, eps: float) -> None:
+        super().__init__()
+        if kind == "scaled_add":
+            self.scaled_factor = nn.Parameter(torch.ones(()))
+        elif kind == "interpolate":
+            self.beta = nn.Parameter(torch.full((), 0.5))
+        self.kind = kind
+        self.LayerNorm = nn.LayerNorm(c, eps=eps)
+
+    def forward(self, own: Tensor, fused: Tensor) -> Tensor:
+        if self.kind == "scaled_add":
+            own = own * self.scaled_factor
+        elif self.kind == "interpolate":
+            own, fused = own * (1 - self.beta), fused * self.beta
+        return self.LayerNorm(own + fused)  # type: ignore[no-any-return]
+
+
+class Fusion(nn.Module):
+    """Both towers and the fusion layers above them, one of each modality for every layer of a tower from `split` on."""
+
+    def __init__(self, settings: BridgeTowerSettings, patches: int) -> None:
+        super().__init__()
+        self.token_type_embeddings = table(2, settings.hidden_size)
+        c, eps, count = settings.hidden_size, settings.layer_norm_eps, settings.num_hidden_layers
+        self.split, self.count = settings.split, count
+        self.vision_model = nn.Module()
+        self.vision_model.visual = Visual(settings, patches)
+        self.text_model: Any = Bert(settings.text)
+        for name, width in (("text", settings.text.hidden_size), ("image", settings.vision.hidden_size)):
+            one, single = settings.share_cross_modal_transformer_layers, settings.share_link_tower_layers
+            kind = settings.link_tower_type
+            parts = {
+                "transform": nn.Linear(width, c) if one else nn.ModuleList(nn.Linear(width, c) for _ in range(count)),
+                "layernorm": nn.LayerNorm(c, eps=eps),
+                "link_tower": Link(kind, c, eps)
+                if single
+                else nn.ModuleList(Link(kind, c, eps) for _ in range(count - 1)),
+                "layers": nn.ModuleList(FusionHalf(settings.text) for _ in range(count)),
+                "pooler": Pooler(c),
+            }
+            for part, module in parts.items():
+                setattr(self, f"cross_modal_{name}_{part}", module)
+
+    def part(self, name: str, number: int) -> Any:
+        """A part of a fusion layer: the one of its `number`, or the one that all share."""
+        found = getattr(self, f"cross_modal_{name}")
+        return found[number] if isinstance(found, nn.ModuleList) else found
+
+    def entry(self, number: int, name: str, tower: Tensor, fused: Tensor) -> Tensor:
+        """What enters one side ("text", "image") of a fusion layer: what the `tower` says and, from the second layer
+        on, what was `fused` of it."""
+        kind = self.token_type_embeddings.weight[int(name == "image")]
+        own = self.part(f"{name}_transform", number)(tower) + kind
+        if number == 0:
+            return self.part(f"{name}_layernorm", number)(own)  # type: ignore[no-any-return]
+        return self.part(f"{name}_link_tower", number - 1)(own, fused)  # type: ignore[no-any-return]
+
+
+class BridgeTower(Body):
+    """BridgeTower with its head.
+
+    Called as model(input_ids [B, T], attention_mask [B, T], pixel_values [B, 3, H, W]) -> Output. H, W are fixed when
+    it is built; text is padded on the right. For retrieval the one logit of a pair is how much the "match" of
+    transformers' two is above the other: its sigmoid is their softmax. Else it gives text_embeds, image_embeds and
+    cross_embeds [B, E] of length 1.
+
+    Where fusion layer i reduces, the states of both towers are reduced with the fused ones by the same decisions, so
+    that the rest of the towers gets shorter too.
+    """
+
+    def __init__(self, config: dict[str, Any], image_size: Any = None) -> None:
+        super().__init__()
+        self.config = config
+        settings = BridgeTowerSettings.read(config)
+        self.image_size = sides_of(image_size or settings.image_size)
+        rows, columns = grid(self.image_size, settings.patch_size)
+        c, self.images = settings.hidden_size, 1
+        self.bridgetower = Fusion(settings, rows * columns)
+        self.contrastive = settings.architecture == CONTRASTIVE
+        if self.contrastive:
+            wide = settings.contrastive_hidden_size
+            heads = {"itc_text_head": c, "itc_image_head": c, "itc_cross_modal_head": 2 * c}
+        else:
+            wide, heads = 2, {"itm_score": 2 * c}
+        for name, width in heads.items():
+            head = nn.Module()
+            head.fc = nn.Linear(width, wide or 0)
+            setattr(self, name, head)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, trace: Trace | None = None
+    ) -> Output:
+        """See the class. Raises InputError when the pixels are not of the size it was built for."""
+        trace = Trace() if trace is None else trace
+        if tuple(pixel_values.shape[-2:]) != self.image_size:
+            raise InputError(
+                f"pixel_values are {tuple(pixel_values.shape[-2:])}, but the model was loaded for images of "
+                f"{self.image_size}; load it with image_size={tuple(pixel_values.shape[-2:])}"
+            )
+        model = self.bridgetower
+        visual: Any = model.vision_model.visual
+        blocks, encoder = visual.transformer.resblocks, model.text_model.encoder.layer
+        words = model.text_model.embeddings(input_ids)
+        text = Tokens.start(words, attention_mask > 0, first=1)
+        x = visual.ln_pre(visual.embeddings(pixel_values))
+        image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool), first=1)
+        for i in range(model.split):
+            words = encoder[i](words, attention.key_bias(text.mask, words.dtype))
+            image = blocks[i](image, self.step(f"vision.{i}"), trace)
+        patches = image.states
+        for i in range(model.count):
+            if i:
+                # The towers have the tokens that the fusion layers left; they are reduced there alone.
+                number = model.split + i - 1
+                words = encoder[number](words, attention.key_bias(text.mask, words.dtype, text.weights))
+                patches = blocks[number](image.with_states(patches), None, trace).states
+            text = text.with_states(model.entry(i, "text", words, text.states))
+            image = image.with_states(model.entry(i, "image", visual.ln_post(patches), image.states))
+            halves = model.part("text_layers", i), model.part("image_layers", i)
+            # Above the last layer nothing asks for the towers but a head, for what they say to the end of themselves.
+            riders = (words, patches) if i < model.count - 1 else None
+            text, image, riders = fuse(*halves, text, image, self.step(f"fusion.{i}"), trace, riders)
+            words, patches = riders or (words, patches)
+        pooled = torch.cat([model.part("text_pooler", 0)(text), model.part("image_pooler", 0)(image)], -1)
+        streams = {"image": image, "text": text}
+        if not self.contrastive:
+            scores = self.head("itm_score", pooled)
+            return Output({LOGITS: scores[:, 1:] - scores[:, :1]}, streams, trace)
+        kind = model.token_type_embeddings.weight[1]
+        seen = model.part("image_transform", 0)(visual.ln_post(patches[:, 0])) + kind
+        embeddings = {
+            "text_embeds": self.head("itc_text_head", words[:, 0]),
+            "image_embeds": self.head("itc_image_head", seen),
+            "cross_embeds": self.head("itc_cross_modal_head", pooled),
+        }
+        return Output({name: F.normalize(value, dim=-1) for name, value in embeddings.items()}, streams, trace)
+
+    def head(self, name: str, pooled: Tensor) -> Tensor:
+        """One of the linear heads."""
+        return getattr(self, name).fc(pooled)  # type: ignore[no-any-return]

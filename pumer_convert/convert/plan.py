@@ -61,7 +61,7 @@ def edits_of(recipe: Recipe, spec: ModelSpec) -> tuple[dict[str, Any], ...]:
             layer = next((layer for layer in spec.layers if layer.site == site), None)
             if layer is None:
                 raise recipe.error(step.line, f"at: the model has no site '{site}'; {_sites(spec)}")
-            if problem := _problem(recipe, step, layer):
+            if problem := _problem(recipe, step, layer, spec.published):
                 raise recipe.error(step.line, problem)
             at[site] = [_edit(action, layer, recipe.semantics) for action in step.actions]
     return tuple({"at": site, "actions": at[site]} for site in spec.sites if site in at)
@@ -80,10 +80,10 @@ def _edit(action: Action, layer: Layer, semantics: str) -> dict[str, Any]:
     }
 
 
-def _problem(recipe: Recipe, step: StepSpec, layer: Layer) -> str | None:
+def _problem(recipe: Recipe, step: StepSpec, layer: Layer, published: bool) -> str | None:
     """What the step asks for that this layer has not, as a sentence."""
     site = layer.site
-    if recipe.semantics == "reference" and layer.modalities != ("image", "text"):
+    if recipe.semantics == "reference" and not (published and layer.modalities == ("image", "text")):
         return f"semantics: reference has no reducers at {site}, nor has the published method; use semantics: default."
     for action in step.actions:
         if action.modality not in layer.modalities:

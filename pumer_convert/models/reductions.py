@@ -33,6 +33,8 @@ def check_reductions(config: Mapping[str, Any], spec: ModelSpec, where: object) 
             raise _wrong(where, f"pumer.{key}", f"{value!r}, not one of {', '.join(map(str, _VALUES[key]))}")
         if key not in (*_VALUES, "edits", "image_size", "fit"):
             raise _wrong(where, f"pumer.{key}", "not known")
+    if pumer.get("semantics") == "reference" and not spec.published:
+        raise _wrong(where, "pumer.semantics", "'reference', which this model has not")
     if pumer.get("fit", "squash") != "squash":
         raise _wrong(where, "pumer.fit", f"{pumer['fit']!r}, not 'squash'")
     if "image_size" in pumer and not _is_change(pumer["image_size"]):

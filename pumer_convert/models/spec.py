@@ -73,7 +73,8 @@ class ModelSpec:
     """A model as layers in the order they run, and as the graphs that it is exported as.
 
     The layers run once for every picture of an example; `head` are the multiply-accumulates of an example behind them.
-    `image_tokens` are the tokens that a picture begins as.
+    `image_tokens` are the tokens that a picture begins as. `published` are those that the published PuMer reduces, in
+    layers of both modalities: these also under `semantics: reference`.
     """
 
     image_tokens: int
@@ -82,6 +83,7 @@ class ModelSpec:
     text: TextInput | None
     image: ImageSpec
     graphs: tuple[GraphSpec, ...]
+    published: bool = False
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -335,9 +335,15 @@ def test_embeddings_need_what_transformers_needs(values: dict[str, Any], says: s
         FAMILY.checked(wide, "it")
 
 
-@pytest.mark.parametrize("head", ["BridgeTowerForMaskedLM"])
-def test_a_head_that_fills_in_words_is_refused(tmp_path: Path, head: str) -> None:
-    write(tmp_path / "dense", head=head)
+def test_weights_alone_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "dense")
+    (tmp_path / "dense" / "config.json").unlink()
+    with pytest.raises(InputError, match=r"dense: a BridgeTower without its config\.json; give the folder"):
+        open_checkpoint(tmp_path / "dense")
+
+
+def test_a_head_that_fills_in_words_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "dense", head="BridgeTowerForMaskedLM")
     with pytest.raises(
         InputError, match=r"a BridgeTower \(BridgeTowerForMaskedLM\) without a head that is read, Bridge"
     ):
@@ -350,4 +356,14 @@ def test_no_site_where_a_tower_runs_beside_fusion(tmp_path: Path) -> None:
         "recipe: 1\nmodel: bridgetower\nreduce:\n  - {at: vision.2, merge: {image: 0.1}}\n"
     )
     with pytest.raises(InputError, match=r"no site 'vision.2'; it has vision.0-1 and fusion.0-1\."):
+        prepare_apply(tmp_path / "dense", tmp_path / "r.yaml")
+
+
+def test_the_published_method_has_no_bridgetower(tmp_path: Path) -> None:
+    write(tmp_path / "dense")
+    steps = "reduce:\n  - {at: fusion.0, prune: {image: 0.1}, merge: {image: 0.1}}\n"
+    (tmp_path / "r.yaml").write_text(f"recipe: 1\nmodel: bridgetower\nsemantics: reference\n{steps}")
+    with pytest.raises(
+        InputError, match=r"r.yaml:5: semantics: reference has no reducers at fusion\.0, nor has the pub"
+    ):
         prepare_apply(tmp_path / "dense", tmp_path / "r.yaml")

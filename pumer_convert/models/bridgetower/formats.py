@@ -26,6 +26,8 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
         return None
     if raw.config.get("model_type", "bridgetower") != "bridgetower":
         raise wrong(raw.path, "model_type", raw.config["model_type"], "its weights are a BridgeTower's")
+    if not raw.config:
+        raise InputError(f"{raw.path}: a BridgeTower without its config.json; give the folder that transformers saved.")
     architecture, notes = _architecture(raw, names)
     config = checked({**raw.config, "architectures": [architecture]}, raw.path)
     layers = BridgeTowerSettings.read(config, raw.path).text.num_hidden_layers

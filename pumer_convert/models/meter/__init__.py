@@ -110,6 +110,7 @@ class MeterFamily(Family):
             text=TextInput(vocabulary=text.vocab_size, longest=text.longest, pad_id=text.pad_token_id),
             image=ImageSpec(size=sides_of(image_size or settings.image_size), patch=patch, images=images),
             graphs=logits(settings.labels),
+            published=True,
         )
 
 

@@ -109,6 +109,7 @@ class ViltFamily(Family):
                 limit=settings.limit,
             ),
             graphs=logits(1 if settings.architecture == RETRIEVAL else settings.labels),
+            published=True,
         )
 
 

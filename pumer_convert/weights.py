@@ -18,6 +18,8 @@ PROCESSOR = "preprocessor_config.json"
 """The small file that says how pictures become pixels."""
 NESTED_PROCESSOR = "processor_config.json"
 """The file in which transformers 5 says so, under "image_processor"; where that is there, it goes before the other."""
+EMBEDDINGS = "embeddings"
+"""What a checkpoint is for whose model gives embeddings and answers nothing; no task measures it yet."""
 BYTES = {
     "float64": 8,
     "float32": 4,

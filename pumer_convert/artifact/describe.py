@@ -26,7 +26,6 @@ def describe(checkpoint: Checkpoint, image_size: Any = None, graph: str | None =
     """
     signature, config = signature_of(checkpoint, graph, image_size), checkpoint.config
     pictures, text = signature.pictures, signature.text
-    fit = settings_of(checkpoint.processor, checkpoint.family, image_size).fit
     return {
         "format": 1,
         "model": checkpoint.family,
@@ -34,12 +33,16 @@ def describe(checkpoint: Checkpoint, image_size: Any = None, graph: str | None =
         "graph": signature.name,
         "outputs": [asdict(port) for port in signature.outputs],
         "image_size": None if pictures is None else list(pictures.nominal),
-        "pictures": None if pictures is None else {"fit": fit, "asked": image_size, **asdict(pictures)},
+        "pictures": None if pictures is None else {**_asked(checkpoint, image_size), **asdict(pictures)},
         "labels": config.get("id2label"),
         "preprocessing": None if pictures is None else checkpoint.processor,
         "text": None if text is None else text.to_sidecar(),
         "reductions": config.get("pumer", {}),
     }
+
+
+def _asked(checkpoint: Checkpoint, image_size: Any) -> dict[str, Any]:
+    return {"fit": settings_of(checkpoint.processor, checkpoint.family, image_size).fit, "asked": image_size}
 
 
 def promise(

@@ -13,7 +13,8 @@ from pumer_convert.models.inputs import Port
 from pumer_convert.models.labels import read_labels
 from pumer_convert.models.signature import LOGITS
 from pumer_convert.system.json_file import read_object
-from pumer_convert.tasks import EMBEDDINGS, TASKS
+from pumer_convert.tasks import TASKS
+from pumer_convert.weights import EMBEDDINGS
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

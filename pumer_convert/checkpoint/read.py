@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     pass
 
 READABLE = (
-    "transformers ViLT and BridgeTower folders, original ViLT and METER .ckpt files, published PuMer folders, and the "
-    "folders that pumer-convert writes"
+    "transformers folders of ViLT, BridgeTower, CLIP and SigLIP, original ViLT and METER .ckpt files, published PuMer "
+    "folders, and the folders that pumer-convert writes"
 )
 _BARE = (".ckpt", ".pt", ".pth", ".safetensors", ".bin")
 _STATES = re.compile(r"(optimizer|scheduler|scaler|sampler|training_args|rng_state|random_states)\b|\w*_states_")
@@ -205,26 +205,31 @@ def _with_tokenizer(raw: RawCheckpoint, folder: Path) -> RawCheckpoint:
 def _for_pictures(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint with a processor if it has none, and for pictures of the size that its processor makes."""
     family = family_of(checkpoint.family)
+    if family.spec(checkpoint.config).image is None:
+        return checkpoint
     values = checkpoint.processor
     if values is None:
         values = family.processor(checkpoint.config)
-        note = NO_PROCESSOR.format(values["image_processor_type"], values["size"]["shortest_edge"])
+        made = image_settings(values, family.image_processor)
+        side = made.shorter if made.size is None else min(made.size)
+        note = NO_PROCESSOR.format(values["image_processor_type"], side)
         checkpoint = replace(checkpoint.with_processor(values), notes=(*checkpoint.notes, note))
     try:
         settings = image_settings(values, family.image_processor)
-        made = settings.size
-        own = family.spec(checkpoint.config).image
-        if made is None or made == own.size:
+        size = settings.size
+        own = family.spec(checkpoint.config).pictures
+        if size is None or size == own.size:
             return checkpoint
         check_patch(settings, own.patch)
     except InputError as error:
         raise InputError(f"{checkpoint.path}: {error}") from None
-    note = f"Its processor makes pictures of {made[0]}x{made[1]} pixels; the positions are interpolated for them."
-    size = made[0] if made[0] == made[1] else list(made)
-    return replace(at_image_size(checkpoint, size), notes=(*checkpoint.notes, note))
+    note = f"Its processor makes pictures of {size[0]}x{size[1]} pixels; the positions are interpolated for them."
+    changed = at_image_size(checkpoint, size[0] if size[0] == size[1] else list(size))
+    return replace(changed, notes=(*checkpoint.notes, note))
 
 
 def _noted(checkpoint: Checkpoint, notes: tuple[str, ...]) -> Checkpoint:
-    if not has_tokenizer(checkpoint.companions):
+    reads = family_of(checkpoint.family).spec(checkpoint.config).text is not None
+    if reads and not has_tokenizer(checkpoint.companions):
         notes = (*notes, NO_TOKENIZER)
     return replace(checkpoint, notes=(*checkpoint.notes, *notes))

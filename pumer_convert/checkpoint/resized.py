@@ -68,7 +68,7 @@ def at_image_size(checkpoint: Checkpoint, image_size: int | list[int], *, exact:
     family, config = family_of(checkpoint.family), checkpoint.config
     name = family.positions
     key = checkpoint.slices[name].key
-    own = family.spec(config).image
+    own = family.spec(config).pictures
     old, new = (prod(grid(size, own.patch)) for size in (own.size, image_size))
     *front, places, width = checkpoint.source.shape(key)
     kind = checkpoint.source.dtype(key)
@@ -88,7 +88,7 @@ def at_image_size(checkpoint: Checkpoint, image_size: int | list[int], *, exact:
 def check_image_size(image_size: Any, checkpoint: Checkpoint) -> None:
     """Raises InputError for an image size S or [H, W] that the patches do not divide, unless it is the checkpoint's."""
     sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    own = family_of(checkpoint.family).spec(checkpoint.config).image
+    own = family_of(checkpoint.family).spec(checkpoint.config).pictures
     if sides == own.size:
         return
     patch = own.patch
@@ -107,7 +107,7 @@ def _processor(checkpoint: Checkpoint, new: int) -> dict[str, Any] | None:
     family = family_of(checkpoint.family)
     settings = image_settings(values, family.image_processor)
     side = settings.shorter if settings.size is None else min(settings.size)
-    side = side or min(family.spec(checkpoint.config).image.size)
+    side = side or min(family.spec(checkpoint.config).pictures.size)
 
     def scaled(value: Any) -> Any:
         if isinstance(value, dict):

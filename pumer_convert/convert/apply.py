@@ -18,7 +18,7 @@ from pumer_convert.convert.load import TEXT_LENGTH, spec_of
 from pumer_convert.convert.plan import Plan, edits_of, make_plan
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError
-from pumer_convert.image_processor.picture_input import in_words, input_of, picture_input, settings_of, squashed
+from pumer_convert.image_processor.picture_input import in_words, picture_input, squashed
 from pumer_convert.models.spec import ModelSpec
 from pumer_convert.recipe.schema import Recipe, load_recipe
 from pumer_convert.recipe.shipped import locate
@@ -44,21 +44,21 @@ class ApplyPlan:
     @property
     def changes_fit(self) -> bool:
         """Whether the dense checkpoint takes pictures in their shape and the new one does not."""
-        return picture_input(self.original).packed and not picture_input(self.checkpoint).packed
+        before, now = picture_input(self.original), picture_input(self.checkpoint)
+        return before is not None and now is not None and before.packed and not now.packed
 
     @property
     def pictures(self) -> str:
         """What becomes of a picture, in words."""
-        settings = settings_of(self.checkpoint.processor, self.checkpoint.family)
-        text = in_words(settings, input_of(settings, self.checkpoint.family, self.checkpoint.config))
-        return text + " (the dense checkpoint keeps their shape)" * self.changes_fit
+        return in_words(self.checkpoint) + " (the dense checkpoint keeps their shape)" * self.changes_fit
 
     def write(self, *, overwrite: bool = False, progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
         """Write the folder `out` as `apply` does; gives its report. Raises InputError for weights that were changed
         since the plan was made; nothing is written then."""
         from pumer_convert.convert.build import pumer_section, reduced
 
-        height, width = picture_input(self.original).nominal
+        before = picture_input(self.original)
+        height, width = (None, None) if before is None else before.nominal
         old_size = height if height == width else [height, width]
         fit = "squash" if self.changes_fit else None
         checkpoint = reduced(self.checkpoint, pumer_section(self.recipe, self.plan.edits, old_size, fit))

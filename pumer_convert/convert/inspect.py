@@ -7,16 +7,16 @@ from typing import Any
 from pumer_convert.checkpoint.read import as_checkpoint, check_complete
 from pumer_convert.convert.load import plan_of, spec_of
 from pumer_convert.convert.plan import Plan
-from pumer_convert.image_processor.picture_input import in_words, input_of, settings_of
+from pumer_convert.image_processor.picture_input import in_words, picture_input
 from pumer_convert.weights import Checkpoint
 
 
 @dataclass(frozen=True)
 class Inspection:
     """A checkpoint at `path`: `origin` is its format in words, `bytes` the size of its weights, `image_size` (height,
-    width) of the pictures that `plan` counts with, `pictures` what becomes of a picture, in words; `sites` are the
-    layers that a recipe may name, `reduced_at` those that have reducers; `graphs` what is exported, by name the inputs
-    and the outputs; `notes` what a reader should know."""
+    width) of the pictures that `plan` counts with (None: it takes none), `pictures` what becomes of a picture, in
+    words; `sites` are the layers that a recipe may name, `reduced_at` those that have reducers; `graphs` what is
+    exported, by name the inputs and the outputs; `notes` what a reader should know."""
 
     path: str
     origin: str
@@ -24,7 +24,7 @@ class Inspection:
     task: str
     parameters: int
     bytes: int
-    image_size: tuple[int, int]
+    image_size: tuple[int, int] | None
     pictures: str
     max_text: int
     sites: tuple[str, ...]
@@ -48,9 +48,8 @@ def inspect(
     """
     checkpoint = as_checkpoint(path)
     check_complete(checkpoint)
-    settings = settings_of(checkpoint.processor, checkpoint.family, image_size)
-    pictures = input_of(settings, checkpoint.family, checkpoint.config)
-    spec = spec_of(checkpoint, pictures.nominal)
+    pictures = picture_input(checkpoint, image_size)
+    spec = spec_of(checkpoint, None if pictures is None else pictures.nominal)
     signatures = [graph.signature(spec.text, pictures) for graph in spec.graphs]
     return Inspection(
         path=str(checkpoint.path),
@@ -59,8 +58,8 @@ def inspect(
         task=checkpoint.task,
         parameters=checkpoint.parameters,
         bytes=checkpoint.bytes,
-        image_size=pictures.nominal,
-        pictures=in_words(settings, pictures),
+        image_size=None if pictures is None else pictures.nominal,
+        pictures=in_words(checkpoint, image_size),
         max_text=spec.max_text,
         sites=spec.sites,
         reduced_at=tuple(edit["at"] for edit in checkpoint.config.get("pumer", {}).get("edits", ())),

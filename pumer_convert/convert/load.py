@@ -32,7 +32,8 @@ def load(path: Path | str, image_size: Any = None, dtype: str = "float32") -> "B
 def spec_of(checkpoint: Checkpoint, image_size: Any = None) -> ModelSpec:
     """The shape of a checkpoint's model: for pictures as its processor makes them, square ones where they keep their
     shape, or for another `image_size` S or [H, W]."""
-    size = image_size or picture_input(checkpoint).nominal
+    pictures = picture_input(checkpoint)
+    size = image_size or (None if pictures is None else pictures.nominal)
     return family_of(checkpoint.family).spec(checkpoint.config, size)
 
 

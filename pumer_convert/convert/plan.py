@@ -60,8 +60,9 @@ def edits_of(recipe: Recipe, spec: ModelSpec) -> tuple[dict[str, Any], ...]:
         for site in step.sites:
             layer = next((layer for layer in spec.layers if layer.site == site), None)
             if layer is None:
-                raise recipe.error(step.line, f"at: the model has no site '{site}'; {_sites(spec)}")
-            if problem := _problem(recipe, step, layer, spec.published):
+                why = _whole(spec) if site.startswith("text") or not spec.sites else ""
+                raise recipe.error(step.line, f"at: the model has no site '{site}'; {_sites(spec)}{why}.")
+            if problem := _problem(recipe, step, layer, spec):
                 raise recipe.error(step.line, problem)
             at[site] = [_edit(action, layer, recipe.semantics) for action in step.actions]
     return tuple({"at": site, "actions": at[site]} for site in spec.sites if site in at)
@@ -80,14 +81,15 @@ def _edit(action: Action, layer: Layer, semantics: str) -> dict[str, Any]:
     }
 
 
-def _problem(recipe: Recipe, step: StepSpec, layer: Layer, published: bool) -> str | None:
+def _problem(recipe: Recipe, step: StepSpec, layer: Layer, spec: ModelSpec) -> str | None:
     """What the step asks for that this layer has not, as a sentence."""
     site = layer.site
-    if recipe.semantics == "reference" and not (published and layer.modalities == ("image", "text")):
+    if recipe.semantics == "reference" and not (spec.published and layer.modalities == ("image", "text")):
         return f"semantics: reference has no reducers at {site}, nor has the published method; use semantics: default."
     for action in step.actions:
         if action.modality not in layer.modalities:
-            return f"{action.op}: no {action.modality} runs through {site}, so it cannot be reduced there."
+            told = f"{action.op}: no {action.modality} runs through {site}, so it cannot be reduced there"
+            return f"{told}{_whole(spec) if action.modality == 'text' else ''}."
         kinds = kinds_of(recipe.semantics)[action.op]
         if (score := kinds[action.by].score) is not None and score not in layer.scores:
             allowed = [by for by, kind in kinds.items() if kind.score is None or kind.score in layer.scores]
@@ -146,9 +148,9 @@ def make_plan(
         now = after
     return Plan(
         rows=tuple(rows),
-        dense_macs=spec.image.images * sum(r.dense_macs for r in rows) + spec.head,
-        macs=spec.image.images * sum(r.macs for r in rows) + spec.head,
-        reducer_macs=spec.image.images * sum(r.reducers for r in rows),
+        dense_macs=spec.images * sum(r.dense_macs for r in rows) + spec.head,
+        macs=spec.images * sum(r.macs for r in rows) + spec.head,
+        reducer_macs=spec.images * sum(r.reducers for r in rows),
         text_length=text_length,
         edits=tuple(edits),
     )
@@ -173,4 +175,8 @@ def _sites(spec: ModelSpec) -> str:
     for site in spec.sites:
         name, number = site.rsplit(".", 1)
         last[name] = int(number)
-    return "it has " + " and ".join(f"{name}.0-{number}" for name, number in last.items()) + "."
+    return "it has " + (" and ".join(f"{name}.0-{number}" for name, number in last.items()) or "none")
+
+
+def _whole(spec: ModelSpec) -> str:
+    return f"; {spec.text_whole}" if spec.text_whole else ""

@@ -69,14 +69,17 @@ class Preprocessor:
             folder = resolve(checkpoint)
             config, values = _settings(folder)
         family = config["model_type"]
-        image = settings_of(values, family, image_size, fit)
-        texts, tokenizer = family_of(family).spec(config).text, None
+        spec, image, pictures = family_of(family).spec(config), None, None
+        if spec.image is not None:
+            image = settings_of(values, family, image_size, fit)
+            pictures = input_of(image, family, config)
+        texts, tokenizer = spec.text, None
         if texts is not None:
             tokenizer = load_tokenizer(folder, family)
             texts = fitted(texts, tokenizer, folder)
             if pad_to is not None and not 2 <= pad_to <= (most := texts.longest or pad_to):
                 raise InputError(f"{folder}: a text of {pad_to} tokens does not fit; this model takes 2 to {most}.")
-        return cls(image, input_of(image, family, config), tokenizer, texts, pad_to, augment)
+        return cls(image, pictures, tokenizer, texts, pad_to, augment)
 
     @classmethod
     def of_sidecar(cls, values: Mapping[str, Any], folder: Path) -> "Preprocessor":

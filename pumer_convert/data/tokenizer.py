@@ -94,6 +94,11 @@ def fitted(text: TextInput, tokenizer: Any, folder: Path) -> TextInput:
     that is shorter. Raises InputError when the tokenizer, from `folder`, cannot be the model's."""
     pad = pad_id_of(tokenizer, text.pad_id)
     check_tokenizer(tokenizer, folder, text.vocabulary, pad)
+    if text.end_id is not None and text.end_id not in tokenizer("")["input_ids"]:
+        raise InputError(
+            f"{folder}: its tokenizer ends no text with the id {text.end_id} (eos_token_id), where the model reads it; "
+            "take the tokenizer that the model was trained with (apply --tokenizer FOLDER)."
+        )
     return replace(text, pad_id=pad, longest=longest_of(tokenizer, folder, text.longest))
 
 

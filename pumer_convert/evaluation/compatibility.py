@@ -1,11 +1,10 @@
 """Whether two checkpoints can be measured on the same inputs and answers."""
 
 from pumer_convert.errors import InputError
-from pumer_convert.image_processor.picture_input import in_words, input_of, settings_of
+from pumer_convert.image_processor.picture_input import in_words
 from pumer_convert.models.family import family_of
 from pumer_convert.models.labels import names, placeholders
-from pumer_convert.tasks import EMBEDDINGS
-from pumer_convert.weights import Checkpoint
+from pumer_convert.weights import EMBEDDINGS, Checkpoint
 
 
 def check_comparable(one: Checkpoint, other: Checkpoint) -> None:
@@ -15,7 +14,7 @@ def check_comparable(one: Checkpoint, other: Checkpoint) -> None:
         return InputError(f"{other.path} cannot be compared with {one.path}: its {what} is {b}, not {a}.")
 
     specs = [family_of(c.family).spec(c.config) for c in (one, other)]
-    sizes = ["x".join(map(str, spec.image.size)) for spec in specs]
+    sizes = [None if spec.image is None else "x".join(map(str, spec.image.size)) for spec in specs]
     words = [None if spec.text is None else spec.text.vocabulary for spec in specs]
     same: tuple[tuple[str, object, object], ...] = (
         ("model", one.family, other.family),
@@ -26,7 +25,7 @@ def check_comparable(one: Checkpoint, other: Checkpoint) -> None:
     for what, a, b in same:
         if a != b:
             raise differ(what, a, b)
-    if (ours := _fit(one)) != (theirs := _fit(other)):
+    if (ours := in_words(one)) != (theirs := in_words(other)):
         raise differ("way with pictures", theirs, ours)
     if one.task in ("retrieval", EMBEDDINGS):
         return
@@ -38,8 +37,3 @@ def check_comparable(one: Checkpoint, other: Checkpoint) -> None:
     for i, (a_label, b_label) in enumerate(zip(a_labels, b_labels, strict=True)):
         if a_label != b_label:
             raise differ(f"label {i}", f"'{a_label}'", f"'{b_label}'")
-
-
-def _fit(checkpoint: Checkpoint) -> str:
-    settings = settings_of(checkpoint.processor, checkpoint.family)
-    return in_words(settings, input_of(settings, checkpoint.family, checkpoint.config))

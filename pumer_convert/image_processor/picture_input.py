@@ -55,11 +55,13 @@ def _scaled(settings: ImageSettings, side: int) -> ImageSettings:
     )
 
 
-def picture_input(checkpoint: Checkpoint, image_size: Any = None, fit: str | None = None) -> PictureInput:
-    """How a checkpoint's model takes pictures; `image_size` and `fit` as in `settings_of`.
+def picture_input(checkpoint: Checkpoint, image_size: Any = None, fit: str | None = None) -> PictureInput | None:
+    """How a checkpoint's model takes pictures, None when it takes none; `image_size` and `fit` as in `settings_of`.
 
     Raises InputError for a processor that the model cannot follow.
     """
+    if family_of(checkpoint.family).spec(checkpoint.config).image is None:
+        return None
     settings = settings_of(checkpoint.processor, checkpoint.family, image_size, fit)
     return input_of(settings, checkpoint.family, checkpoint.config)
 
@@ -67,7 +69,7 @@ def picture_input(checkpoint: Checkpoint, image_size: Any = None, fit: str | Non
 def input_of(settings: ImageSettings, family: str, config: Mapping[str, Any]) -> PictureInput:
     """The same by settings that are read already."""
     module = family_of(family)
-    spec = module.spec(config).image
+    spec = module.spec(config).pictures
     images, patch = spec.images, spec.patch
     if settings.size is not None:
         check_patch(settings, patch)
@@ -107,7 +109,7 @@ def squashed(checkpoint: Checkpoint) -> Checkpoint:
     settings = settings_of(checkpoint.processor, checkpoint.family)
     if settings.size is not None:
         return checkpoint
-    side = settings.shorter or family_of(checkpoint.family).spec(checkpoint.config).image.size[0]
+    side = settings.shorter or family_of(checkpoint.family).spec(checkpoint.config).pictures.size[0]
     return checkpoint.with_processor(
         {
             "image_processor_type": "CLIPImageProcessor",
@@ -124,8 +126,12 @@ def squashed(checkpoint: Checkpoint) -> Checkpoint:
     )
 
 
-def in_words(settings: ImageSettings, pictures: PictureInput) -> str:
+def in_words(checkpoint: Checkpoint, image_size: Any = None) -> str:
     """What becomes of a picture, for a person: "pictures squashed to 384x384"."""
+    pictures = picture_input(checkpoint, image_size)
+    if pictures is None:
+        return "no pictures"
+    settings = settings_of(checkpoint.processor, checkpoint.family, image_size)
     if pictures.size is not None:
         height, width = pictures.size
         return f"pictures {'squashed' if settings.fit == 'squash' else 'cropped'} to {height}x{width}"

@@ -36,6 +36,7 @@ CLASSES: dict[str, dict[str, Any]] = {
         "image_std": CLIP_STD,
     },
     "ViT": {**_STEPS, **_HALF, "size": {"height": 224, "width": 224}, "default_to_square": True, "resample": 2},
+    "Siglip": {**_STEPS, **_HALF, "size": {"height": 224, "width": 224}, "resample": 3},
 }
 """The processors that are known, and what transformers' classes of these names take for keys that are absent."""
 _KIND = re.compile(rf"({'|'.join(CLASSES)})(?:ImageProcessor(?:Fast|Pil)?|FeatureExtractor)")

@@ -28,10 +28,18 @@ def key_bias(mask: Tensor, dtype: torch.dtype, weights: Tensor | None = None) ->
     """What is added to attention logits, [B, 1, 1, N]: hides padding; with `weights` [B, N], the sizes of the tokens,
     also their logarithms, so that a merged token counts as often as the tokens in it (proportional attention; ToMe,
     equation 1)."""
-    bias = (1.0 - mask.to(torch.float32)) * HIDDEN
+    exact = torch.promote_types(dtype, torch.float32)
+    bias = (1.0 - mask.to(exact)) * HIDDEN
     if weights is not None:
-        bias = bias + weights.to(torch.float32).log()
+        bias = bias + weights.to(exact).log()
     return bias.to(dtype)[:, None, None, :]
+
+
+def causal_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same for a text in which no token sees a later one, [B, 1, N, N]."""
+    place = torch.arange(mask.shape[1], device=mask.device)
+    later = (place[None, :] > place[:, None]).to(dtype) * HIDDEN
+    return key_bias(mask, dtype) + later
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float = 0.0) -> Tensor:

@@ -19,6 +19,8 @@ FAMILIES = {
     "vilt": "pumer_convert.models.vilt",
     "meter": "pumer_convert.models.meter",
     "bridgetower": "pumer_convert.models.bridgetower",
+    "clip": "pumer_convert.models.clip",
+    "siglip": "pumer_convert.models.siglip",
 }
 """Name -> the package whose FAMILY it is."""
 

@@ -35,6 +35,7 @@ class TextInput:
     length   every text has exactly that many places, padding included; None: any number.
     masked   whether a mask tells padding; else padding is seen like any other token, as SigLIP was trained.
     padding  the side on which shorter texts of a batch are filled up: "right" or "left".
+    end_id   the id at whose first place a text is read, which every text has to hold; None: it is read elsewhere.
     """
 
     vocabulary: int | None = None
@@ -43,6 +44,7 @@ class TextInput:
     length: int | None = None
     masked: bool = True
     padding: str = "right"
+    end_id: int | None = None
 
     @classmethod
     def of_sidecar(cls, values: Mapping[str, Any]) -> "TextInput | None":
@@ -57,12 +59,14 @@ class TextInput:
             length=text.get("length"),
             masked=text.get("masked", True),
             padding=text.get("padding", "right"),
+            end_id=text.get("end_token_id"),
         )
 
     def to_sidecar(self) -> dict[str, Any]:
         """What a sidecar tells of them; version 0.1 wrote the first three."""
         names = {"longest": self.longest, "vocab_size": self.vocabulary, "pad_token_id": self.pad_id}
-        return {**names, "length": self.length, "masked": self.masked, "padding": self.padding}
+        how = {"length": self.length, "masked": self.masked, "padding": self.padding}
+        return {**names, **how, **({} if self.end_id is None else {"end_token_id": self.end_id})}
 
     @property
     def ports(self) -> tuple[Port, ...]:

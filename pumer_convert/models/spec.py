@@ -73,17 +73,19 @@ class ModelSpec:
     """A model as layers in the order they run, and as the graphs that it is exported as.
 
     The layers run once for every picture of an example; `head` are the multiply-accumulates of an example behind them.
-    `image_tokens` are the tokens that a picture begins as. `published` are those that the published PuMer reduces, in
-    layers of both modalities: these also under `semantics: reference`.
+    `image_tokens` are the tokens that a picture begins as; without pictures `image` is None. `published` are those that
+    the published PuMer reduces, in layers of both modalities: these also under `semantics: reference`. `text_whole`
+    says why no text can be reduced, where a recipe might expect it to be.
     """
 
     image_tokens: int
     layers: tuple[Layer, ...]
     head: int
     text: TextInput | None
-    image: ImageSpec
+    image: ImageSpec | None
     graphs: tuple[GraphSpec, ...]
     published: bool = False
+    text_whole: str = ""
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -94,6 +96,18 @@ class ModelSpec:
     def guided(self) -> tuple[str, ...]:
         """The sites where the text has met the image."""
         return tuple(layer.site for layer in self.layers if layer.site is not None and "relevance" in layer.scores)
+
+    @property
+    def pictures(self) -> ImageSpec:
+        """Its pictures. Raises InputError when it takes none."""
+        if self.image is None:
+            raise InputError("the model takes no pictures.")
+        return self.image
+
+    @property
+    def images(self) -> int:
+        """How often the layers run for an example: once for every picture."""
+        return 1 if self.image is None else self.image.images
 
     @property
     def max_text(self) -> int:

@@ -113,7 +113,8 @@ class Merging(BaseReducer):
 
     def join(self, tokens: Tokens, decision: Tensor, k: int) -> Tokens:
         """The tokens after a decision, cut to `k` places; their source map is left to `places`."""
-        states, size = tokens.states, tokens.sizes
+        states = tokens.states
+        size = tokens.sizes.to(torch.promote_types(states.dtype, torch.float32))
         n = states.shape[1]
         place = torch.arange(n, device=decision.device)
         into = self.into(decision, n)
@@ -139,7 +140,7 @@ class Merging(BaseReducer):
             tokens,
             states=gather(torch.cat([states, mixed], 1), rows),
             mask=gather(alive, kept),
-            size=gather(torch.cat([size, grown], 1), rows),
+            size=gather(torch.cat([size, grown], 1), rows).float(),
             frozen=None if tokens.frozen is None else gather(tokens.frozen, kept),
         )
 

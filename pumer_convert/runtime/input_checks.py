@@ -42,8 +42,8 @@ def check_dtypes(given: Mapping[str, Array], wanted: Mapping[str, str]) -> None:
 
 def check_text(given: Mapping[str, Array], limits: TextInput) -> None:
     """Raises InputError for ids and a mask that are not both int64 [batch, text], for ids that the model's table has
-    not, for texts that are too long or too short, and for a mask that is not ones and then zeros in every row (zeros
-    and then ones, where texts are padded on the left)."""
+    not, for texts that are too long or too short or have no end where the model asks for one, and for a mask that is
+    not ones and then zeros in every row (zeros and then ones, where texts are padded on the left)."""
     ids = given[IDS]
     shape = tuple(ids.shape)
     mask = given[MASK] if limits.masked else None
@@ -66,6 +66,11 @@ def check_text(given: Mapping[str, Array], limits: TextInput) -> None:
         raise InputError(
             f"input_ids hold {least if least < 0 else greatest}, which is no token of this model; its ids are {there} "
             "(do they come from its own tokenizer?)."
+        )
+    if limits.end_id is not None and not bool((ids == limits.end_id).any(1).all()):
+        raise InputError(
+            f"input_ids have a text without the token {limits.end_id}, its end, where this model reads it; cut a long "
+            "text before its end."
         )
     if not rest:
         return

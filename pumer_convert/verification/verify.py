@@ -80,6 +80,9 @@ def _text(random: np.random.Generator, case: Case, text: TextInput) -> Inputs:
             cut = max(2, count - count // 3 - row // 2)
             absent = slice(cut, None) if text.padding == "right" else slice(count - cut)
             mask[row, absent], ids[row, absent] = 0, text.pad_id or 0
+    if text.end_id is not None:
+        last = mask.sum(1) - 1 if text.padding == "right" else np.full(case.batch, count - 1)
+        ids[np.arange(case.batch), last] = text.end_id
     return {IDS: ids, MASK: mask} if text.masked else {IDS: ids}
 
 

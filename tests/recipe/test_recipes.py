@@ -8,6 +8,7 @@ import pytest
 import random_checkpoint
 import saved_bridgetower
 import tiny
+import tiny_clip
 import torch
 
 from pumer_convert.convert.apply import apply, prepare_apply
@@ -16,7 +17,9 @@ from pumer_convert.export.folder import export_folder
 from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.recipe.schema import load_recipe
 
-ALIKE = ("vilt", "vilt-nlvr2", "vilt-ve", "meter", "meter-nlvr2", "meter-ve", "meter-faster", "bridgetower-fast")
+ALIKE = (
+    *("vilt", "vilt-nlvr2", "vilt-ve", "meter", "meter-nlvr2", "meter-ve", "meter-faster", "bridgetower-fast", "clip"),
+)
 """These differ from another one in sites and numbers alone."""
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -26,6 +29,9 @@ def checkpoint(folder: Path, model: str, task: str | None, depth: int | None = N
     if model == "bridgetower":
         saved_bridgetower.write(folder / "tiny", task or "retrieval", layers=(depth or 1) + 3, fusion=4)
         return folder / "tiny"
+    if model == "clip":
+        sizes = {"image_size": 112, "num_hidden_layers": depth or 4}
+        return tiny_clip.write(folder / "tiny", vision={**tiny_clip.VISION, **sizes})
     return random_checkpoint.write(folder / "tiny.ckpt", model, "original", task or "vqa", depth=depth)
 
 
@@ -47,14 +53,18 @@ def test_every_recipe_is_applied_exported_and_built(tmp_path: Path, path: Path) 
     assert [edit["at"] for edit in report["plan"]["edits"]] == sites
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     result = export_folder(out, trt=EngineSettings("tensorrt-rtx", compute_capabilities=("8.9",)), dtype="float16")
-    assert result["verification"]["worst_slack"] <= 3e-2
-    model = onnx.load(out / "model.onnx")
-    kinds = {node.op_type for part in (model.graph, *model.functions) for node in part.node}
-    assert not any("Scatter" in kind for kind in kinds)
-    sidecar = json.loads((out / "model.engine.json").read_text())
-    assert (out / "model.engine").stat().st_size == sidecar["engine"]["bytes"] == result["engine"]["bytes"] > 100_000
-    assert sidecar["profiles"][0]["input_ids"] == [[1, 4], [1, 32], [8, 40]]
-    assert sidecar["compute_capabilities"] == ["8.9"]
+    for name, graph in result.get("graphs", {"model": result}).items():
+        assert graph["verification"]["worst_slack"] <= 3e-2
+        model = onnx.load(out / f"{name}.onnx")
+        kinds = {node.op_type for part in (model.graph, *model.functions) for node in part.node}
+        assert not any("Scatter" in kind for kind in kinds)
+        sidecar = json.loads((out / f"{name}.engine.json").read_text())
+        assert (out / f"{name}.engine").stat().st_size == sidecar["engine"]["bytes"] == graph["engine"]["bytes"]
+        assert sidecar["engine"]["bytes"] > 100_000
+        assert sidecar["compute_capabilities"] == ["8.9"]
+        wanted = [[1, 2], [1, 16], [8, 77]] if recipe.model == "clip" else [[1, 4], [1, 32], [8, 40]]
+        assert sidecar["profiles"][0].get("input_ids", wanted) == wanted
+        assert ("input_ids" in sidecar["profiles"][0]) == (name != "image")
 
 
 @pytest.mark.parametrize("task", random_checkpoint.TASKS)

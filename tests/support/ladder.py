@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 import random_checkpoint
 import saved_bridgetower
+import tiny_clip
+import tiny_siglip
 import toy_dual
 import toy_memory
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.load import spec_of
 from pumer_convert.models.family import FAMILIES
-from pumer_convert.tasks import EMBEDDINGS
+from pumer_convert.weights import EMBEDDINGS
 
 TOYS = {"toy_dual": "toy_dual", "toy_memory": "toy_memory"}
 """Families of the tests alone, as they stand in the registry."""
@@ -34,6 +36,8 @@ MADE: dict[tuple[str, str], Callable[[Path], Path]] = {
     **{("vilt", task): _random("vilt", "transformers", task, depth=3) for task in random_checkpoint.TASKS},
     **{("meter", task): _random("meter", "original", task, depth=3, fusion=2) for task in random_checkpoint.TASKS},
     **{("bridgetower", task): _bridgetower(task) for task in saved_bridgetower.HEADS},
+    ("clip", EMBEDDINGS): tiny_clip.write,
+    ("siglip", EMBEDDINGS): tiny_siglip.write,
     ("toy_dual", EMBEDDINGS): toy_dual.write,
     ("toy_memory", EMBEDDINGS): toy_memory.write,
 }
@@ -57,7 +61,7 @@ def recipe(checkpoint: Path, file: Path, share: float, *, few: bool = False) -> 
         if layer.site is None or (few and not layer.site.endswith(".1")):
             continue
         merged = ", ".join(f"{modality}: {share}" for modality in layer.modalities)
-        by = "relevance" if "relevance" in layer.scores else "cls_attention"
+        by = next((score for score in ("relevance", "cls_attention") if score in layer.scores), "random")
         lines.append(f"  - {{at: {layer.site}, prune: {{image: {share}, by: {by}}}, merge: {{{merged}}}}}\n")
     file.write_text(f"recipe: 1\nmodel: {found.family}\nreduce:\n{''.join(lines)}")
     return file

@@ -25,9 +25,8 @@ from pumer_convert.models.rates import Rates
 from pumer_convert.models.signature import Port
 from pumer_convert.models.spec import GraphSpec, ImageSpec, Layer, Lengths, ModelSpec, grid, sides_of
 from pumer_convert.reducers.site import SiteReducers, Trace
-from pumer_convert.tasks import EMBEDDINGS
 from pumer_convert.tokens import Tokens
-from pumer_convert.weights import Checkpoint, RawCheckpoint, TensorSlice
+from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorSlice
 
 WIDTH, HEADS, LAYERS, PATCH, TEXT, OUT = 32, 4, 3, 8, 8, 16
 CONFIG = {"model_type": "toy_dual", "image_size": 48, "vocab_size": 77}

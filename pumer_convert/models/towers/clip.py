@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pumer_convert.models import attention
 from pumer_convert.models.activations import quick_gelu
+from pumer_convert.models.towers.reduction import image_bias, reduce_image
 from pumer_convert.models.towers.settings import ClipSettings
 from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
@@ -47,16 +48,9 @@ class VisionBlock(nn.Module):
         self.mlp.add_module("c_proj", nn.Linear(wide, c))
 
     def forward(self, image: Tokens, step: SiteReducers | None, trace: Trace) -> Tokens:
-        # No token of an image is padding, so there is nothing to hide; a bias of zeros would cost the fastest kernels.
-        weights = image.weights
-        bias = None if weights is None else attention.key_bias(image.mask, image.states.dtype, weights)
+        bias = image_bias(image)
         mixed, q, k = self.attn(self.ln_1(image.states), bias)
-        image = image.with_states(image.states + mixed)
-        if step is not None:
-            asked = None
-            if step.score == "cls_attention":
-                asked = attention.relevance(q[:, :, :1], k, bias, image.mask[:, :1])
-            image = step.of_image(image.with_keys(k.mean(1).detach()), asked, trace)
+        image = reduce_image(image.with_states(image.states + mixed), step, q, k, bias, trace)
         return image.with_states(image.states + self.mlp(self.ln_2(image.states)))
 
 

@@ -1,6 +1,7 @@
 """Multiply-accumulates of the layers in towers; torch-free."""
 
-from pumer_convert.models.spec import Cost, Lengths
+from pumer_convert.models.spec import Cost, Layer, Lengths
+from pumer_convert.models.towers.settings import EncoderSettings
 
 
 def block(width: int, wide: int, n: int, left: int) -> int:
@@ -32,3 +33,45 @@ def fusion_scores(c: int) -> dict[str, Cost]:
         return (before.image + 1) * c * c + before.image * c
 
     return {"relevance": relevance, "cls_attention": cls_attention}
+
+
+def image_layers(settings: EncoderSettings, patch: int, patches: int, graph: str, *, cls: bool) -> list[Layer]:
+    """The patches and the blocks of a tower for pictures, with a CLS token or without; they are its sites
+    "vision.i"."""
+    c, inner, count = settings.hidden_size, settings.intermediate_size, settings.num_hidden_layers
+    key_width = c // settings.num_attention_heads
+
+    def cost(before: Lengths, after: Lengths) -> int:
+        return block(c, inner, before.image, after.image)
+
+    def cls_attention(before: Lengths, after: Lengths) -> int:
+        return before.image * c
+
+    layers = [Layer("patches", lambda before, after: patches * patch * patch * 3 * c, graph=graph)]
+    for i in range(count):
+        site = f"vision.{i}"
+        layers.append(
+            Layer(
+                site,
+                cost,
+                site,
+                {"cls_attention": cls_attention} if cls else {},
+                modalities=("image",),
+                depth=i / count,
+                width=c,
+                key_width=key_width,
+                graph=graph,
+            )
+        )
+    return layers
+
+
+def text_layers(settings: EncoderSettings, graph: str) -> list[Layer]:
+    """The blocks of a tower for texts, which are left whole."""
+    c, inner = settings.hidden_size, settings.intermediate_size
+
+    def cost(before: Lengths, after: Lengths) -> int:
+        return block(c, inner, before.text, before.text)
+
+    layers = range(settings.num_hidden_layers)
+    return [Layer(f"text.{i}", cost, modalities=("text",), graph=graph) for i in layers]

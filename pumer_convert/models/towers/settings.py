@@ -1,9 +1,29 @@
 """The values of a config.json that a tower is built from; torch-free."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from pumer_convert.models.values import ACTIVATIONS, LAYERS, WHOLE
 from pumer_convert.rules import setting
+
+
+class EncoderSettings(Protocol):
+    """What such a transformer is built from."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+    @property
+    def num_hidden_layers(self) -> int: ...
+    @property
+    def num_attention_heads(self) -> int: ...
+    @property
+    def hidden_act(self) -> str: ...
+    @property
+    def layer_norm_eps(self) -> float: ...
+    @property
+    def attention_dropout(self) -> float: ...
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,110 @@
+"""CLIP: a tower for pictures and one for texts, an embedding each (Radford et al., ICML 2021), transformers' names.
+
+Sites: `vision.0` .. `vision.11`, inside the blocks of the tower of pictures, between attention and feed-forward; the
+text's tower is causal and read at its end, and has none.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pumer_convert.models.clip import formats
+from pumer_convert.models.clip.config import ClipSettings, checked
+from pumer_convert.models.family import Family
+from pumer_convert.models.inputs import Port, TextInput
+from pumer_convert.models.rates import Rates
+from pumer_convert.models.spec import GraphSpec, ImageSpec, Layer, ModelSpec, grid, sides_of
+from pumer_convert.models.towers.costs import image_layers, text_layers
+from pumer_convert.weights import Checkpoint, RawCheckpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pumer_convert.models.clip.network import Clip
+
+
+class ClipFamily(Family):
+    """See `Family`."""
+
+    name = "clip"
+    known_by = ("vision_model.embeddings.class_embedding", "text_model.embeddings.token_embedding.weight")
+    image_processor = "CLIPImageProcessor"
+    tokenizer = "clip"
+    positions = "vision_model.embeddings.position_embedding.weight"
+    rates: ClassVar[Mapping[str, Rates]] = {}
+    heads = ("visual_projection.", "text_projection.")
+
+    def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
+        """See `Family`."""
+        return formats.FOLDERS.recognise(raw)
+
+    def checked(self, config: Mapping[str, Any], where: object) -> dict[str, Any]:
+        """See `Family`."""
+        return checked(config, where)
+
+    def build(self, config: dict[str, Any], image_size: Any = None) -> "Clip":
+        """See `Family`."""
+        from pumer_convert.models.clip.network import Clip
+
+        return Clip(config, image_size)
+
+    def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Family`."""
+        return formats.processor(config)
+
+    def fit_positions(self, name: str, tensor: "Tensor", config: Mapping[str, Any], image_size: Any) -> "Tensor":
+        """Bicubic, as transformers does."""
+        if name != self.positions:
+            return tensor
+        from pumer_convert.models.positions import resize_table
+
+        own = config["vision_config"]
+        old, new = (grid(size, own["patch_size"]) for size in (own["image_size"], image_size))
+        return resize_table(tensor, old, new, mode="bicubic", align_corners=False)
+
+    def for_image_size(self, config: Mapping[str, Any], image_size: int | list[int]) -> dict[str, Any]:
+        """See `Family`."""
+        return {**config, "vision_config": {**config["vision_config"], "image_size": image_size}}
+
+    def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
+        """See `Family`."""
+        settings = ClipSettings.read(config)
+        vision, text = settings.vision, settings.text
+        layers: list[Layer] = []
+        graphs: list[GraphSpec] = []
+        tokens, image = 0, None
+        if vision is not None:
+            size = sides_of(image_size or vision.image_size)
+            rows, columns = grid(size, vision.patch_size)
+            tokens, image = rows * columns + 1, ImageSpec(size, vision.patch_size)
+            layers += image_layers(vision, vision.patch_size, rows * columns, "image", cls=True)
+        if text is not None:
+            layers += text_layers(text, "text")
+        for name, tower in (("image", vision), ("text", text)):
+            if tower is None:
+                continue
+            outputs = settings.projection_dim
+            if outputs is not None:
+                layers.append(_projection(name, tower.hidden_size * outputs))
+            graphs.append(_graph(name, tower.hidden_size, outputs))
+        return ModelSpec(
+            image_tokens=tokens,
+            layers=tuple(layers),
+            head=0,
+            text=None if text is None else TextInput(text.vocab_size, text.max_position_embeddings, end_id=text.end),
+            image=image,
+            graphs=tuple(graphs),
+            text_whole="the text's tower is causal and read at its end, so it is left whole",
+        )
+
+
+def _projection(graph: str, macs: int) -> Layer:
+    return Layer(f"{graph}_projection", lambda before, after: macs, graph=graph)
+
+
+def _graph(name: str, width: int, projection: int | None) -> GraphSpec:
+    output = ("pooler_output", width) if projection is None else (f"{name}_embeds", projection)
+    port = Port(output[0], "float32", ("batch", output[1]))
+    return GraphSpec(name, (port,), text=name == "text", pictures=name == "image")
+
+
+FAMILY = ClipFamily()

@@ -1,0 +1,111 @@
+"""SigLIP, and SigLIP 2 of one resolution: a tower for pictures and one for texts, an embedding each (Zhai et al., ICCV
+2023; Tschannen et al., 2025), transformers' names.
+
+Sites: `vision.0` .. `vision.11`, inside the blocks of the tower of pictures, between attention and feed-forward. There
+is no CLS: every patch may go, and a head of attention pools what is left. The text's tower is read at its last place.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pumer_convert.models.family import Family
+from pumer_convert.models.inputs import Port, TextInput
+from pumer_convert.models.rates import Rates
+from pumer_convert.models.siglip import formats
+from pumer_convert.models.siglip.config import WHOLE_MODEL, SiglipSettings, checked
+from pumer_convert.models.spec import GraphSpec, ImageSpec, Layer, Lengths, ModelSpec, grid, sides_of
+from pumer_convert.models.towers.costs import image_layers, text_layers
+from pumer_convert.weights import Checkpoint, RawCheckpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pumer_convert.models.siglip.network import Siglip
+
+
+class SiglipFamily(Family):
+    """See `Family`."""
+
+    name = "siglip"
+    known_by = ("vision_model.head.probe", "text_model.embeddings.token_embedding.weight")
+    image_processor = "SiglipImageProcessor"
+    tokenizer = "siglip"
+    positions = "vision_model.embeddings.position_embedding.weight"
+    rates: ClassVar[Mapping[str, Rates]] = {}
+    heads = ("vision_model.head.", "text_model.head.")
+
+    def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
+        """See `Family`."""
+        return formats.recognise(raw)
+
+    def checked(self, config: Mapping[str, Any], where: object) -> dict[str, Any]:
+        """See `Family`."""
+        return checked(config, where)
+
+    def build(self, config: dict[str, Any], image_size: Any = None) -> "Siglip":
+        """See `Family`."""
+        from pumer_convert.models.siglip.network import Siglip
+
+        return Siglip(config, image_size)
+
+    def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Family`."""
+        return formats.processor(config)
+
+    def fit_positions(self, name: str, tensor: "Tensor", config: Mapping[str, Any], image_size: Any) -> "Tensor":
+        """Bicubic, as transformers does."""
+        if name != self.positions:
+            return tensor
+        from pumer_convert.models.positions import resize_table
+
+        own = config["vision_config"]
+        old, new = (grid(size, own["patch_size"]) for size in (own["image_size"], image_size))
+        return resize_table(tensor, old, new, mode="bicubic", align_corners=False, first=0)
+
+    def for_image_size(self, config: Mapping[str, Any], image_size: int | list[int]) -> dict[str, Any]:
+        """See `Family`."""
+        return {**config, "vision_config": {**config["vision_config"], "image_size": image_size}}
+
+    def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
+        """See `Family`."""
+        settings = SiglipSettings.read(config)
+        vision, text = settings.vision, settings.text
+        layers: list[Layer] = []
+        graphs: list[GraphSpec] = []
+        tokens, image, words = 0, None, None
+        both = settings.architecture == WHOLE_MODEL
+        if vision is not None:
+            size, c, inner = sides_of(image_size or vision.image_size), vision.hidden_size, vision.intermediate_size
+            rows, columns = grid(size, vision.patch_size)
+            tokens, image = rows * columns, ImageSpec(size, vision.patch_size)
+
+            def head(before: Lengths, after: Lengths) -> int:
+                return 2 * c * c * (before.image + 1) + 2 * before.image * c + 2 * c * inner
+
+            layers += image_layers(vision, vision.patch_size, tokens, "image", cls=False)
+            layers.append(Layer("image_head", head, graph="image"))
+            graphs.append(_graph("image", c, both))
+        if text is not None:
+            macs = text.hidden_size * text.outputs
+            places = text.max_position_embeddings
+            words = TextInput(text.vocab_size, places, length=places, masked=False)
+            layers += text_layers(text, "text")
+            layers.append(Layer("text_head", lambda before, after: macs, graph="text"))
+            graphs.append(_graph("text", text.outputs, both))
+        return ModelSpec(
+            image_tokens=tokens,
+            layers=tuple(layers),
+            head=0,
+            text=words,
+            image=image,
+            graphs=tuple(graphs),
+            text_whole="the text's tower is read at its last place, so it is left whole",
+        )
+
+
+def _graph(name: str, width: int, both: bool) -> GraphSpec:
+    port = Port(f"{name}_embeds" if both else "pooler_output", "float32", ("batch", width))
+    return GraphSpec(name, (port,), text=name == "text", pictures=name == "image")
+
+
+FAMILY = SiglipFamily()

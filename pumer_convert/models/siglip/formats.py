@@ -1,0 +1,34 @@
+"""The formats that SigLIP checkpoints come in, and the processor of one that has none."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pumer_convert.errors import InputError
+from pumer_convert.models.siglip.config import ARCHITECTURES, TextSettings, VisionSettings, checked
+from pumer_convert.models.spec import sides_of
+from pumer_convert.models.towers.folders import TwoTowers
+from pumer_convert.weights import Checkpoint, RawCheckpoint
+
+
+def _read(tower: str, values: Mapping[str, Any], where: object, prefix: str) -> object:
+    settings: type[VisionSettings | TextSettings] = VisionSettings if tower == "vision" else TextSettings
+    return settings.read(values, where, prefix)
+
+
+FOLDERS = TwoTowers("siglip", "SigLIP", ARCHITECTURES, "head.probe", _read, checked)
+
+
+def recognise(raw: RawCheckpoint) -> Checkpoint | None:
+    """See `TwoTowers.recognise`. Raises InputError also for a SigLIP 2 whose pictures keep their shape."""
+    if str(raw.config.get("model_type")).startswith("siglip2"):
+        raise InputError(
+            f"{raw.path}: a SigLIP 2 of the NaFlex kind, whose pictures keep their shape; not supported, unlike those "
+            "of one resolution (model_type siglip)."
+        )
+    return FOLDERS.recognise(raw)
+
+
+def processor(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The processor of pictures for a checkpoint that has none: that of transformers' class, for its image size."""
+    height, width = sides_of(config["vision_config"]["image_size"])
+    return {"image_processor_type": "SiglipImageProcessor", "size": {"height": height, "width": width}}

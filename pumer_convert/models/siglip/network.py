@@ -1,0 +1,113 @@
+"""The SigLIP network: transformers' names, fused attention, reducers in the blocks of the tower of pictures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pumer_convert.models import attention
+from pumer_convert.models.body import Body
+from pumer_convert.models.output import Output
+from pumer_convert.models.siglip.config import WHOLE_MODEL, SiglipSettings, TextSettings, VisionSettings
+from pumer_convert.models.spec import grid
+from pumer_convert.models.towers.clip import PackedAttention
+from pumer_convert.models.towers.embeddings import PatchEmbeddings, WordEmbeddings
+from pumer_convert.models.towers.encoder import Encoder, Mlp, unit
+from pumer_convert.models.towers.reduction import image_bias
+from pumer_convert.reducers.site import Trace
+from pumer_convert.tokens import Tokens
+
+
+class PoolingHead(nn.Module):
+    """The attention of one learned query to all tokens, and a feed-forward; tokens [B, N, C] -> [B, C]. It counts
+    merged tokens by their size, as the blocks do: without that an embedding would be another."""
+
+    def __init__(self, settings: VisionSettings) -> None:
+        super().__init__()
+        c = settings.hidden_size
+        self.probe = nn.Parameter(torch.zeros(1, 1, c))
+        self.attention = PackedAttention(c, settings.num_attention_heads)
+        self.layernorm = nn.LayerNorm(c, eps=settings.layer_norm_eps)
+        self.mlp = Mlp(settings)
+
+    def forward(self, image: Tokens) -> Tensor:
+        own, x = self.attention, image.states
+        c = x.shape[-1]
+        q = F.linear(self.probe.expand(x.shape[0], 1, -1), own.in_proj_weight[:c], own.in_proj_bias[:c])
+        k, v = F.linear(x, own.in_proj_weight[c:], own.in_proj_bias[c:]).chunk(2, -1)
+        q, k, v = (attention.split_heads(part, own.heads) for part in (q, k, v))
+        mixed = own.out_proj(attention.join_heads(attention.fused(q, k, v, image_bias(image))))[:, 0]
+        return mixed + self.mlp(self.layernorm(mixed))  # type: ignore[no-any-return]
+
+
+class VisionTower(nn.Module):
+    def __init__(self, settings: VisionSettings, patches: int) -> None:
+        super().__init__()
+        c = settings.hidden_size
+        self.embeddings = PatchEmbeddings(c, settings.patch_size, patches, cls=False, bias=True)
+        self.encoder = Encoder(settings)
+        self.post_layernorm = nn.LayerNorm(c, eps=settings.layer_norm_eps)
+        self.head = PoolingHead(settings)
+
+
+class TextTower(nn.Module):
+    def __init__(self, settings: TextSettings) -> None:
+        super().__init__()
+        c = settings.hidden_size
+        self.embeddings = WordEmbeddings(settings.vocab_size, settings.max_position_embeddings, c)
+        self.encoder = Encoder(settings)
+        self.final_layer_norm = nn.LayerNorm(c, eps=settings.layer_norm_eps)
+        self.head = nn.Linear(c, settings.outputs)
+
+
+class Siglip(Body):
+    """Two towers that never meet, or one of them. `pixel_values` [B, 3, H, W] -> image_embeds [B, D]; `input_ids`
+    [B, T], of T places exactly -> text_embeds [B, D]: unit vectors in a model of both, pooler_output as it is in a
+    model of one."""
+
+    def __init__(self, config: Mapping[str, Any], image_size: Any = None) -> None:
+        super().__init__()
+        self.config = dict(config)
+        self.settings = settings = SiglipSettings.read(config)
+        if settings.vision is not None:
+            rows, columns = grid(image_size or settings.vision.image_size, settings.vision.patch_size)
+            self.vision_model = VisionTower(settings.vision, rows * columns)
+        if settings.text is not None:
+            self.text_model = TextTower(settings.text)
+        if settings.architecture == WHOLE_MODEL:
+            self.logit_scale, self.logit_bias = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+
+    def forward(self, *inputs: Any, **named: Any) -> Output:
+        """The first of its graphs."""
+        first = self.of_text if self.settings.vision is None else self.of_image
+        return first(*inputs, **named)
+
+    def run(self, graph: str, inputs: Mapping[str, Tensor], trace: Trace | None = None) -> Output:
+        """See `Body`."""
+        if graph == "image":
+            return self.of_image(**inputs, trace=trace)
+        return self.of_text(**inputs, trace=trace)
+
+    def of_image(self, pixel_values: Tensor, trace: Trace | None = None) -> Output:
+        """The graph "image"."""
+        trace, tower = Trace() if trace is None else trace, self.vision_model
+        x = tower.embeddings(pixel_values)
+        image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))
+        image = tower.encoder.of_image(image, self.step, trace)
+        image = image.with_states(tower.post_layernorm(image.states))
+        return self._output("image", tower.head(image), image, trace)
+
+    def of_text(self, input_ids: Tensor, trace: Trace | None = None) -> Output:
+        """The graph "text", in which padding is seen like any other token."""
+        tower = self.text_model
+        x = tower.encoder(tower.embeddings(input_ids), None)
+        text = Tokens.start(x, torch.ones_like(input_ids, dtype=torch.bool))
+        pooled = tower.head(tower.final_layer_norm(x[:, -1]))
+        return self._output("text", pooled, text, Trace() if trace is None else trace)
+
+    def _output(self, stream: str, pooled: Tensor, tokens: Tokens, trace: Trace) -> Output:
+        if self.settings.architecture != WHOLE_MODEL:
+            return Output({"pooler_output": pooled}, {stream: tokens}, trace)
+        return Output({f"{stream}_embeds": unit(pooled)}, {stream: tokens}, trace)

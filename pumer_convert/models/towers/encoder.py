@@ -1,0 +1,86 @@
+"""A transformer with its norms before attention and feed-forward, under transformers' names: both towers of CLIP and
+SigLIP."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pumer_convert.models import attention
+from pumer_convert.models.activations import FUNCTIONS
+from pumer_convert.models.towers.reduction import image_bias, reduce_image
+from pumer_convert.models.towers.settings import EncoderSettings
+from pumer_convert.reducers.site import SiteReducers, Trace
+from pumer_convert.tokens import Tokens
+
+
+def unit(x: Tensor) -> Tensor:
+    """Embeddings [B, D] as unit vectors; their lengths are taken in float32 or more exactly."""
+    exact = torch.promote_types(x.dtype, torch.float32)
+    return F.normalize(x.to(exact), dim=-1).to(x.dtype)
+
+
+class SelfAttention(nn.Module):
+    """Gives also the queries and keys, which reducers ask for."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        c = settings.hidden_size
+        self.heads, self.dropout = settings.num_attention_heads, settings.attention_dropout
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(c, c) for _ in range(4))
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = (attention.split_heads(f(x), self.heads) for f in (self.q_proj, self.k_proj, self.v_proj))
+        mixed = attention.fused(q, k, v, bias, self.dropout if self.training else 0.0)
+        return self.out_proj(attention.join_heads(mixed)), q, k
+
+
+class Mlp(nn.Module):
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.activation = FUNCTIONS[settings.hidden_act]
+        self.fc1 = nn.Linear(settings.hidden_size, settings.intermediate_size)
+        self.fc2 = nn.Linear(settings.intermediate_size, settings.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.activation(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        c, eps = settings.hidden_size, settings.layer_norm_eps
+        self.self_attn, self.mlp = SelfAttention(settings), Mlp(settings)
+        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """The whole layer on hidden states [B, N, C]."""
+        x = x + self.self_attn(self.layer_norm1(x), bias)[0]
+        return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
+
+    def of_image(self, image: Tokens, step: SiteReducers | None, trace: Trace) -> Tokens:
+        """The same on the tokens of pictures, which are reduced between its halves where there is a `step`."""
+        bias = image_bias(image)
+        mixed, q, k = self.self_attn(self.layer_norm1(image.states), bias)
+        image = reduce_image(image.with_states(image.states + mixed), step, q, k, bias, trace)
+        return image.with_states(image.states + self.mlp(self.layer_norm2(image.states)))
+
+
+class Encoder(nn.Module):
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(settings) for _ in range(settings.num_hidden_layers))
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """All layers on hidden states [B, N, C]."""
+        for layer in self.layers:
+            x = layer(x, bias)
+        return x
+
+    def of_image(self, image: Tokens, step: Callable[[str], SiteReducers | None], trace: Trace) -> Tokens:
+        """All layers on the tokens of pictures; `step` gives the reducers at a site, "vision.i"."""
+        for i, layer in enumerate(self.layers):
+            assert isinstance(layer, EncoderLayer)
+            image = layer.of_image(image, step(f"vision.{i}"), trace)
+        return image

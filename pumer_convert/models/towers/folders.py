@@ -1,0 +1,84 @@
+"""Folders of transformers with a tower for pictures and one for texts, or with one of them, as maps to the names of the
+whole model; nothing here reads a weight."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pumer_convert.errors import InputError
+from pumer_convert.models.values import only_architecture, square, wrong
+from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorSlice
+
+_BARE = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.", "final_layer_norm.", "head.")
+"""How the names of a tower begin that has no model around it."""
+_UNUSED = "embeddings.position_ids"
+
+
+@dataclass(frozen=True)
+class TwoTowers:
+    """How transformers saves a family of two towers.
+
+    spelled        the family as a person writes it.
+    architectures  the classes that are read, with the towers of each, "vision" and "text"; the first has both.
+    mark           how a name of a weight ends that no other family has.
+    read           checks the values of a tower alone, by its name, with `where` and a prefix for messages.
+    checked        see `Family.checked`.
+    """
+
+    family: str
+    spelled: str
+    architectures: Mapping[str, tuple[str, ...]]
+    mark: str
+    read: Callable[[str, Mapping[str, Any], object, str], object]
+    checked: Callable[[Mapping[str, Any], object], dict[str, Any]]
+
+    def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
+        """The checkpoint in the one form, or None when it is not of the family. Raises InputError for weights of one
+        that nothing says how to use."""
+        kinds = {self.family: None, **{f"{self.family}_{tower}_model": tower for tower in ("vision", "text")}}
+        kind = raw.config.get("model_type")
+        if kind is None and any(name.endswith(self.mark) for name in raw.source.names()):
+            raise InputError(
+                f"{raw.path}: the weights of a {self.spelled} without its config.json, which says how they are used; "
+                "put it beside them and give the folder."
+            )
+        if not isinstance(kind, str) or kind not in kinds:
+            return None
+        config = self._config(raw, kinds[kind])
+        architecture = config["architectures"][0]
+        tower, *more = self.architectures[architecture]
+        start = "" if more else f"{tower}_model."
+        slices: dict[str, TensorSlice] = {}
+        for name in raw.source.names():
+            if not name.endswith(_UNUSED):
+                slices[start + name if name.startswith(_BARE) else name] = TensorSlice(name)
+        ignored = tuple(name for name in raw.source.names() if name.endswith(_UNUSED))
+        origin = "pumer-convert folder" if "pumer" in config else f"transformers {architecture} folder"
+        where = (raw.path, origin, self.family, EMBEDDINGS, config)
+        return Checkpoint(*where, raw.source, slices, ignored, raw.companions)
+
+    def _config(self, raw: RawCheckpoint, tower: str | None) -> dict[str, Any]:
+        """The config in the one form: a section for every tower, of which a model of one tower has its own alone."""
+        config = dict(raw.config)
+        named = only_architecture(config, self.architectures, raw.path)
+        architecture = self._architecture(set(raw.source.names())) if named is None else named
+        if tower is not None:
+            if self.architectures[architecture] != (tower,):
+                raise wrong(raw.path, "architectures", named, f"its model_type is {config['model_type']}")
+            self.read(tower, config, raw.path, "")
+            config = {"model_type": self.family, f"{tower}_config": config}
+        config["architectures"] = [architecture]
+        checked = self.checked(config, raw.path)
+        if "pumer" not in config and "vision" in self.architectures[architecture]:
+            # transformers' network takes no other table of positions
+            square(checked["vision_config"], "image_size", 1, raw.path)
+        return checked
+
+    def _architecture(self, names: set[str]) -> str:
+        """What the weights are of, where the config does not say."""
+        vision = any(name.endswith("patch_embedding.weight") for name in names)
+        text = any(name.endswith("token_embedding.weight") for name in names)
+        towers = ("vision",) * vision + ("text",) * text
+        projected = any("_projection." in name for name in names)
+        fitting = [name for name, own in self.architectures.items() if own == towers]
+        return next((n for n in fitting if n.endswith("WithProjection") == projected), next(iter(self.architectures)))

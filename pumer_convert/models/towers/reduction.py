@@ -1,0 +1,26 @@
+"""The reduction inside a block of a tower for pictures, between attention and feed-forward."""
+
+from torch import Tensor
+
+from pumer_convert.models import attention
+from pumer_convert.reducers.site import SiteReducers, Trace
+from pumer_convert.tokens import Tokens
+
+
+def image_bias(image: Tokens) -> Tensor | None:
+    """What attention over an image's tokens adds to its logits. No token of an image is padding, so there is nothing to
+    hide; a bias of zeros would cost the fastest kernels."""
+    weights = image.weights
+    return None if weights is None else attention.key_bias(image.mask, image.states.dtype, weights)
+
+
+def reduce_image(
+    image: Tokens, step: SiteReducers | None, q: Tensor, k: Tensor, bias: Tensor | None, trace: Trace
+) -> Tokens:
+    """The tokens that are left, by the block's own queries and keys [B, H, N, D] (ToMe, section 3)."""
+    if step is None:
+        return image
+    asked = None
+    if step.score == "cls_attention":
+        asked = attention.relevance(q[:, :, :1], k, bias, image.mask[:, :1])
+    return step.of_image(image.with_keys(k.mean(1).detach()), asked, trace)

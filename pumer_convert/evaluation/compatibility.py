@@ -13,11 +13,12 @@ def check_comparable(one: Checkpoint, other: Checkpoint) -> None:
     def differ(what: str, a: object, b: object) -> InputError:
         return InputError(f"{other.path} cannot be compared with {one.path}: its {what} is {b}, not {a}.")
 
+    if one.family != other.family:
+        raise differ("model", one.family, other.family)
     specs = [family_of(c.family).spec(c.config) for c in (one, other)]
     sizes = [None if spec.image is None else "x".join(map(str, spec.image.size)) for spec in specs]
     words = [None if spec.text is None else spec.text.vocabulary for spec in specs]
     same: tuple[tuple[str, object, object], ...] = (
-        ("model", one.family, other.family),
         ("task", one.task, other.task),
         ("image size", sizes[0], sizes[1]),
         ("vocabulary size", words[0], words[1]),

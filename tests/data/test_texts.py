@@ -274,7 +274,7 @@ def test_a_served_folder_answers_with_vocab_txt_alone(tmp_path: Path) -> None:
         assert one.text == other.text
         assert one.score == pytest.approx(other.score, abs=1e-4)
     front = served / "triton" / "pumer" / "1"
-    assert json.loads((front / "front.json").read_text())["vocab_size"] == 77
+    assert json.loads((front / "front.json").read_text())["text"]["vocab_size"] == 77
     import tokenizers
 
     fast = tokenizers.Tokenizer.from_file(str(front / "tokenizer.json"))

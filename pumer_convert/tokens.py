@@ -1,5 +1,6 @@
 """Tokens: what reducers take and give."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,10 +35,13 @@ class Tokens:
     proportional: bool = False
 
     @classmethod
-    def start(cls, states: Tensor, mask: Tensor, *, first: int = 0) -> "Tokens":
-        """Unreduced tokens: every valid token is its own source. The `first` so many of them are frozen: 1 for CLS."""
+    def start(cls, states: Tensor, mask: Tensor, *, first: int = 0, mapped: bool = False) -> "Tokens":
+        """Unreduced tokens: every valid token is its own source. The `first` so many of them are frozen: 1 for CLS.
+        `mapped`: the source is known in a graph too, for a network that pools or spreads."""
         place = torch.arange(states.shape[1], device=states.device).expand(states.shape[:2])
-        tokens = cls(states, mask, source=torch.where(mask.bool(), place, -1))
+        # Unused it would leave no node in a graph, but a third more time to trace it.
+        known = mapped or not torch.onnx.is_in_onnx_export()
+        tokens = cls(states, mask, source=torch.where(mask.bool(), place, -1) if known else None)
         return tokens.freeze(place < first, first) if first else tokens
 
     def freeze(self, where: Tensor, most: int) -> "Tokens":
@@ -68,11 +72,11 @@ class Tokens:
         """The same tokens with keys [B, N, D]."""
         return replace(self, keys=keys)
 
-    def moved(self, place: Tensor) -> Tensor | None:
-        """The source map after every current token n has gone to place[b, n] ([B, N] int64, -1: gone)."""
+    def moved(self, places: Callable[[], Tensor]) -> Tensor | None:
+        """The source map after every current token n has gone to places()[b, n] ([B, N] int64, -1: gone)."""
         if self.source is None:
             return None
-        now = place.gather(1, self.source.clamp(min=0))
+        now = places().gather(1, self.source.clamp(min=0))
         return torch.where(self.source >= 0, now, -1)
 
     def pool(self, full: Tensor) -> Tensor:

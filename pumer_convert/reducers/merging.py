@@ -165,7 +165,7 @@ class Merging(BaseReducer):
         else:
             decision, slack = self.choose(tokens, guide, int(n - k))
             merged = self.join(tokens, decision, int(k))
-        source = tokens.moved(self.places(tokens, decision, merged.states.shape[1]))
+        source = tokens.moved(lambda: self.places(tokens, decision, merged.states.shape[1]))
         return Reduction(replace(merged, source=source, keys=None), decision, slack)
 
     def traced(self, tokens: Tokens, guide: Guide, k: Size) -> tuple[Tokens, Tensor]:

@@ -114,7 +114,7 @@ def taken(tokens: Tokens, index: Tensor, states: Tensor, keys: Tensor, mask: Ten
         states=states,
         mask=mask,
         size=None if tokens.size is None else gather(tokens.size, index),
-        source=tokens.moved(_places(index, tokens.states.shape[1])),
+        source=tokens.moved(lambda: _places(index, tokens.states.shape[1])),
         keys=keys,
         frozen=None if tokens.frozen is None else gather(tokens.frozen, index),
     )

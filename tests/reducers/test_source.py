@@ -37,7 +37,7 @@ class OneSite(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor, score: Tensor, trace: Trace | None = None) -> tuple[Tensor, ...]:
         trace = Trace() if trace is None else trace
-        tokens = Tokens.start(states, mask.to(self.mask), first=1)
+        tokens = Tokens.start(states, mask.to(self.mask), first=1, mapped=self.asks)
         tokens = self.site.of_image(tokens.with_keys(states.sin()), score, trace)
         asked = (tokens.pool(states), tokens.spread()) if self.asks else ()
         return (tokens.states, *asked, *trace.taken.values())

@@ -62,7 +62,7 @@ class ToyMemory(Body):
         """The one graph."""
         trace = Trace() if trace is None else trace
         x = self.patches(pixel_values).flatten(2).transpose(1, 2) + self.positions
-        memory = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))
+        memory = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool), mapped=True)
         text = Tokens.start(self.words(input_ids), attention_mask > 0)
         for i, (block, reading) in enumerate(zip(self.blocks, self.reading, strict=True)):
             text = block(text, None, trace)

@@ -30,8 +30,6 @@ BYTES = {
     "uint8": 1,
     "bool": 1,
 }
-EMBEDDINGS = "embeddings"
-"""What a checkpoint is for whose model gives embeddings and answers nothing; no task measures it yet."""
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 """Types that weights are read in."""
 

@@ -19,6 +19,7 @@ from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.cli import cli
 from pumer_convert.convert.apply import apply, prepare_apply
 from pumer_convert.convert.load import load, plan_of, signature_of
+from pumer_convert.data.formats import read_samples
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export.folder import export_folder, verify_export
@@ -120,6 +121,8 @@ def test_what_a_graph_does_not_take_is_refused(folders: tuple[Path, Path]) -> No
         signature_of(open_checkpoint(reduced), "model")
     with pytest.raises(InputError, match="gives image_embeds and no answers"):
         Pipeline(reduced)
+    with pytest.raises(InputError, match="the model gives embeddings and answers nothing; data are read for vqa"):
+        read_samples(reduced, open_checkpoint(reduced).task)
 
 
 def test_texts_get_their_length_and_no_mask(folders: tuple[Path, Path]) -> None:

@@ -16,6 +16,7 @@ from pumer_convert.data.picture_files import CHECKS, check_picture
 from pumer_convert.data.sample import CellPicture, FilePicture, Sample, fault_of_text
 from pumer_convert.errors import InputError, UnjudgedError, nearest
 from pumer_convert.image_processor.open_picture import MAX_PIXELS
+from pumer_convert.weights import EMBEDDINGS
 
 FORMATS = {
     "vqav2": "pumer_convert.data.formats.vqav2",
@@ -80,6 +81,8 @@ def read_samples(
     end of every file; what looks odd is decoded) or "decode" (every one, which takes minutes for COCO). A picture of
     more than `max_pixels` is refused.
     """
+    if task == EMBEDDINGS:
+        raise InputError(f"the model gives embeddings and answers nothing; data are read for {', '.join(TASKS)}.")
     for name, value, allowed in (
         ("on_error", on_error, ON_ERROR),
         ("check", check, CHECKS),

@@ -93,7 +93,7 @@ def test_logits_that_do_not_fit_are_refused(program: Path, built: Path, tmp_path
         np.savez(tmp_path / "logits.npz", **given)
         refused(checked(program, built, tmp_path, arrays(), "--logits", tmp_path / "logits.npz"), says, code)
 
-    labels = Sidecar.of(built).labels
+    labels = Sidecar.of(built).signature.labels
     told(rf"logits has to be \[1, {labels}\], not \[1, 2\]", logits=np.zeros((1, 2), np.float32))
     told("it has no array 'logits'", other=np.zeros(1, np.float32))
     told("logits is int64; it has to be float32", logits=np.zeros((1, labels), np.int64))

@@ -22,13 +22,13 @@ def test_the_engine_is_driven_rightly(built: Path, tmp_path: Path) -> None:
     words = ('-DTRT_APP_FLAVOUR="tensorrt-rtx"', stand_in, str(APP / "engine.cpp"))
     program, sidecar = compiled(tmp_path / "trt_app", *words), Sidecar.of(built)
     major, minor, patch, *_ = map(int, sidecar.values["tensorrt_version"].split("."))
-    here = {"version": major * 10000 + minor * 100 + patch, "labels": sidecar.labels}
+    here = {"version": major * 10000 + minor * 100 + patch, "labels": sidecar.signature.labels}
     given = arrays(5, 9)
     given["input_ids"] = np.random.default_rng(0).integers(-3, 3, (5, 9))
     given["attention_mask"][1:, 6:] = 0
     given["pixel_values"] *= np.arange(1.1, 6, dtype=np.float32)[:, None, None, None]
     both = (given["input_ids"] * given["attention_mask"]).sum(1) + given["pixel_values"].mean((1, 2, 3))
-    logits = (both[:, None] * np.linspace(-1, 1, sidecar.labels)).astype(np.float32)
+    logits = (both[:, None] * np.linspace(-1, 1, sidecar.signature.labels)).astype(np.float32)
     np.savez(tmp_path / "input.npz", **given)
     np.savez(tmp_path / "logits.npz", logits=logits)
     asked = (program, built, tmp_path / "input.npz")

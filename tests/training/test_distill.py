@@ -21,7 +21,6 @@ from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError
 from pumer_convert.evaluation.predict import predict
 from pumer_convert.export.onnx import export_onnx
-from pumer_convert.models.family import FAMILIES
 from pumer_convert.recipe.settings import Augment, DistillSettings
 from pumer_convert.tasks import TASKS, open_task
 from pumer_convert.training import teacher as teacher_module
@@ -32,7 +31,7 @@ from pumer_convert.verification.verify import Case
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", lessons.DEPTH)
 def test_every_task_of_every_family_is_trained_saved_loaded_measured_and_exported(
     tmp_path: Path, family: str, task: str
 ) -> None:
@@ -63,7 +62,7 @@ def test_every_task_of_every_family_is_trained_saved_loaded_measured_and_exporte
         assert verification["logits_error"] < 1e-4
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", lessons.DEPTH)
 def test_the_loss_goes_down(tmp_path: Path, family: str) -> None:
     student = lessons.reduced(lessons.dense(tmp_path / "dense", family), family)
     settings = DistillSettings(epochs=8, batch_size=4, learning_rate=1e-3, head_multiplier=1.0, kd=0.1)

@@ -11,7 +11,7 @@ import pumer_convert
 from pumer_convert.cli.progress import drawn, sentence
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError
-from pumer_convert.models.family import FAMILIES, family_of
+from pumer_convert.models.family import family_of
 from pumer_convert.models.rates import Rates
 from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.reducers.base import BaseReducer
@@ -30,7 +30,7 @@ from pumer_convert.training.teacher import Teacher
 
 
 @pytest.mark.parametrize(
-    ("family", "task"), [(family, task) for family in FAMILIES for task in family_of(family).rates]
+    ("family", "task"), [(family, task) for family in lessons.DEPTH for task in family_of(family).rates]
 )
 def test_every_parameter_is_in_one_group_with_its_rate(tmp_path: Path, family: str, task: str) -> None:
     model = pumer_convert.load(lessons.dense(tmp_path / "d", family, task))

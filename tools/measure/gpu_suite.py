@@ -29,10 +29,10 @@ from pumer_convert.artifact.describe import describe
 from pumer_convert.artifact.tensorrt_flavours import MODULES, has_gpu
 from pumer_convert.benchmark.bench import bench
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.convert.load import signature_of
 from pumer_convert.errors import MissingDependencyError, PumerError
 from pumer_convert.export.onnx import export_onnx
 from pumer_convert.export.tensorrt import EngineSettings, build_engine
-from pumer_convert.image_processor.picture_input import picture_input
 from pumer_convert.recipe.schema import Profile
 from pumer_convert.runtime import open_runtime
 from pumer_convert.verification.verify import TOLERANCE, Case, sample
@@ -119,7 +119,7 @@ class Suite:
         opened = open_checkpoint(checkpoint)
         options |= {} if model.suffix in (".onnx", ".engine") else {"dtype": dtype}
         runtime = open_runtime(model, **options)
-        return [runtime(**sample(opened, case, picture_input(opened))) for case in self.cases]
+        return [runtime(**sample(signature_of(opened), case)) for case in self.cases]
 
     def build(self, what: str, path: Path, flavour: str) -> dict[str, Any] | None:
         """An engine of a flavour in a checkpoint's folder; None when it cannot be built here."""

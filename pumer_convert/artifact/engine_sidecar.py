@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pumer_convert.artifact.sidecar import outputs_of
 from pumer_convert.artifact.tensorrt_flavours import MODULES
 from pumer_convert.errors import InputError, MissingDependencyError
-from pumer_convert.models.inputs import Port
 from pumer_convert.models.signature import Signature, signature_of
 from pumer_convert.system.json_file import read_object
 
@@ -49,8 +49,7 @@ class Sidecar:
     def signature(self) -> Signature:
         """What it takes and gives."""
         inputs = {entry["name"]: entry["shape"] for entry in self.values["inputs"]}
-        outputs = [Port(entry["name"], entry["dtype"], tuple(entry["shape"])) for entry in self.values["outputs"]]
-        return signature_of(inputs, outputs, self.values)
+        return signature_of(inputs, outputs_of(self.values), self.values)
 
     @property
     def profiles(self) -> list[dict[str, tuple[int, int, int]]]:

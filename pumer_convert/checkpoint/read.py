@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pumer_convert.checkpoint.absent import instead_of_weights
 from pumer_convert.checkpoint.companions import check_links, companions, has_tokenizer
@@ -30,9 +30,6 @@ from pumer_convert.weights import (
     TensorSource,
     processor_of,
 )
-
-if TYPE_CHECKING:
-    pass
 
 READABLE = (
     "transformers folders of ViLT, BridgeTower, CLIP and SigLIP, original ViLT and METER .ckpt files, published PuMer "

@@ -21,9 +21,9 @@ def emit(report: Mapping[str, Any], as_json: bool, human: Callable[[], str]) -> 
     click.echo(json.dumps(report, indent=2, default=str) if as_json else human())
 
 
-def graphs_in(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def graphs_in(report: dict[str, Any]) -> list[dict[str, Any]]:
     """The reports of a model's graphs: of several, or the one that it is itself."""
-    return list(report["graphs"].values()) if "graphs" in report else [report]  # type: ignore[list-item]
+    return list(report["graphs"].values()) if "graphs" in report else [report]
 
 
 def equal(report: Mapping[str, Any]) -> str:

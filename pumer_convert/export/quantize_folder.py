@@ -44,6 +44,12 @@ def quantize_folder(
     if folder.is_file():
         raise InputError(f"{folder}: a file; name the folder in which `export` wrote model.onnx.")
     source = folder / "model.onnx"
+    if not source.exists() and (others := sorted(folder.glob("*.onnx.json"))):
+        graphs = ", ".join(file.name.removesuffix(".json") for file in others)
+        raise InputError(
+            f"{folder}: {graphs} and no model.onnx; data are read for models that answer, others are quantized in "
+            "Python by pumer_convert.quantize, on inputs of your own."
+        )
     sidecar = read_sidecar(source)
     # All that can be refused is, before the data are read, which takes minutes.
     if mode != CPU:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from pumer_convert.errors import InputError
 from pumer_convert.models.output import Output
 from pumer_convert.reducers.site import SiteReducers, Trace
 
@@ -22,7 +23,18 @@ class Body(nn.Module):
         # (a ModuleDict has no get)
         if key not in self.reducers:
             return None
-        return self.reducers[key]  # type: ignore[return-value]
+        found = self.reducers[key]
+        assert isinstance(found, SiteReducers)
+        return found
+
+    def check_pixels(self, pixels: Tensor, size: tuple[int, int]) -> None:
+        """Raises InputError when `pixels` [..., H, W] are not of the (H, W) that the network was built for."""
+        given = tuple(pixels.shape[-2:])
+        if given != size:
+            raise InputError(
+                f"pixel_values are {given}, but the model was loaded for images of {size}; load it with "
+                f"image_size={given}"
+            )
 
     def run(self, graph: str, inputs: Mapping[str, Tensor], trace: Trace | None = None) -> Output:
         """One graph (see `ModelSpec.graphs`) on its inputs by name. Models of several say how."""

@@ -3,11 +3,12 @@
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.models.rates import Rates
-from pumer_convert.models.spec import ModelSpec
+from pumer_convert.models.spec import ModelSpec, grid
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ FAMILIES = {
 """Name -> the package whose FAMILY it is."""
 
 
+@dataclass(frozen=True)
+class Interpolation:
+    """How a table of positions is fitted to another grid: `mode` and `align_corners` as torch understands them; the
+    `first` rows stay as they are, 1 for CLS."""
+
+    mode: str
+    align_corners: bool = False
+    first: int = 1
+
+
 class Family(ABC):
     """All that is a model family's own. Stateless, and without torch until a network is built.
 
@@ -33,6 +44,8 @@ class Family(ABC):
     image_processor  the class of transformers that a processor's file means when it names none.
     tokenizer        the model of transformers whose tokenizer the text has, where no file names another.
     positions        the name of the image's position table.
+    interpolation    how that is fitted to other images.
+    image_section    the section of a config that says "image_size"; None: the config itself.
     rates            published learning rates, by task.
     heads, cross_modal
                      how the names of parameters begin that learn faster.
@@ -43,6 +56,8 @@ class Family(ABC):
     image_processor: ClassVar[str]
     tokenizer: ClassVar[str]
     positions: ClassVar[str]
+    interpolation: ClassVar[Interpolation] = Interpolation("bicubic")
+    image_section: ClassVar[str | None] = None
     rates: ClassVar[Mapping[str, Rates]]
     heads: ClassVar[tuple[str, ...]]
     cross_modal: ClassVar[tuple[str, ...]] = ()
@@ -68,13 +83,22 @@ class Family(ABC):
     def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The processor of a checkpoint that has none."""
 
-    @abstractmethod
     def fit_positions(self, name: str, tensor: "Tensor", config: Mapping[str, Any], image_size: Any) -> "Tensor":
-        """The image's position table for another image size S or [H, W]; other tensors as they are."""
+        """The image's position table, as `interpolation` says, for another image size S or [H, W]; other tensors as
+        they are. Raises InputError for a table that is not of the config's own size."""
+        if name != self.positions:
+            return tensor
+        from pumer_convert.models.positions import resize_table
+
+        own = self.spec(config).pictures
+        return resize_table(tensor, grid(own.size, own.patch), grid(image_size, own.patch), self.interpolation)
 
     def for_image_size(self, config: Mapping[str, Any], image_size: int | list[int]) -> dict[str, Any]:
         """The config of the same model for images S or [H, W]."""
-        return {**config, "image_size": image_size}
+        section = self.image_section
+        if section is None:
+            return {**config, "image_size": image_size}
+        return {**config, section: {**config[section], "image_size": image_size}}
 
 
 def family_of(name: str) -> Family:

@@ -12,7 +12,7 @@ LOGITS = "logits"
 
 @dataclass(frozen=True)
 class Signature:
-    """What one graph of a model takes and gives. `name` is the graph's, `text` and `pictures` are None where it takes
+    """What one graph of a model takes and gives. `name` is the graph's; `text` and `pictures` are None where it takes
     none."""
 
     name: str
@@ -48,7 +48,7 @@ class Signature:
         raise InputError(f"the graph '{self.name}' gives {', '.join(self.names)}, and no {LOGITS}.")
 
 
-def text_of_shapes(shapes: Mapping[str, Sequence[int | str]], known: TextInput) -> TextInput | None:
+def _text(shapes: Mapping[str, Sequence[int | str]], known: TextInput) -> TextInput | None:
     """How a graph with these inputs, name -> shape, takes text, as far as they tell; None when it takes none."""
     if IDS not in shapes:
         return None
@@ -57,17 +57,14 @@ def text_of_shapes(shapes: Mapping[str, Sequence[int | str]], known: TextInput) 
     return replace(known, length=fixed, masked=MASK in shapes)
 
 
-def pictures_of_shapes(
-    shapes: Mapping[str, Sequence[int | str]], patch: int = 1, limit: int | None = None
-) -> PictureInput | None:
-    """How a graph with these inputs, name -> shape, takes pictures, None when it takes none; `patch` where they are
-    pixels, which do not tell it. The graph does not know the largest picture, nor a `limit`. Raises InputError for
-    shapes that are not ours."""
+def _pictures(shapes: Mapping[str, Sequence[int | str]], limit: int | None) -> PictureInput | None:
+    """How a graph with these inputs, name -> shape, takes pictures, None when it takes none. It does not know the patch
+    of pixels, the largest picture, nor a `limit`. Raises InputError for shapes that are not ours."""
     try:
         if PIXELS in shapes:
             *pair, channels, height, width = (int(side) for side in shapes[PIXELS][1:])
             if channels == CHANNELS:
-                return PictureInput.fixed(pair[0] if pair else 1, patch, (height, width))
+                return PictureInput.fixed(pair[0] if pair else 1, 1, (height, width))
         elif {PATCHES, GRID} <= set(shapes):
             *images, _, values = shapes[PATCHES][1:]
             side = round((int(values) / CHANNELS) ** 0.5)
@@ -86,8 +83,8 @@ def signature_of(
     """What a graph with these `inputs`, name -> shape, and `outputs` takes and gives; its `sidecar`, if there is one,
     tells what a graph does not know of itself. Raises InputError for inputs that are not ours."""
     told = sidecar or {}
-    text = text_of_shapes(inputs, TextInput.of_sidecar(told) or TextInput())
-    pictures = pictures_of_shapes(inputs, limit=(told.get("pictures") or {}).get("limit"))
+    text = _text(inputs, TextInput.of_sidecar(told) or TextInput())
+    pictures = _pictures(inputs, (told.get("pictures") or {}).get("limit"))
     found = Signature(told.get("graph", "model"), text, pictures, tuple(outputs))
     if not inputs or {port.name for port in found.inputs} != set(inputs):
         raise _foreign(inputs)

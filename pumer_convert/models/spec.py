@@ -122,9 +122,9 @@ class ModelSpec:
         raise InputError(f"the model has no graph '{name}'; it has {', '.join(g.name for g in self.graphs)}.")
 
 
-def logits(labels: int, name: str = "model") -> tuple[GraphSpec, ...]:
+def logits(labels: int) -> tuple[GraphSpec, ...]:
     """The one graph of a model that takes texts and pictures and gives logits [batch, labels]."""
-    return (GraphSpec(name, (Port(LOGITS, "float32", ("batch", labels)),)),)
+    return (GraphSpec("model", (Port(LOGITS, "float32", ("batch", labels)),)),)
 
 
 def grid(image_size: Any, patch: int) -> tuple[int, int]:

@@ -98,6 +98,16 @@ class Runtime(ABC):
             if pictures.packed:
                 check_grid(given[GRID], given[PATCHES].shape[-2], pictures.limit)
 
+    def _empty(self, given: "Mapping[str, torch.Tensor]", device: "torch.device | str") -> "dict[str, torch.Tensor]":
+        """Tensors on a device for the outputs of these inputs, by name, to be written into."""
+        import torch
+
+        sides = self.signature.sides({name: tuple(value.shape) for name, value in given.items()})
+        return {
+            port.name: torch.empty(port.sized(sides), dtype=getattr(torch, port.dtype), device=device)
+            for port in self.signature.outputs
+        }
+
     @abstractmethod
     def _numpy(self, given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]: ...
 

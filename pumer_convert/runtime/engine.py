@@ -99,11 +99,7 @@ class EngineRuntime(Runtime):
             if not self.context.set_input_shape(name, tuple(value.shape)):
                 raise InputError(f"the engine refuses {name} of shape {list(value.shape)}.")
             self.context.set_tensor_address(name, value.data_ptr())
-        sides = self.signature.sides({name: tuple(value.shape) for name, value in given.items()})
-        outputs = {
-            port.name: torch.empty(port.sized(sides), dtype=getattr(torch, port.dtype), device=self.device)
-            for port in self.signature.outputs
-        }
+        outputs = self._empty(given, self.device)
         for name, value in outputs.items():
             self.context.set_tensor_address(name, value.data_ptr())
         return outputs

@@ -88,11 +88,7 @@ class OnnxRuntime(Runtime):
         home = next(iter(given.values())).device
         place = torch.device(self.device, self.index) if self.device == "cuda" else torch.device("cpu")
         given = {name: value.to(place).contiguous() for name, value in given.items()}
-        sides = self.signature.sides({name: tuple(value.shape) for name, value in given.items()})
-        outputs = {
-            port.name: torch.empty(port.sized(sides), dtype=getattr(torch, port.dtype), device=place)
-            for port in self.signature.outputs
-        }
+        outputs = self._empty(given, place)
         binding = self.session.io_binding()
         for name, value in given.items():
             binding.bind_input(name, self.device, self.index, *_layout(value))

@@ -392,3 +392,9 @@ def test_a_plan_is_of_one_graph_or_both(tmp_path: Path) -> None:
     image, whole = plan_of(checkpoint, graph="image"), plan_of(checkpoint)
     assert image.ratio > whole.ratio > 1
     assert plan_of(checkpoint, graph="text").ratio == 1
+
+
+def test_pixels_of_another_size_are_refused(tmp_path: Path) -> None:
+    model = load(tiny_clip.write(tmp_path / "clip"))
+    with pytest.raises(InputError, match=r"the model was loaded for images of \(48, 48\)"):
+        model(torch.zeros(1, 3, 56, 56))

@@ -24,6 +24,7 @@ from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export.folder import export_folder, verify_export
 from pumer_convert.export.quantize import quantize
+from pumer_convert.export.quantize_folder import quantize_folder
 from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.export.triton import export_triton
 from pumer_convert.models.family import FAMILIES
@@ -215,3 +216,8 @@ def test_triton_serves_both(folders: tuple[Path, Path], tmp_path: Path) -> None:
             asked.set_data_from_numpy(np.array(values, np.object_))
             reply = client.infer(name, [asked], client_timeout=60)
             np.testing.assert_allclose(reply.as_numpy(f"{name.upper()}_EMBEDS"), expected, atol=1e-5)
+
+
+def test_quantizing_a_folder_of_other_graphs_says_how_it_is_done(folders: tuple[Path, Path]) -> None:
+    with pytest.raises(InputError, match=r"image\.onnx, text\.onnx and no model\.onnx; .* by pumer_convert\.quantize"):
+        quantize_folder(folders[1], folders[1], mode="int8-cpu")

@@ -20,7 +20,6 @@ from pumer_convert.models.body import Body
 from pumer_convert.models.family import Family
 from pumer_convert.models.inputs import TextInput
 from pumer_convert.models.output import Output
-from pumer_convert.models.positions import resize_table
 from pumer_convert.models.rates import Rates
 from pumer_convert.models.signature import Port
 from pumer_convert.models.spec import GraphSpec, ImageSpec, Layer, Lengths, ModelSpec, grid, sides_of
@@ -125,7 +124,6 @@ class ToyDualFamily(Family):
     rates: ClassVar[Mapping[str, Rates]] = {}
     heads: ClassVar[tuple[str, ...]] = ("image.projection.", "text.projection.")
     config: ClassVar[dict[str, Any]] = CONFIG
-    first = 1
 
     def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
         """See `Family`."""
@@ -177,13 +175,6 @@ class ToyDualFamily(Family):
         """See `Family`."""
         side = config["image_size"]
         return {"image_processor_type": self.image_processor, "size": {"height": side, "width": side}}
-
-    def fit_positions(self, name: str, tensor: Tensor, config: Mapping[str, Any], image_size: Any) -> Tensor:
-        """See `Family`."""
-        if name != self.positions:
-            return tensor
-        old, new = (grid(size, PATCH) for size in (config["image_size"], image_size))
-        return resize_table(tensor[0], old, new, mode="bicubic", align_corners=False, first=self.first)[None]
 
 
 FAMILY = ToyDualFamily()

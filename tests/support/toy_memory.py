@@ -15,6 +15,7 @@ from toy_dual import HEADS, PATCH, TEXT, WIDTH, Block
 
 from pumer_convert.models import attention
 from pumer_convert.models.body import Body
+from pumer_convert.models.family import Interpolation
 from pumer_convert.models.inputs import Port, TextInput
 from pumer_convert.models.output import Output
 from pumer_convert.models.spec import GraphSpec, ImageSpec, Layer, Lengths, ModelSpec, grid, sides_of
@@ -83,7 +84,7 @@ class ToyMemoryFamily(toy_dual.ToyDualFamily):
     known_by = positions = "positions"  # type: ignore[assignment]
     heads: ClassVar[tuple[str, ...]] = ("answers.",)
     config = CONFIG
-    first = 0
+    interpolation = Interpolation("bicubic", first=0)
 
     def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
         """See `Family`."""

@@ -18,8 +18,6 @@ from pumer_convert.models.towers.costs import block, fusion, fusion_scores
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pumer_convert.models.bridgetower.network import BridgeTower
 
 
@@ -31,6 +29,7 @@ class BridgeTowerFamily(Family):
     image_processor = "BridgeTowerImageProcessor"
     tokenizer = "roberta"
     positions = "bridgetower.vision_model.visual.embeddings.position_embedding.weight"
+    image_section = "vision_config"
     rates: ClassVar[Mapping[str, Rates]] = {"retrieval": Rates(5e-6, 5, 5)}
     heads = ("itm_score.", "itc_")
     cross_modal = ("bridgetower.cross_modal_",)
@@ -52,20 +51,6 @@ class BridgeTowerFamily(Family):
     def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family`."""
         return formats.processor(config)
-
-    def for_image_size(self, config: Mapping[str, Any], image_size: int | list[int]) -> dict[str, Any]:
-        """See `Family`."""
-        return {**config, "vision_config": {**config["vision_config"], "image_size": image_size}}
-
-    def fit_positions(self, name: str, tensor: "Tensor", config: Mapping[str, Any], image_size: Any) -> "Tensor":
-        """Bicubic, as transformers does where it is asked to."""
-        if name != self.positions:
-            return tensor
-        from pumer_convert.models.positions import resize_table
-
-        vision = config["vision_config"]
-        old, new = (grid(size, int(vision["patch_size"])) for size in (vision["image_size"], image_size))
-        return resize_table(tensor, old, new, mode="bicubic", align_corners=False)
 
     def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
         """See `Family`."""

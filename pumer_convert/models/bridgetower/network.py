@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pumer_convert.errors import InputError
 from pumer_convert.models import attention
 from pumer_convert.models.body import Body
 from pumer_convert.models.bridgetower.config import CONTRASTIVE, BridgeTowerSettings
@@ -15,24 +14,10 @@ from pumer_convert.models.signature import LOGITS
 from pumer_convert.models.spec import grid, sides_of
 from pumer_convert.models.towers.bert import Bert, table
 from pumer_convert.models.towers.clip import VisionBlock
+from pumer_convert.models.towers.embeddings import PatchEmbeddings
 from pumer_convert.models.towers.fusion import FusionHalf, Pooler, fuse
 from pumer_convert.reducers.site import Trace
 from pumer_convert.tokens import Tokens
-
-
-class Embeddings(nn.Module):
-    """Patches of `pixels` [B, 3, H, W] behind a class token, with their positions: [B, 1 + N, C]."""
-
-    def __init__(self, c: int, patch: int, patches: int) -> None:
-        super().__init__()
-        self.class_embedding = nn.Parameter(torch.zeros(c))
-        self.patch_embedding = nn.Conv2d(3, c, patch, patch, bias=False)
-        self.position_embedding = table(1 + patches, c)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        x = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
-        first = self.class_embedding.expand(x.shape[0], 1, -1)
-        return torch.cat([first, x], 1) + self.position_embedding.weight
 
 
 class Visual(nn.Module):
@@ -42,7 +27,7 @@ class Visual(nn.Module):
         super().__init__()
         vision = settings.vision
         c, eps = vision.hidden_size, vision.layer_norm_eps
-        self.embeddings = Embeddings(c, settings.patch_size, patches)
+        self.embeddings = PatchEmbeddings(c, settings.patch_size, patches, cls=True, bias=False)
         self.ln_pre, self.ln_post = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
         self.transformer = nn.Module()
         self.transformer.resblocks = nn.ModuleList(VisionBlock(vision) for _ in range(settings.text.num_hidden_layers))
@@ -145,11 +130,7 @@ class BridgeTower(Body):
     ) -> Output:
         """See the class. Raises InputError when the pixels are not of the size it was built for."""
         trace = Trace() if trace is None else trace
-        if tuple(pixel_values.shape[-2:]) != self.image_size:
-            raise InputError(
-                f"pixel_values are {tuple(pixel_values.shape[-2:])}, but the model was loaded for images of "
-                f"{self.image_size}; load it with image_size={tuple(pixel_values.shape[-2:])}"
-            )
+        self.check_pixels(pixel_values, self.image_size)
         model = self.bridgetower
         visual: Any = model.vision_model.visual
         blocks, encoder = visual.transformer.resblocks, model.text_model.encoder.layer

@@ -17,8 +17,6 @@ from pumer_convert.models.towers.costs import image_layers, text_layers
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pumer_convert.models.clip.network import Clip
 
 
@@ -30,6 +28,7 @@ class ClipFamily(Family):
     image_processor = "CLIPImageProcessor"
     tokenizer = "clip"
     positions = "vision_model.embeddings.position_embedding.weight"
+    image_section = "vision_config"
     rates: ClassVar[Mapping[str, Rates]] = {}
     heads = ("visual_projection.", "text_projection.")
 
@@ -50,20 +49,6 @@ class ClipFamily(Family):
     def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family`."""
         return formats.processor(config)
-
-    def fit_positions(self, name: str, tensor: "Tensor", config: Mapping[str, Any], image_size: Any) -> "Tensor":
-        """Bicubic, as transformers does."""
-        if name != self.positions:
-            return tensor
-        from pumer_convert.models.positions import resize_table
-
-        own = config["vision_config"]
-        old, new = (grid(size, own["patch_size"]) for size in (own["image_size"], image_size))
-        return resize_table(tensor, old, new, mode="bicubic", align_corners=False)
-
-    def for_image_size(self, config: Mapping[str, Any], image_size: int | list[int]) -> dict[str, Any]:
-        """See `Family`."""
-        return {**config, "vision_config": {**config["vision_config"], "image_size": image_size}}
 
     def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
         """See `Family`."""

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from pumer_convert.models.attention import causal_bias
-from pumer_convert.models.body import Body
 from pumer_convert.models.clip.config import WHOLE_MODEL, ClipSettings, TextSettings, VisionSettings
 from pumer_convert.models.output import Output
-from pumer_convert.models.spec import grid
+from pumer_convert.models.spec import grid, sides_of
+from pumer_convert.models.towers.dual import TwoTowerBody
 from pumer_convert.models.towers.embeddings import PatchEmbeddings, WordEmbeddings
 from pumer_convert.models.towers.encoder import Encoder, unit
 from pumer_convert.reducers.site import Trace
@@ -40,7 +40,7 @@ class TextTower(nn.Module):
         return (ids.int() if self.end is None else (ids == self.end).int()).argmax(-1)
 
 
-class Clip(Body):
+class Clip(TwoTowerBody):
     """Two towers that never meet, or one of them. `pixel_values` [B, 3, H, W] -> image_embeds [B, D]; `input_ids` and
     `attention_mask` [B, T] -> text_embeds [B, D]: unit vectors in a model of both, and as transformers' class of the
     tower gives them in a model of one (pooler_output [B, C] where it has no projection)."""
@@ -50,9 +50,11 @@ class Clip(Body):
         self.config = dict(config)
         settings = ClipSettings.read(config)
         self.settings, size = settings, settings.projection_dim
+        self.pictures = settings.vision is not None
         if settings.vision is not None:
             vision = settings.vision
-            rows, columns = grid(image_size or vision.image_size, vision.patch_size)
+            self.image_size = sides_of(image_size or vision.image_size)
+            rows, columns = grid(self.image_size, vision.patch_size)
             self.vision_model = VisionTower(vision, rows * columns)
             if size is not None:
                 self.visual_projection = nn.Linear(vision.hidden_size, size, bias=False)
@@ -63,20 +65,10 @@ class Clip(Body):
         if settings.architecture == WHOLE_MODEL:
             self.logit_scale = nn.Parameter(torch.zeros(()))
 
-    def forward(self, *inputs: Any, **named: Any) -> Output:
-        """The first of its graphs."""
-        first = self.of_text if self.settings.vision is None else self.of_image
-        return first(*inputs, **named)
-
-    def run(self, graph: str, inputs: Mapping[str, Tensor], trace: Trace | None = None) -> Output:
-        """See `Body`."""
-        if graph == "image":
-            return self.of_image(**inputs, trace=trace)
-        return self.of_text(**inputs, trace=trace)
-
     def of_image(self, pixel_values: Tensor, trace: Trace | None = None) -> Output:
         """The graph "image"."""
         trace, tower = Trace() if trace is None else trace, self.vision_model
+        self.check_pixels(pixel_values, self.image_size)
         x = tower.pre_layrnorm(tower.embeddings(pixel_values))
         image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool), first=1)
         image = tower.encoder.of_image(image, self.step, trace)

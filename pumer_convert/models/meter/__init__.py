@@ -17,8 +17,6 @@ from pumer_convert.models.towers.costs import block, fusion, fusion_scores
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pumer_convert.models.meter.network import Meter
 
 
@@ -56,15 +54,6 @@ class MeterFamily(Family):
     def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family`."""
         return formats.processor(config)
-
-    def fit_positions(self, name: str, tensor: "Tensor", config: Mapping[str, Any], image_size: Any) -> "Tensor":
-        """Bicubic, as METER does."""
-        if name != self.positions:
-            return tensor
-        from pumer_convert.models.positions import resize_table
-
-        old, new = (grid(size, int(config["patch_size"])) for size in (config["image_size"], image_size))
-        return resize_table(tensor, old, new, mode="bicubic", align_corners=False)
 
     def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
         """See `Family`."""

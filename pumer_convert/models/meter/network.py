@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pumer_convert.errors import InputError
 from pumer_convert.models.body import Body
 from pumer_convert.models.meter.config import MeterSettings
 from pumer_convert.models.output import Output
@@ -64,11 +63,7 @@ class Meter(Body):
     ) -> Output:
         """See the class. Raises InputError when the pixels are not of the size it was built for."""
         trace = Trace() if trace is None else trace
-        if tuple(pixel_values.shape[-2:]) != self.image_size:
-            raise InputError(
-                f"pixel_values are {tuple(pixel_values.shape[-2:])}, but the model was loaded for images of "
-                f"{self.image_size}; load it with image_size={tuple(pixel_values.shape[-2:])}"
-            )
+        self.check_pixels(pixel_values, self.image_size)
         kind = self.token_type_embeddings.weight[1 : 1 + self.images, None]
         if self.images > 1:
             # One pass over all images: example b's images are rows b * images, b * images + 1, ...

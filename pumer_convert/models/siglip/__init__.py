@@ -8,7 +8,7 @@ is no CLS: every patch may go, and a head of attention pools what is left. The t
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pumer_convert.models.family import Family
+from pumer_convert.models.family import Family, Interpolation
 from pumer_convert.models.inputs import Port, TextInput
 from pumer_convert.models.rates import Rates
 from pumer_convert.models.siglip import formats
@@ -18,8 +18,6 @@ from pumer_convert.models.towers.costs import image_layers, text_layers
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pumer_convert.models.siglip.network import Siglip
 
 
@@ -31,6 +29,8 @@ class SiglipFamily(Family):
     image_processor = "SiglipImageProcessor"
     tokenizer = "siglip"
     positions = "vision_model.embeddings.position_embedding.weight"
+    image_section = "vision_config"
+    interpolation = Interpolation("bicubic", first=0)
     rates: ClassVar[Mapping[str, Rates]] = {}
     heads = ("vision_model.head.", "text_model.head.")
 
@@ -51,20 +51,6 @@ class SiglipFamily(Family):
     def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family`."""
         return formats.processor(config)
-
-    def fit_positions(self, name: str, tensor: "Tensor", config: Mapping[str, Any], image_size: Any) -> "Tensor":
-        """Bicubic, as transformers does."""
-        if name != self.positions:
-            return tensor
-        from pumer_convert.models.positions import resize_table
-
-        own = config["vision_config"]
-        old, new = (grid(size, own["patch_size"]) for size in (own["image_size"], image_size))
-        return resize_table(tensor, old, new, mode="bicubic", align_corners=False, first=0)
-
-    def for_image_size(self, config: Mapping[str, Any], image_size: int | list[int]) -> dict[str, Any]:
-        """See `Family`."""
-        return {**config, "vision_config": {**config["vision_config"], "image_size": image_size}}
 
     def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
         """See `Family`."""

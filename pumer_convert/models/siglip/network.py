@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pumer_convert.models import attention
-from pumer_convert.models.body import Body
 from pumer_convert.models.output import Output
 from pumer_convert.models.siglip.config import WHOLE_MODEL, SiglipSettings, TextSettings, VisionSettings
-from pumer_convert.models.spec import grid
+from pumer_convert.models.spec import grid, sides_of
 from pumer_convert.models.towers.clip import PackedAttention
+from pumer_convert.models.towers.dual import TwoTowerBody
 from pumer_convert.models.towers.embeddings import PatchEmbeddings, WordEmbeddings
 from pumer_convert.models.towers.encoder import Encoder, Mlp, unit
 from pumer_convert.models.towers.reduction import image_bias
@@ -62,7 +62,7 @@ class TextTower(nn.Module):
         self.head = nn.Linear(c, settings.outputs)
 
 
-class Siglip(Body):
+class Siglip(TwoTowerBody):
     """Two towers that never meet, or one of them. `pixel_values` [B, 3, H, W] -> image_embeds [B, D]; `input_ids`
     [B, T], of T places exactly -> text_embeds [B, D]: unit vectors in a model of both, pooler_output as it is in a
     model of one."""
@@ -71,28 +71,20 @@ class Siglip(Body):
         super().__init__()
         self.config = dict(config)
         self.settings = settings = SiglipSettings.read(config)
+        self.pictures = settings.vision is not None
         if settings.vision is not None:
-            rows, columns = grid(image_size or settings.vision.image_size, settings.vision.patch_size)
+            self.image_size = sides_of(image_size or settings.vision.image_size)
+            rows, columns = grid(self.image_size, settings.vision.patch_size)
             self.vision_model = VisionTower(settings.vision, rows * columns)
         if settings.text is not None:
             self.text_model = TextTower(settings.text)
         if settings.architecture == WHOLE_MODEL:
             self.logit_scale, self.logit_bias = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
 
-    def forward(self, *inputs: Any, **named: Any) -> Output:
-        """The first of its graphs."""
-        first = self.of_text if self.settings.vision is None else self.of_image
-        return first(*inputs, **named)
-
-    def run(self, graph: str, inputs: Mapping[str, Tensor], trace: Trace | None = None) -> Output:
-        """See `Body`."""
-        if graph == "image":
-            return self.of_image(**inputs, trace=trace)
-        return self.of_text(**inputs, trace=trace)
-
     def of_image(self, pixel_values: Tensor, trace: Trace | None = None) -> Output:
         """The graph "image"."""
         trace, tower = Trace() if trace is None else trace, self.vision_model
+        self.check_pixels(pixel_values, self.image_size)
         x = tower.embeddings(pixel_values)
         image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))
         image = tower.encoder.of_image(image, self.step, trace)

@@ -1,4 +1,5 @@
-"""Patches and words with their positions, under transformers' names: what the towers of CLIP and SigLIP begin with."""
+"""Patches and words with their positions, under transformers' names: what the towers of CLIP, SigLIP and (patches)
+BridgeTower begin with."""
 
 import torch
 from torch import Tensor, nn

@@ -7,7 +7,7 @@ feed-forward; relevance is the attention of the text rows to the image columns; 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pumer_convert.models.family import Family
+from pumer_convert.models.family import Family, Interpolation
 from pumer_convert.models.inputs import TextInput
 from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import ImageSpec, Layer, Lengths, ModelSpec, grid, logits, sides_of
@@ -16,8 +16,6 @@ from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings, checked
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pumer_convert.models.vilt.network import Vilt
 
 _PUMER = Rates(1e-4, 10, 1)
@@ -31,6 +29,7 @@ class ViltFamily(Family):
     image_processor = "ViltImageProcessor"
     tokenizer = "vilt"
     positions = "vilt.embeddings.position_embeddings"
+    interpolation = Interpolation("bilinear", align_corners=True)
     rates: ClassVar[Mapping[str, Rates]] = {
         "vqa": _PUMER,
         "nlvr2": _PUMER,
@@ -56,15 +55,6 @@ class ViltFamily(Family):
     def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family`."""
         return formats.processor(config)
-
-    def fit_positions(self, name: str, tensor: "Tensor", config: Mapping[str, Any], image_size: Any) -> "Tensor":
-        """Bilinear with aligned corners, as ViLT does."""
-        if name != self.positions:
-            return tensor
-        from pumer_convert.models.positions import resize_table
-
-        old, new = (grid(size, int(config["patch_size"])) for size in (config["image_size"], image_size))
-        return resize_table(tensor[0], old, new, mode="bilinear", align_corners=True)[None]
 
     def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
         """See `Family`."""

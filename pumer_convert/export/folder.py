@@ -228,8 +228,9 @@ def _verify(checkpoint: Checkpoint, onnx_file: Path, cases: "Sequence[Case] | No
             f"{sidecar}: its {' and '.join(changed)} are not those of the checkpoint's files now; export once more "
             "with --overwrite."
         )
-    asked = (values.get("pictures") or {}).get("asked")
-    return {"onnx": str(onnx_file), **verify_onnx(onnx_file, checkpoint, cases, asked, values.get("graph"))}
+    asked, graph = (values.get("pictures") or {}).get("asked"), values.get("graph")
+    report = verify_onnx(onnx_file, checkpoint, cases, asked, graph)
+    return {"onnx": str(onnx_file), "graph": graph or "model", **report}
 
 
 @dataclass(frozen=True)

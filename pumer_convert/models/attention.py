@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pumer_convert.models.precision import like
+
 HIDDEN = -1e4
 """Added to the logit of a masked key. exp(-1e4) is 0 in every type, and no row can become undefined."""
 
@@ -44,6 +46,7 @@ def causal_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
     """Scaled dot-product attention [B, H, M, D] by torch's fused kernels; `dropout`: of the probabilities."""
+    bias = None if bias is None else like(bias, q)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
 
 

@@ -10,6 +10,7 @@ from pumer_convert.models import attention
 from pumer_convert.models.body import Body
 from pumer_convert.models.bridgetower.config import CONTRASTIVE, BridgeTowerSettings
 from pumer_convert.models.output import Output
+from pumer_convert.models.precision import LayerNorm, Linear
 from pumer_convert.models.signature import LOGITS
 from pumer_convert.models.spec import grid, sides_of
 from pumer_convert.models.towers.bert import Bert, table
@@ -28,7 +29,7 @@ class Visual(nn.Module):
         vision = settings.vision
         c, eps = vision.hidden_size, vision.layer_norm_eps
         self.embeddings = PatchEmbeddings(c, settings.patch_size, patches, cls=True, bias=False)
-        self.ln_pre, self.ln_post = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
+        self.ln_pre, self.ln_post = LayerNorm(c, eps=eps), LayerNorm(c, eps=eps)
         self.transformer = nn.Module()
         self.transformer.resblocks = nn.ModuleList(VisionBlock(vision) for _ in range(settings.text.num_hidden_layers))
 
@@ -43,7 +44,7 @@ class Link(nn.Module):
         elif kind == "interpolate":
             self.beta = nn.Parameter(torch.full((), 0.5))
         self.kind = kind
-        self.LayerNorm = nn.LayerNorm(c, eps=eps)
+        self.LayerNorm = LayerNorm(c, eps=eps)
 
     def forward(self, own: Tensor, fused: Tensor) -> Tensor:
         if self.kind == "scaled_add":
@@ -68,8 +69,8 @@ class Fusion(nn.Module):
             one, single = settings.share_cross_modal_transformer_layers, settings.share_link_tower_layers
             kind = settings.link_tower_type
             parts = {
-                "transform": nn.Linear(width, c) if one else nn.ModuleList(nn.Linear(width, c) for _ in range(count)),
-                "layernorm": nn.LayerNorm(c, eps=eps),
+                "transform": Linear(width, c) if one else nn.ModuleList(Linear(width, c) for _ in range(count)),
+                "layernorm": LayerNorm(c, eps=eps),
                 "link_tower": Link(kind, c, eps)
                 if single
                 else nn.ModuleList(Link(kind, c, eps) for _ in range(count - 1)),
@@ -122,7 +123,7 @@ class BridgeTower(Body):
             wide, heads = 2, {"itm_score": 2 * c}
         for name, width in heads.items():
             head = nn.Module()
-            head.fc = nn.Linear(width, wide or 0)
+            head.fc = Linear(width, wide or 0)
             setattr(self, name, head)
 
     def forward(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pumer_convert.models.attention import causal_bias
 from pumer_convert.models.clip.config import WHOLE_MODEL, ClipSettings, TextSettings, VisionSettings
 from pumer_convert.models.output import Output
+from pumer_convert.models.precision import LayerNorm, Linear
 from pumer_convert.models.spec import grid, sides_of
 from pumer_convert.models.towers.dual import TwoTowerBody
 from pumer_convert.models.towers.embeddings import PatchEmbeddings, WordEmbeddings
@@ -22,7 +23,7 @@ class VisionTower(nn.Module):
         super().__init__()
         c, eps = settings.hidden_size, settings.layer_norm_eps
         self.embeddings = PatchEmbeddings(c, settings.patch_size, patches, cls=True, bias=False)
-        self.pre_layrnorm, self.post_layernorm = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
+        self.pre_layrnorm, self.post_layernorm = LayerNorm(c, eps=eps), LayerNorm(c, eps=eps)
         self.encoder = Encoder(settings)
 
 
@@ -32,7 +33,7 @@ class TextTower(nn.Module):
         c = settings.hidden_size
         self.embeddings = WordEmbeddings(settings.vocab_size, settings.max_position_embeddings, c)
         self.encoder = Encoder(settings)
-        self.final_layer_norm = nn.LayerNorm(c, eps=settings.layer_norm_eps)
+        self.final_layer_norm = LayerNorm(c, eps=settings.layer_norm_eps)
         self.end = settings.end
 
     def ends(self, ids: Tensor) -> Tensor:
@@ -57,11 +58,11 @@ class Clip(TwoTowerBody):
             rows, columns = grid(self.image_size, vision.patch_size)
             self.vision_model = VisionTower(vision, rows * columns)
             if size is not None:
-                self.visual_projection = nn.Linear(vision.hidden_size, size, bias=False)
+                self.visual_projection = Linear(vision.hidden_size, size, bias=False)
         if settings.text is not None:
             self.text_model = TextTower(settings.text)
             if size is not None:
-                self.text_projection = nn.Linear(settings.text.hidden_size, size, bias=False)
+                self.text_projection = Linear(settings.text.hidden_size, size, bias=False)
         if settings.architecture == WHOLE_MODEL:
             self.logit_scale = nn.Parameter(torch.zeros(()))
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pumer_convert.models.body import Body
 from pumer_convert.models.meter.config import MeterSettings
 from pumer_convert.models.output import Output
+from pumer_convert.models.precision import LayerNorm, Linear
 from pumer_convert.models.signature import LOGITS
 from pumer_convert.models.spec import grid
 from pumer_convert.models.towers.bert import Bert, table
@@ -39,8 +40,8 @@ class Meter(Body):
         self.vit_model = nn.Module()
         self.vit_model.visual = VisionTower(settings.vision, settings.patch_size, rows * columns)
         self.text_transformer = Bert(settings.text)
-        self.cross_modal_text_transform = nn.Linear(settings.text.hidden_size, c)
-        self.cross_modal_image_transform = nn.Linear(settings.vision.hidden_size, c)
+        self.cross_modal_text_transform = Linear(settings.text.hidden_size, c)
+        self.cross_modal_image_transform = Linear(settings.vision.hidden_size, c)
         self.token_type_embeddings = table(settings.modality_type_vocab_size, c)
         half, layers = settings.half, range(settings.num_fusion_layers)
         self.cross_modal_text_layers = nn.ModuleList(FusionHalf(half, self.published) for _ in layers)
@@ -48,10 +49,10 @@ class Meter(Body):
         self.cross_modal_text_pooler, self.cross_modal_image_pooler = Pooler(c), Pooler(c)
         self.head_name, self.images = settings.head, settings.images
         if self.head_name == "rank_output":
-            self.rank_output = nn.Linear(2 * c, 1)
+            self.rank_output = Linear(2 * c, 1)
         else:
             wide, labels = 2 * c * self.images, settings.labels
-            head = nn.Sequential(nn.Linear(wide, 2 * c), nn.LayerNorm(2 * c), nn.GELU(), nn.Linear(2 * c, labels))
+            head = nn.Sequential(Linear(wide, 2 * c), LayerNorm(2 * c), nn.GELU(), Linear(2 * c, labels))
             setattr(self, self.head_name, head)
 
     def vision_step(self, number: int) -> SiteReducers | None:

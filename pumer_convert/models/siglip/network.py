@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pumer_convert.models import attention
 from pumer_convert.models.output import Output
+from pumer_convert.models.precision import LayerNorm, Linear, like
 from pumer_convert.models.siglip.config import WHOLE_MODEL, SiglipSettings, TextSettings, VisionSettings
 from pumer_convert.models.spec import grid, sides_of
 from pumer_convert.models.towers.clip import PackedAttention
@@ -29,11 +30,12 @@ class PoolingHead(nn.Module):
         c = settings.hidden_size
         self.probe = nn.Parameter(torch.zeros(1, 1, c))
         self.attention = PackedAttention(c, settings.num_attention_heads)
-        self.layernorm = nn.LayerNorm(c, eps=settings.layer_norm_eps)
+        self.layernorm = LayerNorm(c, eps=settings.layer_norm_eps)
         self.mlp = Mlp(settings)
 
     def forward(self, image: Tokens) -> Tensor:
-        own, x = self.attention, image.states
+        own = self.attention
+        x = like(image.states, own.in_proj_weight)
         c = x.shape[-1]
         q = F.linear(self.probe.expand(x.shape[0], 1, -1), own.in_proj_weight[:c], own.in_proj_bias[:c])
         k, v = F.linear(x, own.in_proj_weight[c:], own.in_proj_bias[c:]).chunk(2, -1)
@@ -48,7 +50,7 @@ class VisionTower(nn.Module):
         c = settings.hidden_size
         self.embeddings = PatchEmbeddings(c, settings.patch_size, patches, cls=False, bias=True)
         self.encoder = Encoder(settings)
-        self.post_layernorm = nn.LayerNorm(c, eps=settings.layer_norm_eps)
+        self.post_layernorm = LayerNorm(c, eps=settings.layer_norm_eps)
         self.head = PoolingHead(settings)
 
 
@@ -58,8 +60,8 @@ class TextTower(nn.Module):
         c = settings.hidden_size
         self.embeddings = WordEmbeddings(settings.vocab_size, settings.max_position_embeddings, c)
         self.encoder = Encoder(settings)
-        self.final_layer_norm = nn.LayerNorm(c, eps=settings.layer_norm_eps)
-        self.head = nn.Linear(c, settings.outputs)
+        self.final_layer_norm = LayerNorm(c, eps=settings.layer_norm_eps)
+        self.head = Linear(c, settings.outputs)
 
 
 class Siglip(TwoTowerBody):

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from pumer_convert.models import attention
 from pumer_convert.models.activations import FUNCTIONS
+from pumer_convert.models.precision import LayerNorm, Linear
 from pumer_convert.models.towers.settings import BertSettings
 
 
@@ -29,7 +30,7 @@ class Embeddings(nn.Module):
     ) -> None:
         super().__init__()
         self.word_embeddings, self.position_embeddings, self.token_type_embeddings = words, positions, types
-        self.LayerNorm = nn.LayerNorm(words.embedding_dim, eps=eps)
+        self.LayerNorm = LayerNorm(words.embedding_dim, eps=eps)
         self.dropout = nn.Dropout(dropout)
         self.behind = behind
 
@@ -46,7 +47,7 @@ class Embeddings(nn.Module):
 class Projections(nn.Module):
     def __init__(self, c: int) -> None:
         super().__init__()
-        self.query, self.key, self.value = nn.Linear(c, c), nn.Linear(c, c), nn.Linear(c, c)
+        self.query, self.key, self.value = Linear(c, c), Linear(c, c), Linear(c, c)
 
 
 class Residual(nn.Module):
@@ -54,8 +55,8 @@ class Residual(nn.Module):
 
     def __init__(self, inner: int, c: int, eps: float, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dense = nn.Linear(inner, c)
-        self.LayerNorm = nn.LayerNorm(c, eps=eps)
+        self.dense = Linear(inner, c)
+        self.LayerNorm = LayerNorm(c, eps=eps)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -80,7 +81,7 @@ class SelfAttention(nn.Module):
 class Intermediate(nn.Module):
     def __init__(self, c: int, wide: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(c, wide)
+        self.dense = Linear(c, wide)
 
 
 class Layer(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pumer_convert.models import attention
 from pumer_convert.models.activations import quick_gelu
+from pumer_convert.models.precision import Conv2d, LayerNorm, Linear, like
 from pumer_convert.models.towers.reduction import image_bias, reduce_image
 from pumer_convert.models.towers.settings import ClipSettings
 from pumer_convert.reducers.site import SiteReducers, Trace
@@ -28,10 +29,10 @@ class PackedAttention(nn.Module):
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.zeros(3 * c, c))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * c))
-        self.out_proj = nn.Linear(c, c)
+        self.out_proj = Linear(c, c)
 
     def forward(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        packed = F.linear(like(x, self.in_proj_weight), self.in_proj_weight, self.in_proj_bias)
         q, k, v = (attention.split_heads(part, self.heads) for part in packed.chunk(3, -1))
         return self.out_proj(attention.join_heads(attention.fused(q, k, v, bias))), q, k
 
@@ -41,11 +42,11 @@ class VisionBlock(nn.Module):
         super().__init__()
         c, wide, eps = settings.hidden_size, settings.intermediate_size, settings.layer_norm_eps
         self.attn = PackedAttention(c, settings.num_attention_heads)
-        self.ln_1, self.ln_2 = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
+        self.ln_1, self.ln_2 = LayerNorm(c, eps=eps), LayerNorm(c, eps=eps)
         self.mlp = nn.Sequential()
-        self.mlp.add_module("c_fc", nn.Linear(c, wide))
+        self.mlp.add_module("c_fc", Linear(c, wide))
         self.mlp.add_module("gelu", QuickGELU())
-        self.mlp.add_module("c_proj", nn.Linear(wide, c))
+        self.mlp.add_module("c_proj", Linear(wide, c))
 
     def forward(self, image: Tokens, step: SiteReducers | None, trace: Trace) -> Tokens:
         bias = image_bias(image)
@@ -66,8 +67,8 @@ class VisionTower(nn.Module):
         c, eps = settings.hidden_size, settings.layer_norm_eps
         self.class_embedding = nn.Parameter(torch.zeros(c))
         self.positional_embedding = nn.Parameter(torch.zeros(patches + 1, c))
-        self.conv1 = nn.Conv2d(3, c, patch, patch, bias=False)
-        self.ln_pre, self.ln_post = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
+        self.conv1 = Conv2d(3, c, patch, patch, bias=False)
+        self.ln_pre, self.ln_post = LayerNorm(c, eps=eps), LayerNorm(c, eps=eps)
         self.transformer = nn.Module()
         self.transformer.resblocks = nn.ModuleList(VisionBlock(settings) for _ in range(settings.num_hidden_layers))
 

@@ -4,6 +4,7 @@ BridgeTower begin with."""
 import torch
 from torch import Tensor, nn
 
+from pumer_convert.models.precision import Conv2d
 from pumer_convert.models.towers.bert import table
 
 
@@ -13,7 +14,7 @@ class PatchEmbeddings(nn.Module):
     def __init__(self, c: int, patch: int, patches: int, *, cls: bool, bias: bool) -> None:
         super().__init__()
         self.class_embedding = nn.Parameter(torch.zeros(c)) if cls else None
-        self.patch_embedding = nn.Conv2d(3, c, patch, patch, bias=bias)
+        self.patch_embedding = Conv2d(3, c, patch, patch, bias=bias)
         self.position_embedding = table(patches + cls, c)
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pumer_convert.models import attention
 from pumer_convert.models.activations import FUNCTIONS
+from pumer_convert.models.precision import LayerNorm, Linear
 from pumer_convert.models.towers.reduction import image_bias, reduce_image
 from pumer_convert.models.towers.settings import EncoderSettings
 from pumer_convert.reducers.site import SiteReducers, Trace
@@ -28,7 +29,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         c = settings.hidden_size
         self.heads, self.dropout = settings.num_attention_heads, settings.attention_dropout
-        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(c, c) for _ in range(4))
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (Linear(c, c) for _ in range(4))
 
     def forward(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (attention.split_heads(f(x), self.heads) for f in (self.q_proj, self.k_proj, self.v_proj))
@@ -40,8 +41,8 @@ class Mlp(nn.Module):
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
         self.activation = FUNCTIONS[settings.hidden_act]
-        self.fc1 = nn.Linear(settings.hidden_size, settings.intermediate_size)
-        self.fc2 = nn.Linear(settings.intermediate_size, settings.hidden_size)
+        self.fc1 = Linear(settings.hidden_size, settings.intermediate_size)
+        self.fc2 = Linear(settings.intermediate_size, settings.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.activation(self.fc1(x)))  # type: ignore[no-any-return]
@@ -52,7 +53,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         c, eps = settings.hidden_size, settings.layer_norm_eps
         self.self_attn, self.mlp = SelfAttention(settings), Mlp(settings)
-        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(c, eps=eps), nn.LayerNorm(c, eps=eps)
+        self.layer_norm1, self.layer_norm2 = LayerNorm(c, eps=eps), LayerNorm(c, eps=eps)
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """The whole layer on hidden states [B, N, C]."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from pumer_convert.models import attention
 from pumer_convert.models.activations import FUNCTIONS
+from pumer_convert.models.precision import Linear
 from pumer_convert.models.towers.bert import Intermediate, Projections, Residual
 from pumer_convert.models.towers.settings import BertSettings
 from pumer_convert.reducers.site import SiteReducers, Trace
@@ -129,7 +130,7 @@ class Pooler(nn.Module):
 
     def __init__(self, c: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(c, c)
+        self.dense = Linear(c, c)
 
     def forward(self, tokens: Tokens) -> Tensor:
         return self.dense(tokens.states[:, 0]).tanh()  # type: ignore[no-any-return]

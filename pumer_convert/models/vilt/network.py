@@ -12,6 +12,7 @@ from pumer_convert.models.activations import FUNCTIONS
 from pumer_convert.models.body import Body
 from pumer_convert.models.joint import Joint
 from pumer_convert.models.output import Output
+from pumer_convert.models.precision import Conv2d, LayerNorm, Linear, like
 from pumer_convert.models.signature import LOGITS
 from pumer_convert.models.spec import grid
 from pumer_convert.models.towers import bert
@@ -24,14 +25,15 @@ class PatchEmbeddings(nn.Module):
     def __init__(self, settings: ViltSettings) -> None:
         super().__init__()
         patch = settings.patch_size
-        self.projection = nn.Conv2d(settings.num_channels, settings.hidden_size, patch, patch)
+        self.projection = Conv2d(settings.num_channels, settings.hidden_size, patch, patch)
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.projection(pixels).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
 
     def of_patches(self, patches: Tensor) -> Tensor:
         """The same of patches [B, N, 3 * P * P] that are cut out already."""
-        return F.linear(patches, self.projection.weight.flatten(1), self.projection.bias)
+        own = self.projection
+        return F.linear(like(patches, own.weight), own.weight.flatten(1), own.bias)
 
     def cut(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels [B, 3, H, W] as patches, row by row, and the rows and columns that each picture has, [B, 2]."""
@@ -107,9 +109,9 @@ def table_places(
 class SelfAttention(nn.Module):
     def __init__(self, c: int, bias: bool) -> None:
         super().__init__()
-        self.query = nn.Linear(c, c, bias=bias)
-        self.key = nn.Linear(c, c, bias=bias)
-        self.value = nn.Linear(c, c, bias=bias)
+        self.query = Linear(c, c, bias=bias)
+        self.key = Linear(c, c, bias=bias)
+        self.value = Linear(c, c, bias=bias)
 
 
 class Dense(nn.Module):
@@ -117,7 +119,7 @@ class Dense(nn.Module):
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(inner, outer)
+        self.dense = Linear(inner, outer)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dense(x)  # type: ignore[no-any-return]
@@ -140,8 +142,8 @@ class Block(nn.Module):
         self.activation = FUNCTIONS[settings.hidden_act]
         self.intermediate = Dense(c, settings.intermediate_size)
         self.output = Dense(settings.intermediate_size, c)
-        self.layernorm_before = nn.LayerNorm(c, eps=eps)
-        self.layernorm_after = nn.LayerNorm(c, eps=eps)
+        self.layernorm_before = LayerNorm(c, eps=eps)
+        self.layernorm_after = LayerNorm(c, eps=eps)
         self.dropout = nn.Dropout(settings.hidden_dropout_prob)
 
     def forward(self, joint: Joint, step: SiteReducers | None, trace: Trace) -> Joint:
@@ -187,7 +189,7 @@ class Trunk(nn.Module):
         c = settings.hidden_size
         self.embeddings = Embeddings(settings, grid)
         self.encoder = Encoder(settings, published)
-        self.layernorm = nn.LayerNorm(c, eps=settings.layer_norm_eps)
+        self.layernorm = LayerNorm(c, eps=settings.layer_norm_eps)
         self.pooler = Dense(c, c)
 
 
@@ -212,11 +214,11 @@ class Vilt(Body):
         self.vilt = Trunk(settings, (rows, columns), self.published)
         self.images = settings.images
         if settings.architecture == RETRIEVAL:
-            self.rank_output = nn.Linear(settings.hidden_size, 1)
+            self.rank_output = Linear(settings.hidden_size, 1)
         else:
             wide, inner = settings.head
             self.classifier = nn.Sequential(
-                nn.Linear(wide, inner), nn.LayerNorm(inner), nn.GELU(), nn.Linear(inner, settings.labels)
+                Linear(wide, inner), LayerNorm(inner), nn.GELU(), Linear(inner, settings.labels)
             )
 
     def image_tokens(

@@ -126,6 +126,15 @@ class Checkpoint:
                 check_finite(tensor, name, self.path)
                 yield name, tensor if change is None else change(name, tensor)
 
+    def number(self, name: str) -> float:
+        """The one number that a parameter is. Raises InputError for one with more, for a NaN and an infinity."""
+        with self.source.reader() as read:
+            tensor = read(self.slices[name].key)
+        check_finite(tensor, name, self.path)
+        if tensor.numel() != 1:
+            raise InputError(f"{self.path}: '{name}' has to be one number, not {tensor.numel()}.")
+        return float(tensor)
+
     @property
     def processor(self) -> dict[str, Any] | None:
         """What its files say of how pictures become pixels, None when they say nothing; transformers' keys and

@@ -7,7 +7,7 @@ from typing import Any
 from pumer_convert import __version__
 from pumer_convert.checkpoint.companions import has_tokenizer
 from pumer_convert.checkpoint.fingerprint import fingerprint
-from pumer_convert.convert.load import signature_of
+from pumer_convert.convert.load import signature_of, similarity_of
 from pumer_convert.data.served_tokenizer import ENDING, ServedForm, served_form
 from pumer_convert.image_processor.picture_input import settings_of
 from pumer_convert.models.inputs import TextInput
@@ -19,13 +19,14 @@ PARTS = (".data", ENDING, ".json")
 
 def describe(checkpoint: Checkpoint, image_size: Any = None, graph: str | None = None) -> dict[str, Any]:
     """The model and its task, the graph (None: the first), the labels of its logits, the preprocessing of the pictures
-    and texts that it takes (None: it takes none), and the reductions.
+    and texts that it takes (None: it takes none), how a picture is scored beside a text (None: it is not), and the
+    reductions.
 
     `image_size` is the one that was asked for at export, if any. In the description it is [H, W] of the one size that
     pictures have, or of a square one where they keep their shape; "pictures" tells the rest.
     """
     signature, config = signature_of(checkpoint, graph, image_size), checkpoint.config
-    pictures, text = signature.pictures, signature.text
+    pictures, text, similarity = signature.pictures, signature.text, similarity_of(checkpoint)
     return {
         "format": 1,
         "model": checkpoint.family,
@@ -37,6 +38,7 @@ def describe(checkpoint: Checkpoint, image_size: Any = None, graph: str | None =
         "labels": config.get("id2label"),
         "preprocessing": None if pictures is None else checkpoint.processor,
         "text": None if text is None else text.to_sidecar(),
+        "similarity": None if similarity is None else similarity.to_sidecar(),
         "reductions": config.get("pumer", {}),
     }
 
@@ -79,7 +81,8 @@ def differing(values: Mapping[str, Any], checkpoint: Checkpoint) -> list[str]:
     now = describe(checkpoint, asked, values.get("graph"))
     both = [part["preprocessing"] and settings_of(part["preprocessing"], family, asked) for part in (values, now)]
     changed = [] if both[0] == both[1] else ["preprocessing"]
-    changed += [name for name in ("task", "labels") if values[name] != now[name]]
+    told = ("task", "labels", *(("similarity",) if "similarity" in values else ()))
+    changed += [name for name in told if values[name] != now[name]]
     changed += ["text"] * (TextInput.of_sidecar(values) != TextInput.of_sidecar(now))
     # An export whose tokenizer lay elsewhere has none of its own.
     if (entry := (values["text"] or {}).get("tokenizer")) and has_tokenizer(checkpoint.companions):

@@ -12,6 +12,7 @@ from pumer_convert.models.family import FAMILIES
 from pumer_convert.models.inputs import Port
 from pumer_convert.models.labels import read_labels
 from pumer_convert.models.signature import LOGITS
+from pumer_convert.models.similarity import is_similarity
 from pumer_convert.system.json_file import read_object
 from pumer_convert.tasks import TASKS
 from pumer_convert.weights import EMBEDDINGS
@@ -61,6 +62,7 @@ def is_sidecar(values: Mapping[str, Any]) -> bool:
         # A text's own graph takes no pictures; version 0.1 told of their size alone.
         and (("pictures" in values and pictures is None) or _is_size(values.get("image_size")))
         and (pictures is None or (isinstance(pictures, dict) and _is_pictures(pictures)))
+        and (values.get("similarity") is None or is_similarity(values["similarity"]))
     )
 
 

@@ -8,6 +8,7 @@ from pumer_convert.convert.plan import Plan, make_plan
 from pumer_convert.image_processor.picture_input import picture_input
 from pumer_convert.models.family import family_of
 from pumer_convert.models.signature import Signature
+from pumer_convert.models.similarity import BIAS, SCALE, Similarity
 from pumer_convert.models.spec import ModelSpec
 from pumer_convert.weights import Checkpoint
 
@@ -42,6 +43,15 @@ def signature_of(checkpoint: Checkpoint, graph: str | None = None, image_size: A
     or of another `image_size`."""
     spec = family_of(checkpoint.family).spec(checkpoint.config)
     return spec.graph(graph).signature(spec.text, picture_input(checkpoint, image_size))
+
+
+def similarity_of(checkpoint: Checkpoint) -> Similarity | None:
+    """How a checkpoint's model scores a picture beside a text, None for one that compares nothing. Raises InputError
+    for a scale or a bias that is no number."""
+    scores = family_of(checkpoint.family).spec(checkpoint.config).similarity
+    if scores is None or SCALE not in checkpoint.slices:  # a weight that is missing is named where it is needed
+        return None
+    return Similarity(scores, *(checkpoint.number(name) for name in (SCALE, BIAS) if name in checkpoint.slices))
 
 
 def plan_of(

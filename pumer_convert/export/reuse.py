@@ -88,7 +88,8 @@ def _read(file: Path) -> dict[str, Any]:
 def _differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     asked = json.loads(json.dumps(wanted))
     # Earlier versions could do no otherwise.
-    there = {"inlined_functions": False, "graph": "model", "outputs": asked.get("outputs"), **there}
+    usual = {"inlined_functions": False, "graph": "model", "outputs": asked.get("outputs"), "similarity": None}
+    there = {**usual, **there}
     if isinstance(there.get("text"), Mapping):
         there = {**there, "text": {"length": None, "masked": True, "padding": "right", **there["text"]}}
     return [_differs(name, there.get(name), value) for name, value in asked.items() if there.get(name) != value]

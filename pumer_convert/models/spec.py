@@ -75,7 +75,8 @@ class ModelSpec:
     The layers run once for every picture of an example; `head` are the multiply-accumulates of an example behind them.
     `image_tokens` are the tokens that a picture begins as; without pictures `image` is None. `published` are those that
     the published PuMer reduces, in layers of both modalities: these also under `semantics: reference`. `text_whole`
-    says why no text can be reduced, where a recipe might expect it to be.
+    says why no text can be reduced, where a recipe might expect it to be. `similarity` is what makes scores of the
+    logits where the model compares pictures with texts (see `Similarity`), None where it does not.
     """
 
     image_tokens: int
@@ -86,6 +87,7 @@ class ModelSpec:
     graphs: tuple[GraphSpec, ...]
     published: bool = False
     text_whole: str = ""
+    similarity: str | None = None
 
     @property
     def sites(self) -> tuple[str, ...]:

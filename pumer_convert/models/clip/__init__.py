@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pumer_convert.models.clip import formats
-from pumer_convert.models.clip.config import ClipSettings, checked
+from pumer_convert.models.clip.config import WHOLE_MODEL, ClipSettings, checked
 from pumer_convert.models.family import Family
 from pumer_convert.models.inputs import Port, TextInput
 from pumer_convert.models.rates import Rates
@@ -79,6 +79,7 @@ class ClipFamily(Family):
             image=image,
             graphs=tuple(graphs),
             text_whole="the text's tower is causal and read at its end, so it is left whole",
+            similarity="softmax" if settings.architecture == WHOLE_MODEL else None,
         )
 
 

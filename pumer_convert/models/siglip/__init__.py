@@ -86,6 +86,7 @@ class SiglipFamily(Family):
             image=image,
             graphs=tuple(graphs),
             text_whole="the text's tower is read at its last place, so it is left whole",
+            similarity="sigmoid" if both else None,
         )
 
 

@@ -31,7 +31,7 @@ class MissingDependencyError(PumerError):
 
 
 EXTRAS = {
-    **dict.fromkeys(("torch", "transformers", "safetensors"), ("convert",)),
+    **dict.fromkeys(("torch", "transformers", "safetensors", "sentencepiece"), ("convert",)),
     **dict.fromkeys(("onnx", "onnxscript", "onnx_ir"), ("export",)),
     "accelerate": ("train",),
     "matplotlib": ("plot",),
@@ -45,8 +45,12 @@ def missing(error: ImportError) -> MissingDependencyError | None:
     package = (error.name or "").split(".")[0]
     if package not in EXTRAS:
         return None
-    ways = " or ".join(f"pip install 'pumer-convert[{extra}]'" for extra in EXTRAS[package])
-    return MissingDependencyError(f"this needs the package {package}, which is not installed: {ways}.")
+    return MissingDependencyError(f"this needs the package {package}, which is not installed: {ways_to(package)}.")
+
+
+def ways_to(package: str) -> str:
+    """The commands of which each installs one of `EXTRAS`."""
+    return " or ".join(f"pip install 'pumer-convert[{extra}]'" for extra in EXTRAS[package])
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

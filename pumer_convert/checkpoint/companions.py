@@ -6,7 +6,7 @@ from pathlib import Path
 from pumer_convert.errors import InputError
 from pumer_convert.system.json_file import LFS
 
-TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
+TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 """Files of which a tokenizer has one at least."""
 COMPANIONS = (
     *TOKENIZERS,
@@ -14,7 +14,6 @@ COMPANIONS = (
     "special_tokens_map.json",
     "added_tokens.json",
     "merges.txt",
-    "spiece.model",
     "sentencepiece.bpe.model",
     "preprocessor_config.json",
     "processor_config.json",

@@ -8,7 +8,7 @@ from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
 from pumer_convert.models.spec import Layer, Lengths, ModelSpec
 from pumer_convert.recipe.schema import Action, Recipe, StepSpec
-from pumer_convert.reducers import KINDS, kinds_of
+from pumer_convert.reducers import KINDS, WITHOUT, kinds_of
 
 TOP_K = 3840
 """The most that TensorRT's TopK takes; a longer sequence would build and then fail."""
@@ -94,7 +94,7 @@ def _problem(recipe: Recipe, step: StepSpec, layer: Layer, spec: ModelSpec) -> s
         if (score := kinds[action.by].score) is not None and score not in layer.scores:
             allowed = [by for by, kind in kinds.items() if kind.score is None or kind.score in layer.scores]
             return (
-                f"prune.by cannot be '{action.by}' at {site}, where the text has not met the image; "
+                f"prune.by cannot be '{action.by}' at {site}, {WITHOUT[score]}; "
                 f"allowed there: {', '.join(allowed)}, or merge instead."
             )
     return None

@@ -77,8 +77,10 @@ class Preprocessor:
         if texts is not None:
             tokenizer = load_tokenizer(folder, family)
             texts = fitted(texts, tokenizer, folder)
-            if pad_to is not None and not 2 <= pad_to <= (most := texts.longest or pad_to):
-                raise InputError(f"{folder}: a text of {pad_to} tokens does not fit; this model takes 2 to {most}.")
+            least, most = texts.length or 2, texts.length or texts.longest or pad_to
+            if pad_to is not None and most is not None and not least <= pad_to <= most:
+                takes = f"{least} to {most}" if least < most else str(most)
+                raise InputError(f"{folder}: a text of {pad_to} tokens does not fit; this model takes {takes}.")
         return cls(image, pictures, tokenizer, texts, pad_to, augment)
 
     @classmethod

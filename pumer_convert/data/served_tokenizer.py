@@ -24,6 +24,7 @@ _PROBES = (
     "ÀÉÎõü straße 颜色 цвет لون \u4e28 🐈‍⬛",
     "a\tb\nc  d \u200b \u00a0 \ufeff \x00 e",
     "[CLS] [SEP] [PAD] [UNK] [MASK] <s> </s> <pad> <unk> <mask>",
+    " ... (a) \u2581 b, \x1c\u2028C's: ½ ﬁ ΟΔΟΣ ΣΑΣ' \u0391\u03a3'\u0391 İẞ \u2581",
     "un-be-liev-ab-ly " * 60,
 )
 """Texts that show where two tokenizers differ."""
@@ -74,14 +75,15 @@ def served_form(checkpoint: Checkpoint, exported: str) -> ServedForm | None:
     """The checkpoint's tokenizer for the exported file of this name; None where there is none that fits the model, or
     where tokenizers alone does not make of a text what transformers does."""
     folder = checkpoint.companions[0].parent if checkpoint.companions else checkpoint.path
-    if (text_input := family_of(checkpoint.family).spec(checkpoint.config).text) is None:
+    family = family_of(checkpoint.family)
+    if (text_input := family.spec(checkpoint.config).text) is None:
         return None
     try:
         tokenizer = load_tokenizer(folder, checkpoint.family)
         text_input = fitted(text_input, tokenizer, folder)
     except (InputError, MissingDependencyError):
         return None  # whoever gives a text is told
-    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
+    if (backend := family.plain_tokenizer(tokenizer)) is None:
         return None
     text: str = backend.to_str()
     entry = {
@@ -96,7 +98,9 @@ def served_form(checkpoint: Checkpoint, exported: str) -> ServedForm | None:
     for probe in _PROBES:
         cut = {"truncation": True, "max_length": text_input.longest}
         for how in ({"verbose": False}, cut):
-            if served(probe, **how)["input_ids"] != tokenizer(probe, **how)["input_ids"]:
+            ids = served(probe, **how)["input_ids"]
+            refused = text_input.vocabulary is not None and max(ids, default=0) >= text_input.vocabulary
+            if not refused and ids != tokenizer(probe, **how)["input_ids"]:
                 return None
     return ServedForm(entry, text)
 

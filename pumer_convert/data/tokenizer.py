@@ -1,21 +1,25 @@
 """The tokenizer of a checkpoint, as transformers loads it for such a model, and whether it is the model's."""
 
 import codecs
+import importlib.util
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pumer_convert.checkpoint.companions import TOKENIZERS, check_links
-from pumer_convert.errors import InputError, missing
+from pumer_convert.errors import InputError, MissingDependencyError, PumerError, missing, ways_to
 from pumer_convert.models.family import FAMILIES, family_of
-from pumer_convert.models.inputs import TextInput
+from pumer_convert.models.inputs import IDS, MASK, TextInput
 from pumer_convert.system.json_file import read_object
 
 _BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
+_PLACEHOLDER = re.compile(r"▁?<[^<>]+>")
+"""Words that no text has: T5's <extra_id_7> and the like, for which a model may have no embedding."""
 
 
 def load_tokenizer(folder: Path, family: str | None = None) -> Any:
@@ -24,7 +28,7 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
     tokenizer_config.json says which class it is and how that is set (do_lower_case, model_max_length, ...); without
     one it is the class that transformers takes for such a model, so a vocab.txt is enough for ViLT, and vocab.json
     with merges.txt for METER. A byte order mark at the head of a file is no part of it. Raises InputError when there
-    is none that works, MissingDependencyError without transformers.
+    is none that works, MissingDependencyError without transformers, or without sentencepiece where it is one of that.
     """
     check_links(folder, (*TOKENIZERS, *_BESIDE))
     files = [name for name in TOKENIZERS if (folder / name).exists()]
@@ -48,8 +52,23 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
         tokenizer("\u4e28")  # one without a token for what it does not know would fail at a user's first such word
         return tokenizer
     except Exception as error:  # the package tokenizers raises plain Exceptions
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{folder}: its tokenizer cannot be loaded ({first}).") from None
+        raise _refusal(folder, files, error) from None
+
+
+def _refusal(folder: Path, files: Sequence[str], error: Exception) -> PumerError:
+    """What to tell of a tokenizer of these files that cannot be loaded."""
+    modelled = any(name.endswith(".model") for name in files)
+    if not modelled and ("model_file" in str(error) or isinstance(error, ImportError)):
+        return InputError(
+            f"{folder}: its tokenizer is one of sentencepiece, whose spiece.model is missing; copy it there."
+        )
+    if modelled and importlib.util.find_spec("sentencepiece") is None:
+        how = ways_to("sentencepiece")
+        return MissingDependencyError(
+            f"{folder}: its tokenizer needs the package sentencepiece, which is not installed: {how}."
+        )
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return InputError(f"{folder}: its tokenizer cannot be loaded ({first}).")
 
 
 def check_tokenizer(tokenizer: Any, folder: Path, vocabulary: int | None, pad_id: int) -> None:
@@ -99,7 +118,34 @@ def fitted(text: TextInput, tokenizer: Any, folder: Path) -> TextInput:
             f"{folder}: its tokenizer ends no text with the id {text.end_id} (eos_token_id), where the model reads it; "
             "take the tokenizer that the model was trained with (apply --tokenizer FOLDER)."
         )
-    return replace(text, pad_id=pad, longest=longest_of(tokenizer, folder, text.longest))
+    longest = longest_of(tokenizer, folder, text.longest)
+    if not text.masked and (problem := _of_padding(text, tokenizer, longest)):
+        raise InputError(f"{folder}: {problem}")
+    return replace(text, pad_id=pad, longest=longest)
+
+
+def _of_padding(text: TextInput, tokenizer: Any, longest: int | None) -> str:
+    """What in a tokenizer contradicts a model that sees padding like any other token, as a sentence; "" if nothing
+    does. transformers would answer by the tokenizer, and so otherwise."""
+    said = "in tokenizer_config.json"
+    if tokenizer.pad_token_id is None:
+        return f"its tokenizer has no token for padding, which this model sees; say pad_token {said}."
+    if tokenizer.padding_side != text.padding:
+        return (
+            f"its tokenizer fills texts up on the {tokenizer.padding_side}, and this model, which sees padding, was "
+            f"trained with texts filled up on the {text.padding}; say padding_side {said}."
+        )
+    if MASK in tokenizer.model_input_names:
+        return (
+            "its tokenizer gives a mask of padding, and this model was trained without one; say "
+            f'"model_input_names": ["{IDS}"] {said}.'
+        )
+    if text.length is not None and longest != text.length:
+        return (
+            f"its tokenizer fills texts up to {longest} tokens (model_max_length {said}), and this model, which sees "
+            f"padding, takes {text.length}."
+        )
+    return ""
 
 
 def pad_id_of(tokenizer: Any, told: int | None) -> int:
@@ -121,13 +167,11 @@ def longest_of(tokenizer: Any, folder: Path, most: int | None) -> int | None:
 
 
 def _words(tokenizer: Any) -> dict[str, int]:
-    """Token -> id without those that were added to the vocabulary."""
+    """Token -> id without those that were added to the vocabulary, and without placeholders."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        added = set(tokenizer.get_added_vocab())
-        return {word: number for word, number in tokenizer.get_vocab().items() if word not in added}
-    words: dict[str, int] = backend.get_vocab(with_added_tokens=False)
-    return words
+    added = set(tokenizer.get_added_vocab()) if backend is None else set()
+    words = tokenizer.get_vocab() if backend is None else backend.get_vocab(with_added_tokens=False)
+    return {word: i for word, i in words.items() if word not in added and not _PLACEHOLDER.fullmatch(word)}
 
 
 @contextmanager

@@ -83,6 +83,11 @@ class Family(ABC):
     def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The processor of a checkpoint that has none."""
 
+    def plain_tokenizer(self, tokenizer: Any) -> Any:
+        """A tokenizer of transformers as one of the package tokenizers, by which a served model takes texts; None where
+        it cannot be one. It may refuse a text by an id that the model has not."""
+        return getattr(tokenizer, "backend_tokenizer", None)
+
     def fit_positions(self, name: str, tensor: "Tensor", config: Mapping[str, Any], image_size: Any) -> "Tensor":
         """The image's position table, as `interpolation` says, for another image size S or [H, W]; other tensors as
         they are. Raises InputError for a table that is not of the config's own size."""

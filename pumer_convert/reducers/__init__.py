@@ -32,8 +32,8 @@ class Kind:
     """What is known of a kind without torch: its class as "module:Class", what it costs, and its parameters.
 
     `score` is what the model has to compute of its image tokens where they are pruned ("relevance": how much the text
-    asks for a token, PuMer; "cls_attention": how much the image's own CLS attends to it, EViT, Liang et al. 2022), None
-    where nothing is asked of the model.
+    asks for a token, PuMer; "cls_attention": how much the image's own CLS attends to it, EViT, Liang et al. 2022;
+    "probe_attention": how much the probe that pools the image would), None where nothing is asked of the model.
     """
 
     place: str
@@ -67,6 +67,7 @@ KINDS: dict[str, dict[str, Kind]] = {
     "prune": {
         "relevance": Kind(f"{_HERE}.prune:PruneReducer", score="relevance"),
         "cls_attention": Kind(f"{_HERE}.prune:PruneReducer", score="cls_attention"),
+        "probe_attention": Kind(f"{_HERE}.prune:PruneReducer", score="probe_attention"),
         "random": Kind(f"{_HERE}.random_prune:RandomPruneReducer"),
     },
     "merge": {
@@ -87,6 +88,13 @@ REFERENCE_KINDS: dict[str, dict[str, Kind]] = {
     "merge": {"bsm": Kind(f"{_HERE}.reference_merge:ReferenceMergeReducer", halves)},
 }
 """The same under `semantics: reference`: the published behaviour with its quirks."""
+
+WITHOUT = {
+    "relevance": "where the text has not met the image",
+    "cls_attention": "whose image has no CLS",
+    "probe_attention": "whose image no probe pools",
+}
+"""Why a site cannot give a score, as what is said behind its name."""
 
 
 def kinds_of(semantics: str) -> Mapping[str, Mapping[str, Kind]]:

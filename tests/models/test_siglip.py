@@ -173,12 +173,35 @@ def test_what_a_recipe_can_ask_for(tmp_path: Path) -> None:
     folder = tiny_siglip.write(tmp_path / "dense")
     for step, message in (
         ("merge: {text: 0.2}", "the text's tower is read at its last place, so it is left whole"),
-        ("prune: {image: 0.2, by: cls_attention}", "allowed there: random, or merge instead"),
+        (
+            "prune: {image: 0.2, by: cls_attention}",
+            r"'cls_attention' at vision\.1, whose image has no CLS; allowed there: probe_attention, random, or merge",
+        ),
+        ("prune: {image: 0.2}", r"prune\.by cannot be 'relevance' at vision\.1, where the text has not met the image"),
     ):
         (tmp_path / "r.yaml").write_text(f"recipe: 1\nmodel: siglip\nreduce:\n  - {{at: vision.1, {step}}}\n")
         with pytest.raises(InputError, match=message):
             prepare_apply(folder, tmp_path / "r.yaml")
     assert inspect(folder).graphs["text"] == (("input_ids",), ("text_embeds",))
+
+
+def test_the_probe_says_what_its_head_attends_to(tmp_path: Path) -> None:
+    """In the last block, whose feed-forward alone stands between: with weights of 0 in that, exactly."""
+    folder = tiny_siglip.write(tmp_path / "dense")
+    state = load_file(folder / "model.safetensors")
+    for part in ("weight", "bias"):
+        state[f"vision_model.encoder.layers.3.mlp.fc2.{part}"].zero_()
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "r.yaml").write_text(
+        "recipe: 1\nmodel: siglip\nreduce:\n  - {at: vision.3, prune: {image: {keep: 5}, by: probe_attention}}\n"
+    )
+    apply(folder, tmp_path / "r.yaml", tmp_path / "out")
+    theirs = transformers.SiglipVisionModel.from_pretrained(folder).eval()
+    head, x = theirs.head, theirs(pixels()).last_hidden_state
+    _, weights = head.attention(head.probe.expand(3, 1, -1), x, x)
+    kept = load(tmp_path / "out")(pixels()).image.source >= 0
+    assert (kept.sum(1) == 5).all()
+    assert torch.equal(kept.nonzero()[:, 1].view(3, 5), weights[:, 0].topk(5).indices.sort().values)
 
 
 def test_both_graphs_are_exported_and_built(tmp_path: Path) -> None:

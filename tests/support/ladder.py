@@ -61,7 +61,9 @@ def recipe(checkpoint: Path, file: Path, share: float, *, few: bool = False) -> 
         if layer.site is None or (few and not layer.site.endswith(".1")):
             continue
         merged = ", ".join(f"{modality}: {share}" for modality in layer.modalities)
-        by = next((score for score in ("relevance", "cls_attention") if score in layer.scores), "random")
+        by = next(
+            (score for score in ("relevance", "cls_attention", "probe_attention") if score in layer.scores), "random"
+        )
         lines.append(f"  - {{at: {layer.site}, prune: {{image: {share}, by: {by}}}, merge: {{{merged}}}}}\n")
     file.write_text(f"recipe: 1\nmodel: {found.family}\nreduce:\n{''.join(lines)}")
     return file

@@ -52,6 +52,12 @@ class SiglipFamily(Family):
         """See `Family`."""
         return formats.processor(config)
 
+    def plain_tokenizer(self, tokenizer: Any) -> Any:
+        """See `Family`."""
+        from pumer_convert.models.siglip.texts import plain_tokenizer
+
+        return super().plain_tokenizer(tokenizer) or plain_tokenizer(tokenizer)
+
     def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
         """See `Family`."""
         settings = SiglipSettings.read(config)

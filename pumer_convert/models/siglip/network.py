@@ -33,13 +33,26 @@ class PoolingHead(nn.Module):
         self.layernorm = LayerNorm(c, eps=settings.layer_norm_eps)
         self.mlp = Mlp(settings)
 
+    def _query(self, rows: int) -> Tensor:
+        own, c = self.attention, self.probe.shape[-1]
+        q = F.linear(self.probe.expand(rows, 1, -1), own.in_proj_weight[:c], own.in_proj_bias[:c])
+        return attention.split_heads(q, own.heads)
+
+    def asks(self, image: Tokens) -> Tensor:
+        """How much attention the probe pays to each token, [B, N] float32 without a gradient: the mean over heads."""
+        own, x = self.attention, image.states.detach()
+        c = x.shape[-1]
+        k = F.linear(x, own.in_proj_weight[c : 2 * c], own.in_proj_bias[c : 2 * c])
+        k = attention.split_heads(k, own.heads)
+        return attention.relevance(self._query(x.shape[0]), k, image_bias(image), image.mask[:, :1])
+
     def forward(self, image: Tokens) -> Tensor:
         own = self.attention
         x = like(image.states, own.in_proj_weight)
         c = x.shape[-1]
-        q = F.linear(self.probe.expand(x.shape[0], 1, -1), own.in_proj_weight[:c], own.in_proj_bias[:c])
+        q = self._query(x.shape[0])
         k, v = F.linear(x, own.in_proj_weight[c:], own.in_proj_bias[c:]).chunk(2, -1)
-        q, k, v = (attention.split_heads(part, own.heads) for part in (q, k, v))
+        k, v = (attention.split_heads(part, own.heads) for part in (k, v))
         mixed = own.out_proj(attention.join_heads(attention.fused(q, k, v, image_bias(image))))[:, 0]
         return mixed + self.mlp(self.layernorm(mixed))  # type: ignore[no-any-return]
 
@@ -52,6 +65,10 @@ class VisionTower(nn.Module):
         self.encoder = Encoder(settings)
         self.post_layernorm = LayerNorm(c, eps=settings.layer_norm_eps)
         self.head = PoolingHead(settings)
+
+    def asked(self, image: Tokens) -> Tensor:
+        """How much the head's probe would attend to each token if the blocks ended here, [B, N] float32."""
+        return self.head.asks(image.with_states(self.post_layernorm(image.states)))
 
 
 class TextTower(nn.Module):
@@ -89,7 +106,7 @@ class Siglip(TwoTowerBody):
         self.check_pixels(pixel_values, self.image_size)
         x = tower.embeddings(pixel_values)
         image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))
-        image = tower.encoder.of_image(image, self.step, trace)
+        image = tower.encoder.of_image(image, self.step, trace, tower.asked)
         image = image.with_states(tower.post_layernorm(image.states))
         return self._output("image", tower.head(image), image, trace)
 

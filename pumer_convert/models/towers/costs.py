@@ -36,8 +36,8 @@ def fusion_scores(c: int) -> dict[str, Cost]:
 
 
 def image_layers(settings: EncoderSettings, patch: int, patches: int, graph: str, *, cls: bool) -> list[Layer]:
-    """The patches and the blocks of a tower for pictures, with a CLS token or without; they are its sites
-    "vision.i"."""
+    """The patches and the blocks of a tower for pictures, which are its sites "vision.i". It has a CLS token, or else a
+    probe that pools its tokens."""
     c, inner, count = settings.hidden_size, settings.intermediate_size, settings.num_hidden_layers
     key_width = c // settings.num_attention_heads
 
@@ -47,6 +47,9 @@ def image_layers(settings: EncoderSettings, patch: int, patches: int, graph: str
     def cls_attention(before: Lengths, after: Lengths) -> int:
         return before.image * c
 
+    def probe_attention(before: Lengths, after: Lengths) -> int:
+        return (before.image + 1) * c * c + before.image * c
+
     layers = [Layer("patches", lambda before, after: patches * patch * patch * 3 * c, graph=graph)]
     for i in range(count):
         site = f"vision.{i}"
@@ -55,7 +58,7 @@ def image_layers(settings: EncoderSettings, patch: int, patches: int, graph: str
                 site,
                 cost,
                 site,
-                {"cls_attention": cls_attention} if cls else {},
+                {"cls_attention": cls_attention} if cls else {"probe_attention": probe_attention},
                 modalities=("image",),
                 depth=i / count,
                 width=c,

@@ -15,6 +15,8 @@ from pumer_convert.models.towers.settings import EncoderSettings
 from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
 
+Probe = Callable[[Tokens], Tensor]
+
 
 def unit(x: Tensor) -> Tensor:
     """Embeddings [B, D] as unit vectors; their lengths are taken in float32 or more exactly."""
@@ -60,11 +62,11 @@ class EncoderLayer(nn.Module):
         x = x + self.self_attn(self.layer_norm1(x), bias)[0]
         return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
 
-    def of_image(self, image: Tokens, step: SiteReducers | None, trace: Trace) -> Tokens:
+    def of_image(self, image: Tokens, step: SiteReducers | None, trace: Trace, probe: Probe | None) -> Tokens:
         """The same on the tokens of pictures, which are reduced between its halves where there is a `step`."""
         bias = image_bias(image)
         mixed, q, k = self.self_attn(self.layer_norm1(image.states), bias)
-        image = reduce_image(image.with_states(image.states + mixed), step, q, k, bias, trace)
+        image = reduce_image(image.with_states(image.states + mixed), step, q, k, bias, trace, probe)
         return image.with_states(image.states + self.mlp(self.layer_norm2(image.states)))
 
 
@@ -79,9 +81,12 @@ class Encoder(nn.Module):
             x = layer(x, bias)
         return x
 
-    def of_image(self, image: Tokens, step: Callable[[str], SiteReducers | None], trace: Trace) -> Tokens:
-        """All layers on the tokens of pictures; `step` gives the reducers at a site, "vision.i"."""
+    def of_image(
+        self, image: Tokens, step: Callable[[str], SiteReducers | None], trace: Trace, probe: Probe | None = None
+    ) -> Tokens:
+        """All layers on the tokens of pictures; `step` gives the reducers at a site, "vision.i", and `probe` how much a
+        probe that pools the image would attend to each token, [B, N] float32."""
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, EncoderLayer)
-            image = layer.of_image(image, step(f"vision.{i}"), trace)
+            image = layer.of_image(image, step(f"vision.{i}"), trace, probe)
         return image

@@ -1,5 +1,7 @@
 """The reduction inside a block of a tower for pictures, between attention and feed-forward."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from pumer_convert.models import attention
@@ -15,12 +17,21 @@ def image_bias(image: Tokens) -> Tensor | None:
 
 
 def reduce_image(
-    image: Tokens, step: SiteReducers | None, q: Tensor, k: Tensor, bias: Tensor | None, trace: Trace
+    image: Tokens,
+    step: SiteReducers | None,
+    q: Tensor,
+    k: Tensor,
+    bias: Tensor | None,
+    trace: Trace,
+    probe: Callable[[Tokens], Tensor] | None = None,
 ) -> Tokens:
-    """The tokens that are left, by the block's own queries and keys [B, H, N, D] (ToMe, section 3)."""
+    """The tokens that are left, by the block's own queries and keys [B, H, N, D] (ToMe, section 3). `probe` says how
+    much a probe that pools the image would attend to each of them, [B, N] float32."""
     if step is None:
         return image
     asked = None
     if step.score == "cls_attention":
         asked = attention.relevance(q[:, :, :1], k, bias, image.mask[:, :1])
+    elif step.score == "probe_attention" and probe is not None:
+        asked = probe(image)
     return step.of_image(image.with_keys(k.mean(1).detach()), asked, trace)

@@ -1,0 +1,57 @@
+"""What the recipes for towers say of themselves in their first lines is what a dry run tells of the published sizes."""
+
+import re
+from typing import Any
+
+import pytest
+
+from pumer_convert.convert.plan import Plan, edits_of, make_plan
+from pumer_convert.models.family import family_of
+from pumer_convert.recipe.schema import load_recipe
+from pumer_convert.recipe.shipped import about, shipped
+
+LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+SIZES: dict[str, dict[str, Any]] = {
+    "a CLIP B/16 (image 224)": {"vision_config": {"patch_size": 16}},
+    "a CLIP L/14 (image 336)": {
+        "vision_config": {**LARGE, "patch_size": 14, "image_size": 336},
+        "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
+        "projection_dim": 768,
+    },
+    "a SigLIP B/16 (image 224)": {},
+    "a SigLIP so400m/14 (image 384)": {
+        "vision_config": {**SO400M, "patch_size": 14, "image_size": 384},
+        "text_config": SO400M,
+    },
+    "an L/16 (image 384)": {"vision_config": {**LARGE, "image_size": 384}, "text_config": LARGE},
+}
+TOLD = re.compile(
+    r"x(?P<ratio>[\d.]+) fewer MACs for a picture.* (?P<dense>[\d.]+) -> (?P<left>[\d.]+) GMACs per picture and "
+    r"(?P<n>\d+) -> (?P<m>\d+) tokens on (?P<size>a \w+ \S+ \(image \d+\)); with a text.*? x(?P<both>[\d.]+), "
+    r"(?P<all>[\d.]+) -> (?P<rest>[\d.]+), as told(?:.* on (?P<other>an .+\)) x(?P<there>[\d.]+)\.)?"
+)
+NAMES = [name for name in shipped() if name.startswith(("clip", "siglip"))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_says_what_it_saves(name: str) -> None:
+    told = TOLD.search(" ".join(about(shipped()[name])))
+    assert told is not None, about(shipped()[name])
+    recipe = load_recipe(name)
+
+    def plan(size: str, graph: str | None = None) -> Plan:
+        family = family_of(recipe.model)
+        spec = family.spec(family.checked({"model_type": recipe.model, **SIZES[size]}, size))
+        return make_plan(spec, edits_of(recipe, spec), 32, graph=graph)
+
+    def figures(found: Plan) -> list[str]:
+        left = (found.macs + found.reducer_macs) / 1e9
+        return [f"{value:.2f}" for value in (found.ratio, found.dense_macs / 1e9, left)]
+
+    image = plan(told["size"], "image")
+    assert figures(image) == [told["ratio"], told["dense"], told["left"]]
+    assert [str(image.rows[0].image_in), str(image.rows[-1].image_out)] == [told["n"], told["m"]]
+    assert figures(plan(told["size"])) == [told["both"], told["all"], told["rest"]]
+    if told["other"]:
+        assert f"{plan(told['other'], 'image').ratio:.2f}" == told["there"]

@@ -56,11 +56,13 @@ class Preprocessor:
         pad_to: int | None = None,
         fit: str | None = None,
         augment: RandAugment | None = None,
+        graph: str | None = None,
     ) -> "Preprocessor":
         """The preprocessing of a checkpoint folder, or of one that is open: its config.json, its processor's file and
         its tokenizer.
 
-        `image_size` and `fit` see `settings_of`. Raises InputError when a file is missing or says something
+        `image_size` and `fit` see `settings_of`; `graph` is the one whose inputs are to be made (None: all of them), so
+        that a tower of pictures needs no tokenizer. Raises InputError when a file is missing or says something
         impossible, or the tokenizer is another model's; MissingDependencyError without transformers.
         """
         if isinstance(checkpoint, Checkpoint):
@@ -70,10 +72,11 @@ class Preprocessor:
             config, values = _settings(folder)
         family = config["model_type"]
         spec, image, pictures = family_of(family).spec(config), None, None
-        if spec.image is not None:
+        graphs = spec.graphs if graph is None else (spec.graph(graph),)
+        if spec.image is not None and any(one.pictures for one in graphs):
             image = settings_of(values, family, image_size, fit)
             pictures = input_of(image, family, config)
-        texts, tokenizer = spec.text, None
+        texts, tokenizer = spec.text if any(one.text for one in graphs) else None, None
         if texts is not None:
             tokenizer = load_tokenizer(folder, family)
             texts = fitted(texts, tokenizer, folder)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 class Runtime(ABC):
     """Runs one graph of a model; `signature` says what it takes and gives, `device` where it runs.
 
+    `largest_batch` is the most examples of a call, None where there is no limit.
+
     Called with the graph's inputs, by name or in their order: input_ids and attention_mask, int64 [B, T], and
     pixel_values, float32 [B, 3, H, W] ([B, 2, 3, H, W] for pairs of images); gives its one output, such as logits,
     float32 [B, labels], or all of them by name where there are several.
@@ -43,6 +45,7 @@ class Runtime(ABC):
 
     signature: Signature
     device: "torch.device | str"
+    largest_batch: int | None = None
 
     @property
     def pictures(self) -> PictureInput:

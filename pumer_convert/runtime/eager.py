@@ -1,5 +1,6 @@
 """A checkpoint in PyTorch, eager or compiled."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pumer_convert.convert.build import build
 from pumer_convert.convert.load import signature_of
 from pumer_convert.device import open_device
 from pumer_convert.models.body import in_full
+from pumer_convert.models.signature import Signature
 from pumer_convert.runtime.base import Runtime
 from pumer_convert.weights import Checkpoint
 
@@ -34,6 +36,12 @@ class TorchRuntime(Runtime):
         self.signature = signature_of(checkpoint, graph, image_size)
         self.dtype = next(model.parameters()).dtype
         self.model = torch.compile(model.run, dynamic=False) if compiled else model.run
+
+    def of_graph(self, signature: Signature) -> "TorchRuntime":
+        """Another graph of the same network."""
+        other = copy.copy(self)
+        other.signature = signature
+        return other
 
     def _numpy(self, given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         outputs = self._torch({name: torch.from_numpy(value) for name, value in given.items()})

@@ -48,6 +48,7 @@ class EngineRuntime(Runtime):
             self.context = self.engine.create_execution_context()
             self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         self.signature = self.sidecar.signature
+        self.largest_batch = max(profile["batch"][2] for profile in self.sidecar.profiles)
         self.lock = threading.Lock()
         self.graphs: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, dict[str, Tensor], dict[str, Tensor]]] | None = (
             {} if cuda_graph else None

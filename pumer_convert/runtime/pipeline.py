@@ -1,6 +1,6 @@
-"""Pictures and a question in, an answer out: a runtime with the preprocessing that was exported beside it."""
+"""Pictures and texts in, answers or embeddings out: a runtime with the preprocessing that was exported beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,62 +9,67 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pumer_convert.artifact.sidecar import labels_of, read_sidecar
+from pumer_convert.artifact.sidecar import labels_of
 from pumer_convert.data.preprocess import Preprocessor
+from pumer_convert.data.prompts import PLACE, filled
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.image_processor.open_picture import MAX_PIXELS, PictureError, as_rgb, open_picture
 from pumer_convert.models.signature import LOGITS
+from pumer_convert.models.similarity import Similarity
 from pumer_convert.runtime.base import Runtime
-from pumer_convert.runtime.open import open_runtime
-from pumer_convert.runtime.scores import to_scores
-from pumer_convert.system.whole import unchanged
-from pumer_convert.weights import Checkpoint
+from pumer_convert.runtime.gallery import Gallery, nearest_rows
+from pumer_convert.runtime.opened import Graphs, OpenGraph
+from pumer_convert.runtime.scores import sigmoid, softmax, to_scores
+from pumer_convert.system.paths import there
+from pumer_convert.weights import EMBEDDINGS
 
-Pictures = Path | str | Image.Image | Sequence[Path | str | Image.Image]
+Picture = Path | str | Image.Image
+Pictures = Picture | Sequence[Picture]
+BATCH = 32
+"""Pictures or texts that are embedded in one pass of the model."""
 
 
 @dataclass(frozen=True)
 class Answer:
     """The best label and its score from 0 to 1, and all labels with theirs, best first.
 
-    See `to_scores` for what a score is. Retrieval has one label, "match".
+    See `to_scores` for what a score is. Retrieval has one label, "match". Where the labels were given, `cosines` are
+    those of their embeddings with the picture's, in the order of the ranking.
     """
 
     text: str
     score: float
     ranking: tuple[tuple[str, float], ...]
+    cosines: tuple[float, ...] | None = None
 
 
 class Pipeline:
     """Answers questions with a checkpoint folder, an ONNX file or an engine (see `open_runtime`, which takes the same
     options). An exported file needs its sidecar and the tokenizer's files beside it, and nothing of the checkpoint.
 
+    A model of two towers (`embeds`) answers no question: it embeds pictures and texts, and compares them. Any of its
+    files will do, and the other is opened from beside it when it is needed; so pictures alone are embedded without the
+    text's file or a tokenizer. Of a whole model embeddings are unit vectors; of a tower alone they are as its class
+    gives them.
+
     Raises InputError when a part is missing.
     """
 
     def __init__(self, path: Path | str, *, max_pixels: int = MAX_PIXELS, **options: Any) -> None:
         """`max_pixels`: larger pictures are refused. `notes` tells what of the checkpoint was not as it should be."""
-        path = Path(path)
-        self.max_pixels = max_pixels
-        if path.suffix in (".onnx", ".engine"):
-            with unchanged(path):
-                self.runtime: Runtime = open_runtime(path, **options)
-                values = read_sidecar(path)
-            self.preprocessor = Preprocessor.of_sidecar(values, path.parent)
-        else:
-            from pumer_convert.checkpoint.read import open_checkpoint
-
-            checkpoint = open_checkpoint(path)
-            self.runtime = open_runtime(checkpoint, **options)
-            self.preprocessor = Preprocessor.of(checkpoint, image_size=options.get("image_size"))
-            values = _values(checkpoint)
-        self.task: str = values["task"]
-        if LOGITS not in self.runtime.signature.names:
+        self.path, self.max_pixels = Path(path), max_pixels
+        self._graphs = Graphs.at(self.path, options)
+        first = self._graphs.first
+        self.runtime: Runtime = first.runtime
+        self.preprocessor: Preprocessor = first.preprocessor
+        self.task: str = first.values["task"]
+        self.embeds = self.task == EMBEDDINGS and any(first.takes_alone(what) for what in ("pictures", "text"))
+        self.notes: tuple[str, ...] = first.values.get("notes", ())
+        if not self.embeds and LOGITS not in self.runtime.signature.names:
             gives = ", ".join(self.runtime.signature.names)
             raise InputError(f"{path}: gives {gives} and no answers; call it by open_runtime.")
-        self.labels = labels_of(values, path)
-        self.notes: tuple[str, ...] = values.get("notes", ())
-        self.pictures = self.runtime.pictures.images
+        self.labels = [] if self.embeds else labels_of(first.values, self.path)
+        self.pictures = 1 if self.embeds else self.runtime.pictures.images
 
     def __call__(self, pictures: Pictures, text: str) -> Answer:
         """The answer about one picture, or a pair of them where the task takes two; files or PIL images.
@@ -75,6 +80,7 @@ class Pipeline:
 
     def batch(self, items: Sequence[tuple[Pictures, str]]) -> list[Answer]:
         """The answers to several questions, in one pass of the model."""
+        self._check_answers()
         if not items:
             raise InputError("there is no question to answer.")
         words = self.preprocessor.words([text for _, text in items])
@@ -84,14 +90,84 @@ class Pipeline:
 
     def pixels(self, pictures: Pictures) -> list[NDArray[np.float32]]:
         """What the model sees of one example: each picture's float32 [3, H, W]."""
-        given: list[Any] = [pictures]
-        if isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes):
-            given = list(pictures)
+        self._check_answers()
+        given = _several(pictures)
         if len(given) != self.pictures:
             raise InputError(f"{len(given)} picture(s) for a question, but '{self.task}' takes {self.pictures}.")
-        return [self._pixels(picture) for picture in given]
+        return [self._pixels(picture, self.preprocessor) for picture in given]
 
-    def _pixels(self, picture: Path | str | Image.Image) -> NDArray[np.float32]:
+    def answer(self, logits: NDArray[np.float64]) -> Answer:
+        """What the logits [labels] of one example say. Raises VerificationError when they are not finite."""
+        return _ranked(self.labels, logits, lambda row: to_scores(row, self.task))
+
+    def embed_images(self, pictures: Pictures) -> NDArray[np.float32]:
+        """The embeddings [N, D] of one picture or several; files or PIL images, which may be any number."""
+        graph = self._tower("pictures")
+
+        def arranged(some: Sequence[Any]) -> dict[str, NDArray[Any]]:
+            return graph.preprocessor.arrange([[self._pixels(picture, graph.preprocessor)] for picture in some])
+
+        return _embedded(graph, _several(pictures), arranged)
+
+    def embed_texts(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
+        """The embeddings [N, D] of one text or several."""
+        graph = self._tower("text")
+        return _embedded(graph, _several(texts), graph.preprocessor.words)
+
+    def classify(self, picture: Picture, labels: Sequence[str], template: str = PLACE) -> Answer:
+        """Which of the `labels`, put into the `template` ("a photo of a {}"), a picture shows.
+
+        The logits are transformers' logits_per_image: exp(logit_scale) * cosine + logit_bias. Their scores are shares
+        of 1 where the model was trained with a softmax, as CLIP, and each label's own where with a sigmoid, as SigLIP.
+        """
+        self._check_embeds()
+        texts, similarity = filled(template, labels), self._similarity
+        cosines = self.embed_texts(texts).astype(np.float64) @ self.embed_images([picture])[0]
+        scores = softmax if similarity.scores == "softmax" else sigmoid
+        return _ranked(labels, similarity.logits(cosines), scores, cosines)
+
+    def search(self, query: Picture, gallery: Gallery, k: int = 10) -> list[tuple[int, float]]:
+        """The `k` rows of a `gallery` of embeddings that are nearest to a `query`, with their cosines, nearest first.
+
+        The query is a text, or a picture as a Path or a PIL image. The gallery is an array [N, D], or a .npy file of
+        one, which is mapped into memory a block at a time.
+        """
+        self._check_embeds()
+        if not isinstance(query, str):
+            return nearest_rows(self.embed_images([query])[0], gallery, k)
+        if there(Path(query)) and Path(query).is_file():
+            raise InputError(f"the query '{query}' is a text, and a file has that name; give the picture as a Path.")
+        return nearest_rows(self.embed_texts([query])[0], gallery, k)
+
+    def cut(self, texts: Sequence[str]) -> str:
+        """A sentence on texts that are longer than the model takes, "" when none is."""
+        return (self._tower("text") if self.embeds else self._graphs.first).preprocessor.cut(texts)
+
+    @property
+    def _similarity(self) -> Similarity:
+        found = Similarity.of_sidecar(self._graphs.first.values)
+        if found is None:
+            raise InputError(
+                f"{self.path}: nothing tells how its pictures are scored beside texts (logit_scale); a tower alone has "
+                "no scores, and of a model with both towers export once more."
+            )
+        return found
+
+    def _tower(self, what: str) -> OpenGraph:
+        self._check_embeds()
+        return self._graphs.tower(what)
+
+    def _check_embeds(self) -> None:
+        if not self.embeds:
+            raise InputError(f"{self.path}: answers by its own labels and gives no embeddings; ask it a question.")
+
+    def _check_answers(self) -> None:
+        if self.embeds:
+            raise InputError(
+                f"{self.path}: gives embeddings and answers no question; give it labels to choose from (classify)."
+            )
+
+    def _pixels(self, picture: Picture, preprocessor: Preprocessor) -> NDArray[np.float32]:
         name = "a picture" if isinstance(picture, Image.Image) else str(picture)
         name = name if len(name) < 5000 else f"{name[:60]}..."  # the whole picture, as an address
         if not isinstance(picture, Path | str | Image.Image):
@@ -103,20 +179,40 @@ class Pipeline:
                 image = open_picture(picture, self.max_pixels)
         except PictureError as error:
             raise InputError(f"{name}: {error}.") from None
-        return self.preprocessor.pixels(image, name=name)
-
-    def answer(self, logits: NDArray[np.float64]) -> Answer:
-        """What the logits [labels] of one example say. Raises VerificationError when they are not finite."""
-        if not np.isfinite(logits).all():
-            raise VerificationError("the model's logits are not finite numbers; its weights, or its type, do not hold.")
-        scores = to_scores(logits, self.task)
-        order = np.argsort(-logits, kind="stable")
-        ranking = tuple((self.labels[i], float(scores[i])) for i in order)
-        return Answer(*ranking[0], ranking)
+        return preprocessor.pixels(image, name=name)
 
 
-def _values(checkpoint: Checkpoint) -> dict[str, Any]:
-    from pumer_convert.checkpoint.read import NO_TOKENIZER
+def _several(given: Any) -> list[Any]:
+    """Several pictures or texts, or the one that is given."""
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
 
-    notes = tuple(note for note in checkpoint.notes if note != NO_TOKENIZER)  # without one there is no pipeline
-    return {"task": checkpoint.task, "labels": checkpoint.config.get("id2label"), "notes": notes}
+
+def _embedded(
+    graph: OpenGraph, items: Sequence[Any], prepare: Callable[[Sequence[Any]], dict[str, NDArray[Any]]]
+) -> NDArray[np.float32]:
+    """The embeddings of pictures or texts, some at a time."""
+    if not items:
+        raise InputError("there is nothing to embed.")
+    count, (name,) = min(BATCH, graph.runtime.largest_batch or BATCH), graph.runtime.signature.names
+    parts = [graph.runtime.run(prepare(items[i : i + count]))[name] for i in range(0, len(items), count)]
+    found = np.concatenate(parts)
+    _check_finite(found, "embeddings")
+    return found
+
+
+def _check_finite(values: NDArray[Any], what: str) -> None:
+    if not np.isfinite(values).all():
+        raise VerificationError(f"the model's {what} are not finite numbers; its weights, or its type, do not hold.")
+
+
+def _ranked(
+    labels: Sequence[str],
+    logits: NDArray[np.float64],
+    to_scores: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    cosines: NDArray[Any] | None = None,
+) -> Answer:
+    """The labels in the order of their logits. Raises VerificationError when these are not finite."""
+    _check_finite(logits, "logits")
+    scores, order = to_scores(logits), np.argsort(-logits, kind="stable")
+    ranking = tuple((labels[i], float(scores[i])) for i in order)
+    return Answer(*ranking[0], ranking, None if cosines is None else tuple(float(cosines[i]) for i in order))

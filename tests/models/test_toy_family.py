@@ -120,8 +120,10 @@ def test_what_a_graph_does_not_take_is_refused(folders: tuple[Path, Path]) -> No
         image(given["pixel_values"], given["pixel_values"])
     with pytest.raises(InputError, match=r"the model has no graph 'model'; it has image, text"):
         signature_of(open_checkpoint(reduced), "model")
-    with pytest.raises(InputError, match="gives image_embeds and no answers"):
-        Pipeline(reduced)
+    with pytest.raises(InputError, match="gives embeddings and answers no question"):
+        Pipeline(reduced)(Image.new("RGB", (48, 48)), "red")
+    with pytest.raises(InputError, match=r"nothing tells how its pictures are scored beside texts"):
+        Pipeline(reduced).classify(Image.new("RGB", (48, 48)), ["red"])
     with pytest.raises(InputError, match="the model gives embeddings and answers nothing; data are read for vqa"):
         read_samples(reduced, open_checkpoint(reduced).task)
 

@@ -30,6 +30,8 @@ SHOWN = 10
 )
 @section(
     "The measurement",
+    option("--task", metavar="TASK", help="Of a model of two towers: retrieval (the default) or zero_shot."),
+    option("--classes", type=PATH, help="Classes of zero_shot, a line each; lines with {} are templates."),
     option(
         "--against",
         type=PATH,
@@ -49,6 +51,8 @@ SHOWN = 10
 )
 def command(
     checkpoint: Path,
+    task: str | None,
+    classes: Path | None,
     against: Path | None,
     data: Path,
     images: Path | None,
@@ -70,6 +74,8 @@ def command(
     evaluation = evaluate(
         checkpoint,
         data,
+        task=task,
+        classes=classes,
         against=against,
         images=images,
         split=split,

@@ -85,6 +85,7 @@ class Sample:
     nlvr2       bool: is the sentence true of the pair
     ve          one of `LABELS`
     retrieval   str: the identity of the image that the caption belongs to
+    zero_shot   str: the class of the picture; there is no text
     """
 
     id: str

@@ -15,6 +15,7 @@ from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.build import build
 from pumer_convert.data.formats import read_samples
 from pumer_convert.data.preprocess import Preprocessor
+from pumer_convert.data.prompts import read_classes
 from pumer_convert.data.sample import Sample
 from pumer_convert.device import open_device
 from pumer_convert.errors import InputError
@@ -22,9 +23,11 @@ from pumer_convert.evaluation.bootstrap import RESAMPLES, interval
 from pumer_convert.evaluation.compatibility import check_comparable
 from pumer_convert.evaluation.predict import Predictions, Progress, predict_each
 from pumer_convert.image_processor.open_picture import MAX_PIXELS
+from pumer_convert.models.family import family_of
 from pumer_convert.system.output import output_files
-from pumer_convert.tasks import open_task
-from pumer_convert.weights import Checkpoint
+from pumer_convert.tasks import open_embedding_task, open_task
+from pumer_convert.tasks.base import Measurement
+from pumer_convert.weights import EMBEDDINGS, Checkpoint
 
 EVERY = 10.0
 """Seconds between two lines of progress."""
@@ -106,6 +109,8 @@ def evaluate(
     path: Path | str,
     data: Path | str,
     *,
+    task: str | None = None,
+    classes: Path | str | None = None,
     against: Path | str | None = None,
     images: Path | str | None = None,
     split: str | None = None,
@@ -122,6 +127,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure the checkpoint at `path`, and what it was reduced from, on the first `limit` samples of `data`.
 
+    A checkpoint that gives embeddings is measured by a `task` of its own choice, "retrieval" (the default) or
+    "zero_shot", in which `classes` is a file of names and templates (see `read_classes`); any other has its task.
     `against` is the dense checkpoint, by default the one that the reduced folder's report.json names, if it is still
     there. `data`, `images`, `split`, `on_error` and `max_pixels` are those of `read_samples`. `flips` is a file to
     write, a JSON line for each example that the two answer differently. `seed` is of the bootstrap alone.
@@ -136,16 +143,16 @@ def evaluate(
     dense, note = _dense_of(checkpoint, against)
     if flips is not None and dense is None:
         raise InputError("flips are told against a dense checkpoint; name it with --against.")
-    task = open_task(checkpoint.task, checkpoint.config)
+    measured = _measurement(checkpoint, task, classes)
     preprocessor = Preprocessor.of(checkpoint)
     inputs = [Path(data), *checkpoint.files, *(dense.files if dense is not None else ())]
     with output_files(Path(flips), overwrite, inputs=inputs) if flips is not None else contextlib.nullcontext() as file:
         progress(f"reading {data}")
         sample_set = read_samples(
-            data, checkpoint.task, images=images, split=split, on_error=on_error, max_pixels=max_pixels
+            data, measured.name, images=images, split=split, on_error=on_error, max_pixels=max_pixels
         )
         samples = sample_set.samples[:limit]
-        task.check(samples)
+        measured.check(samples)
         if not any(right_answer(sample) for sample in samples):
             raise InputError(f"{data}: its samples have no answers, so nothing can be measured.")
         models = [build(c).to(place) for c in (checkpoint, dense) if c is not None]
@@ -153,7 +160,7 @@ def evaluate(
         own, *others = predict_each(
             models,
             samples,
-            task,
+            measured,
             preprocessor,
             batch_size=batch_size,
             workers=workers,
@@ -163,7 +170,7 @@ def evaluate(
         result = Evaluation(
             checkpoint=str(checkpoint.path),
             against=str(dense.path) if dense is not None else None,
-            task=task.name,
+            task=measured.name,
             metric=own.metric,
             examples=len(samples),
             device=str(place),
@@ -175,7 +182,7 @@ def evaluate(
                 for line in (
                     note,
                     *sample_set.notes,
-                    task.unanswerable(samples),
+                    measured.unanswerable(samples),
                     preprocessor.cut([s.text for s in samples]),
                 )
                 if line
@@ -185,6 +192,19 @@ def evaluate(
             lines = (json.dumps(asdict(flip), ensure_ascii=False) for flip in result.comparison.flips)
             file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     return result
+
+
+def _measurement(checkpoint: Checkpoint, task: str | None, classes: Path | str | None) -> Measurement:
+    """What a checkpoint is measured by. Raises InputError for what is not for it."""
+    if classes is not None and task != "zero_shot":
+        raise InputError("a file of classes is for the task zero_shot.")
+    if checkpoint.task == EMBEDDINGS:
+        options = {} if classes is None else {"classes": read_classes(Path(classes))}
+        spec = family_of(checkpoint.family).spec(checkpoint.config)
+        return open_embedding_task(task or "retrieval", spec, **options)
+    if task not in (None, checkpoint.task):
+        raise InputError(f"{checkpoint.path}: answers {checkpoint.task}; a task is chosen for models of two towers.")
+    return open_task(checkpoint.task, checkpoint.config)
 
 
 def score_of(predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES) -> Score:
@@ -203,7 +223,15 @@ def compare(
     """Two predictions of the same samples, example by example."""
     differences = reduced.scores.double() - dense.scores.double()
     flips = tuple(
-        Flip(sample.id, sample.text, before, after, right_answer(sample), float(earned_before), float(earned_after))
+        Flip(
+            sample.id,
+            _asked(sample),
+            before,
+            after,
+            right_answer(sample),
+            float(earned_before),
+            float(earned_after),
+        )
         for sample, before, after, earned_before, earned_after in zip(
             samples, dense.answers, reduced.answers, dense.scores, reduced.scores, strict=True
         )
@@ -227,6 +255,11 @@ def right_answer(sample: Sample) -> str:
     if isinstance(target, tuple):
         return str(Counter(target).most_common(1)[0][0]) if target else ""
     return str(target)
+
+
+def _asked(sample: Sample) -> str:
+    """The text of a sample, or the picture of one that has none."""
+    return sample.text or sample.pictures[0].name
 
 
 def _dense_of(checkpoint: Checkpoint, against: Path | str | None) -> tuple[Checkpoint | None, str]:

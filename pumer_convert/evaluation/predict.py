@@ -11,16 +11,19 @@ from torch import Tensor, nn
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError, VerificationError
-from pumer_convert.tasks.base import Task
-from pumer_convert.tasks.batches import batches
-from pumer_convert.tasks.retrieval import Gallery, recalls, score_matrix
+from pumer_convert.models.body import Body
+from pumer_convert.tasks.base import Measurement, Task
+from pumer_convert.tasks.batches import batches, picture_batches
+from pumer_convert.tasks.embeddings import EmbeddingTask
+from pumer_convert.tasks.retrieval import Gallery, Ranks, score_matrix
 from pumer_convert.tasks.retrieval import Task as Retrieval
 
 PICTURES = 8
 """Pictures of a gallery that one model scores before it is the next model's turn."""
 
 Progress = Callable[[int, int], None]
-"""Hears of the samples done and of their number; in retrieval of pairs of caption and picture."""
+"""Hears of the samples done and of their number; in retrieval of pairs of caption and picture, of embeddings of the
+pictures."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Predictions:
     metrics          by name, from 0 to 1: the task's metric; in retrieval all the recalls. The first is the
                      mean of `scores`.
     seconds          spent in the model alone, after a warm-up.
-    passes           examples that went through the model in that time: rows; in retrieval pairs.
+    passes           examples that went through the model in that time: rows; in retrieval pairs; of models that embed
+                     the pictures, whose tower alone is timed.
     """
 
     scores: Tensor
@@ -58,7 +62,7 @@ class Predictions:
 def predict(
     model: nn.Module,
     samples: Sequence[Sample],
-    task: Task,
+    task: Measurement,
     preprocessor: Preprocessor,
     *,
     batch_size: int = 32,
@@ -68,8 +72,9 @@ def predict(
 ) -> Predictions:
     """The predictions of a model that is on `device`. It runs in eval mode and is left in the mode it was in.
 
-    Retrieval scores every caption with every image of the samples, `batch_size` pairs at a time. Raises InputError
-    for samples that do not fit, VerificationError for logits that are not finite.
+    Retrieval scores every caption with every image of the samples, `batch_size` pairs at a time; a model of two towers
+    embeds each of them once, which is far quicker. Raises InputError for samples that do not fit, VerificationError for
+    logits and embeddings that are not finite.
     """
     return predict_each(
         [model],
@@ -86,7 +91,7 @@ def predict(
 def predict_each(
     models: Sequence[nn.Module],
     samples: Sequence[Sample],
-    task: Task,
+    task: Measurement,
     preprocessor: Preprocessor,
     *,
     batch_size: int = 32,
@@ -100,13 +105,20 @@ def predict_each(
     """
     if batch_size < 1:
         raise InputError(f"a batch has 1 example or more, not {batch_size}.")
-    timed = [_Timed(model, torch.device(device)) for model in models]
+    place = torch.device(device)
     report = progress if progress is not None else lambda done, total: None
     with torch.inference_mode(), _evaluating(models):
-        if isinstance(task, Retrieval):
-            parts = _retrieve(timed, samples, task, preprocessor, batch_size, report)
+        if isinstance(task, EmbeddingTask):
+            timed = [_Timed(_tower(model, task.image_graph), place, "embeddings") for model in models]
+            texts = [_Timed(_tower(model, task.text_graph), place, "embeddings") for model in models]
+            parts = _embed(timed, texts, samples, task, preprocessor, batch_size, workers, report)
         else:
-            parts = _answer(timed, samples, task, preprocessor, batch_size, workers, report)
+            timed = [_Timed(_logits(model), place, "logits") for model in models]
+            assert isinstance(task, Task)
+            if isinstance(task, Retrieval):
+                parts = _retrieve(timed, samples, task, preprocessor, batch_size, report)
+            else:
+                parts = _answer(timed, samples, task, preprocessor, batch_size, workers, report)
     ids = [sample.id for sample in samples]
     # Joined outside inference mode, where tensors come out ordinary.
     return [
@@ -124,32 +136,46 @@ class _Part:
     metrics: dict[str, float]
 
 
-class _Timed:
-    """A model that notes how long it takes."""
+Run = Callable[[Mapping[str, Tensor]], Tensor]
+"""Inputs by name -> one output of a model, [rows, ...]."""
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self.model, self.device = model, device
+
+def _logits(model: nn.Module) -> Run:
+    return lambda inputs: model(**inputs).logits
+
+
+def _tower(model: nn.Module, graph: str) -> Run:
+    assert isinstance(model, Body)
+    return lambda inputs: next(iter(model.run(graph, inputs).outputs.values()))
+
+
+class _Timed:
+    """A model, or a tower of one, that notes how long it takes; `gives` is what, in words."""
+
+    def __init__(self, run: Run, device: torch.device, gives: str) -> None:
+        self.run, self.device, self.gives = run, device, gives
         self.seconds, self.passes, self.warm = 0.0, 0, False
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Logits [L, labels], float32 on the CPU, of `Batch.inputs`; finite, or VerificationError is raised."""
+        """The output [L, ...], float32 on the CPU, of `Batch.inputs`; finite, or VerificationError is raised."""
         inputs = {name: value.to(self.device) for name, value in inputs.items()}
         if not self.warm:
-            self.model(**inputs)  # kernels are chosen and memory is taken in the first pass
+            self.run(inputs)  # kernels are chosen and memory is taken in the first pass
             self.warm = True
         self._wait()
         start = time.perf_counter()
-        logits: Tensor = self.model(**inputs).logits
+        found = self.run(inputs)
         self._wait()
         self.seconds += time.perf_counter() - start
-        self.passes += len(logits)
-        logits = logits.float().cpu()
-        if not bool(logits.isfinite().all()):
+        self.passes += len(found)
+        found = found.float().cpu()
+        if not bool(found.isfinite().all()):
             # Every comparison with a NaN is false, and argmax takes it for the highest: it would be counted as right.
             raise VerificationError(
-                "the model's logits are not finite numbers; its weights are damaged, or its training had gone wrong."
+                f"the model's {self.gives} are not finite numbers; its weights are damaged, or its training had gone "
+                "wrong."
             )
-        return logits
+        return found
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -213,7 +239,31 @@ def _retrieve(
 
 def _ranking(scores: Tensor, truth: Sequence[int], images: Sequence[str]) -> _Part:
     """Of `scores` [captions, images], whose right images are `truth`."""
-    own = scores.gather(1, torch.tensor(truth)[:, None])
-    # As in `recalls`: an image with the same score stands before the right one.
-    first = ((scores >= own).sum(1) == 1).float()
-    return _Part([first], [images[i] for i in scores.argmax(1).tolist()], recalls(scores, truth))
+    ranks = Ranks.of(lambda part: scores[part], truth, len(images))
+    return _Part([(ranks.image == 0).float()], [images[i] for i in ranks.first.tolist()], ranks.recalls())
+
+
+def _embed(
+    images: Sequence[_Timed],
+    texts: Sequence[_Timed],
+    samples: Sequence[Sample],
+    task: EmbeddingTask,
+    preprocessor: Preprocessor,
+    batch_size: int,
+    workers: int,
+    progress: Progress,
+) -> list[_Part]:
+    task.check(samples)
+    pictures, words = task.pictures_in(samples), task.texts_of(samples)
+    seen: list[list[Tensor]] = [[] for _ in images]
+    for number, batch in enumerate(picture_batches(pictures, preprocessor, batch_size, workers), 1):
+        for model, found in zip(images, seen, strict=True):
+            found.append(model(batch))
+        progress(min(number * batch_size, len(pictures)), len(pictures))
+    read: list[list[Tensor]] = [[] for _ in texts]
+    for start in range(0, len(words), batch_size):
+        given = preprocessor.words(words[start : start + batch_size])
+        for model, found in zip(texts, read, strict=True):
+            found.append(model({name: torch.from_numpy(value) for name, value in given.items()}))
+    judged = [task.judge(torch.cat(some), torch.cat(said), samples) for some, said in zip(seen, read, strict=True)]
+    return [_Part([part.scores], part.answers, part.metrics) for part in judged]

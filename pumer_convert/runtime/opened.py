@@ -80,13 +80,15 @@ class ExportedGraphs(Graphs):
         origin = _origin(self.first.values)
         fellows: list[Path] = []
         strangers: list[Path] = []
+        broken: list[InputError] = []
         for sidecar in sorted(self.path.parent.glob("*.json")):
             file = sidecar.with_suffix("")
             if file.suffix not in EXPORTED or not file.is_file():
                 continue
             try:
                 values = read_sidecar(file)
-            except InputError:
+            except InputError as error:
+                broken.append(error)
                 continue
             if values.get(what) is not None and values.get(TAKEN[what]) is None:
                 (fellows if origin is not None and _origin(values) == origin else strangers).append(file)
@@ -99,6 +101,8 @@ class ExportedGraphs(Graphs):
                 f"{self.path}: {strangers[0].name} beside it was made of another checkpoint, so embeddings of the two "
                 "cannot be compared; export both of one."
             )
+        if broken:
+            raise broken[0]
         raise InputError(
             f"{self.path}: takes no {what}, and beside it lies no file of the same checkpoint that does; export writes "
             "one of a model that has both towers: copy it along."

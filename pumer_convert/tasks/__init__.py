@@ -7,7 +7,9 @@ from pumer_convert.errors import InputError, nearest
 from pumer_convert.weights import EMBEDDINGS as EMBEDDINGS
 
 if TYPE_CHECKING:
+    from pumer_convert.models.spec import ModelSpec
     from pumer_convert.tasks.base import Task
+    from pumer_convert.tasks.embeddings import EmbeddingTask
 
 TASKS = {
     "vqa": "pumer_convert.tasks.vqa",
@@ -15,6 +17,23 @@ TASKS = {
     "ve": "pumer_convert.tasks.ve",
     "retrieval": "pumer_convert.tasks.retrieval",
 }
+
+
+EMBEDDING_TASKS = {
+    "retrieval": "pumer_convert.tasks.embedded_retrieval",
+    "zero_shot": "pumer_convert.tasks.zero_shot",
+}
+"""What measures models that give embeddings and answer nothing."""
+
+
+def open_embedding_task(name: str, spec: "ModelSpec", **options: Any) -> "EmbeddingTask":
+    """The measurement `name` of a model of two towers. `options` go to it: `classes` of zero_shot. Raises InputError
+    for an unknown one, and for a model without a tower of either kind."""
+    if name not in EMBEDDING_TASKS:
+        known = ", ".join(EMBEDDING_TASKS)
+        raise InputError(f"embeddings are not measured by '{name}', but by {known}.{nearest(name, EMBEDDING_TASKS)}")
+    task: EmbeddingTask = importlib.import_module(EMBEDDING_TASKS[name]).Task(spec, **options)
+    return task
 
 
 def open_task(name: str, config: dict[str, Any], **options: Any) -> "Task":

@@ -58,16 +58,34 @@ class Examples(Sequence[Example]):
         return self.make(range(len(self))[index])
 
 
-class Task(ABC):
-    """One task with the labels of one checkpoint. Stateless: the same object serves every process.
-
-    `metric` names the mean of `scores`; `pictures` is how many a sample has; `lines` how many lines of inputs a row
-    makes, so that logits are [rows * lines, labels].
-    """
+class Measurement:
+    """What models are measured by. Stateless: the same object serves every process. `pictures` is how many a sample
+    has."""
 
     name: ClassVar[str]
-    metric: ClassVar[str] = "accuracy"
     pictures: ClassVar[int] = 1
+
+    def check(self, samples: Sequence[Sample]) -> None:
+        """Raises InputError when there are no samples or they have the wrong number of pictures."""
+        if not samples:
+            raise InputError("there is no sample to work on.")
+        first = samples[0]
+        if len(first.pictures) != self.pictures:
+            raise InputError(f"{first.where}: {len(first.pictures)} picture(s), but {self.name} takes {self.pictures}.")
+
+    def unanswerable(self, samples: Sequence[Sample]) -> str:
+        """A sentence on samples of which no answer is right, "" when there is none."""
+        return ""
+
+
+class Task(Measurement, ABC):
+    """One task with the labels of one checkpoint, for models that answer.
+
+    `metric` names the mean of `scores`; `lines` is how many lines of inputs a row makes, so that logits are
+    [rows * lines, labels].
+    """
+
+    metric: ClassVar[str] = "accuracy"
     lines: int = 1
 
     @abstractmethod
@@ -82,18 +100,6 @@ class Task(ABC):
         """
         self.check(samples)
         return Examples(samples)
-
-    def check(self, samples: Sequence[Sample]) -> None:
-        """Raises InputError when there are no samples or they have the wrong number of pictures."""
-        if not samples:
-            raise InputError("there is no sample to work on.")
-        first = samples[0]
-        if len(first.pictures) != self.pictures:
-            raise InputError(f"{first.where}: {len(first.pictures)} picture(s), but {self.name} takes {self.pictures}.")
-
-    def unanswerable(self, samples: Sequence[Sample]) -> str:
-        """A sentence on samples of which no answer is right, "" when there is none."""
-        return ""
 
     @abstractmethod
     def target(self, rows: Sequence[Example]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Batches, in the same order and with the same augmentation whatever the number of worker processes."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,18 +83,17 @@ def batches(
     order = np.random.default_rng([seed, epoch]).permutation(len(rows)) if train else np.arange(len(rows))
     whole = batch_size * world
     parts = [order[i * whole :][rank * batch_size : (rank + 1) * batch_size].tolist() for i in range(start, count)]
-    dataset = _Batches(rows, task, preprocessor, (seed, epoch) if train else None, teacher)
-    # Its own generator: the loader would otherwise draw from the one that dropout uses, and a resumed run would differ.
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=[part for part in parts if part],
-        num_workers=workers,
-        collate_fn=_unchanged,
-        worker_init_fn=_begin,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    return _checked(loader)
+    key = (seed, epoch) if train else None
+    return _loaded(_Batches(rows, task, preprocessor, key, teacher), [part for part in parts if part], workers, seed)
+
+
+def picture_batches(
+    pictures: Sequence[Picture], preprocessor: Preprocessor, batch_size: int, workers: int = 0
+) -> Iterator[dict[str, Tensor]]:
+    """The pictures in their order, `batch_size` at a time, as the model takes them. Raises InputError when one turns
+    out to be broken."""
+    parts = [list(range(len(pictures)))[start : start + batch_size] for start in range(0, len(pictures), batch_size)]
+    return _loaded(_PictureBatches(pictures, preprocessor), parts, workers)
 
 
 def collate(
@@ -134,9 +134,22 @@ def _pixels(
     return made[picture.name, place]
 
 
-class _Batches(Dataset[Batch | PumerError]):
-    """Batches by the places of their rows."""
+class _Parts(Dataset[Any], ABC):
+    """Batches by the places of what is in them."""
 
+    @abstractmethod
+    def make(self, places: list[int]) -> Any:
+        """One batch."""
+
+    def __getitem__(self, places: list[int]) -> Any:
+        # Raised in a worker, it would reach the user as the worker's whole traceback.
+        try:
+            return self.make(places)
+        except PumerError as error:
+            return error
+
+
+class _Batches(_Parts):
     def __init__(
         self,
         rows: Sequence[Example],
@@ -147,12 +160,18 @@ class _Batches(Dataset[Batch | PumerError]):
     ) -> None:
         self.rows, self.how = rows, (task, preprocessor, key, teacher)
 
-    def __getitem__(self, places: list[int]) -> Batch | PumerError:
-        # Raised in a worker, it would reach the user as the worker's whole traceback.
-        try:
-            return collate([self.rows[i] for i in places], *self.how)
-        except PumerError as error:
-            return error
+    def make(self, places: list[int]) -> Batch:
+        return collate([self.rows[i] for i in places], *self.how)
+
+
+class _PictureBatches(_Parts):
+    def __init__(self, pictures: Sequence[Picture], preprocessor: Preprocessor) -> None:
+        self.pictures, self.preprocessor = pictures, preprocessor
+
+    def make(self, places: list[int]) -> dict[str, Tensor]:
+        some = (self.pictures[i] for i in places)
+        arranged = self.preprocessor.arrange([[self.preprocessor.pixels(p.open(), name=p.name)] for p in some])
+        return {name: torch.from_numpy(value) for name, value in arranged.items()}
 
 
 def _begin(worker: int) -> None:
@@ -163,7 +182,18 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _checked(loader: "DataLoader[Batch | PumerError]") -> Iterator[Batch]:
+def _loaded(dataset: _Parts, parts: list[list[int]], workers: int, seed: int = 0) -> Iterator[Any]:
+    """The batches of these parts, in their order."""
+    # Its own generator: the loader would otherwise draw from the one that dropout uses, and a resumed run would differ.
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=parts,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        worker_init_fn=_begin,
+        generator=torch.Generator().manual_seed(seed),
+    )
     for batch in loader:
         if isinstance(batch, PumerError):
             raise batch

@@ -41,6 +41,7 @@ class Task(Base):
         Raises InputError when the samples are of one image only.
         """
         self.check(samples)
+        check_images(samples)
         return RetrievalExamples(samples, self.lines, (seed, epoch) if train else (seed,))
 
     def target(self, rows: Sequence[Example]) -> dict[str, Tensor]:
@@ -73,6 +74,12 @@ class Task(Base):
         return [str(i) for i in self.per_query(logits).argmax(-1).tolist()]
 
 
+def check_images(samples: Sequence[Sample]) -> None:
+    """Raises InputError when the captions are of one image only."""
+    if all(str(sample.target) == str(samples[0].target) for sample in samples):
+        raise InputError(f"{samples[0].where}: all captions are of one image; there is nothing to tell apart.")
+
+
 class RetrievalExamples(Examples):
     """Each sample's picture with its caption, then with `lines` - 1 captions of other pictures."""
 
@@ -84,8 +91,6 @@ class RetrievalExamples(Examples):
             captions.setdefault(str(sample.target), []).append(place)
         self.captions = list(captions.values())
         self.number = {image: i for i, image in enumerate(captions)}
-        if len(self.captions) < 2:
-            raise InputError(f"{samples[0].where}: all captions are of one image; there is nothing to tell apart.")
 
     def make(self, index: int) -> Example:
         """The query of one sample."""
@@ -157,19 +162,49 @@ def score_matrix(
     return result
 
 
-def recalls(scores: Tensor, truth: Sequence[int], ranks: Sequence[int] = RANKS) -> dict[str, float]:
-    """Recall at each rank from 0 to 1: "image_r@1" ... finds the image of a caption, "text_r@1" ... a caption of an
-    image, and "recall", the mean of all.
+@dataclass(frozen=True)
+class Ranks:
+    """How many wrong ones stand before the right one: `image` [captions] of each caption's image, `text` [images] of
+    the best caption of each image. `first` [captions] is the place of the image that comes first for a caption.
 
-    `scores` [captions, images]; `truth[c]` is the image of caption c. An image is found when any of its captions is
-    among the first. A wrong one with the same score counts as before the right one, so constant scores earn nothing.
+    An image is found when any of its captions is among the first. A wrong one with the same score counts as before the
+    right one, so constant scores earn nothing.
     """
-    right = torch.as_tensor(truth)
-    own = torch.nn.functional.one_hot(right, scores.shape[1]).bool()
-    mine = scores.gather(1, right[:, None])
-    image_rank = ((scores >= mine) & ~own).sum(1)
-    best = scores.masked_fill(~own, -torch.inf).amax(0, keepdim=True)
-    text_rank = ((scores >= best) & ~own).sum(0)[own.any(0)]
-    found = {f"image_r@{k}": float((image_rank < k).double().mean()) for k in ranks}
-    found |= {f"text_r@{k}": float((text_rank < k).double().mean()) for k in ranks}
-    return {**found, "recall": sum(found.values()) / len(found)}
+
+    image: Tensor
+    text: Tensor
+    first: Tensor
+
+    @classmethod
+    def of(cls, scores: Callable[[slice], Tensor], truth: Sequence[int], images: int, block: int = 1024) -> "Ranks":
+        """Of `scores`, which gives those of some captions with all images, [captions, images]: `block` captions at a
+        time, each twice. `truth[c]` is the image of caption c."""
+        right = torch.as_tensor(truth)
+        parts = [slice(start, start + block) for start in range(0, len(right), block)]
+        best, before = torch.full((images,), -torch.inf), torch.zeros(images, dtype=torch.int64)
+        rank, first = torch.empty_like(right), torch.empty_like(right)
+        for part in parts:
+            some = scores(part)
+            mine = some.gather(1, right[part, None])
+            rank[part] = ((some >= mine) & ~_own(right[part], images)).sum(1)
+            first[part] = some.argmax(1)
+            best.scatter_reduce_(0, right[part], mine[:, 0].float(), "amax")
+        for part in parts:
+            before += ((scores(part) >= best) & ~_own(right[part], images)).sum(0)
+        return cls(rank, before[torch.unique(right)], first)
+
+    def recalls(self, ranks: Sequence[int] = RANKS) -> dict[str, float]:
+        """Recall at each rank from 0 to 1: "image_r@1" ... finds the image of a caption, "text_r@1" ... a caption of an
+        image, and "recall", the mean of all."""
+        found = {f"image_r@{k}": float((self.image < k).double().mean()) for k in ranks}
+        found |= {f"text_r@{k}": float((self.text < k).double().mean()) for k in ranks}
+        return {**found, "recall": sum(found.values()) / len(found)}
+
+
+def _own(right: Tensor, images: int) -> Tensor:
+    return F.one_hot(right, images).bool()
+
+
+def recalls(scores: Tensor, truth: Sequence[int], ranks: Sequence[int] = RANKS) -> dict[str, float]:
+    """The recalls of `scores` [captions, images]; see `Ranks`."""
+    return Ranks.of(lambda part: scores[part], truth, scores.shape[1]).recalls(ranks)

@@ -182,6 +182,9 @@ def test_the_other_file_is_one_of_the_same_checkpoint(folder: Path, pictures: li
     assert len(pipeline.embed_texts(LABELS)) == 3, "it is open"
     with pytest.raises(InputError, match=r"image\.onnx: words\.onnx beside it was made of another checkpoint"):
         Pipeline(served / "image.onnx", device="cpu").embed_texts(LABELS)
+    (served / "words.onnx.json").write_text("{}")
+    with pytest.raises(InputError, match=r"words\.onnx\.json: not a sidecar that pumer-convert wrote"):
+        Pipeline(served / "image.onnx", device="cpu").embed_texts(LABELS)
 
 
 def test_a_sidecar_of_before_has_embeddings_and_no_scores(folder: Path, pictures: list[Path], tmp_path: Path) -> None:
@@ -259,8 +262,8 @@ def test_a_gallery_is_searched_by_blocks(
     pipeline = Pipeline(folder / "served" / "image.onnx", device="cpu")
     query = pipeline.embed_texts(["the cat"])[0]
     rows = np.random.default_rng(0).standard_normal((50, len(query))).astype(np.float32)
-    rows[30] = 5 * rows[7]
-    cosines = rows @ query / np.linalg.norm(rows, axis=1)
+    rows[30] = 4 * rows[7]
+    cosines = rows.astype(np.float64) @ query / np.linalg.norm(rows.astype(np.float64), axis=1) / np.linalg.norm(query)
     order = np.argsort(-cosines, kind="stable")
     monkeypatch.setattr(gallery, "BLOCK", 7 * len(query))
     np.save(tmp_path / "gallery.npy", rows)

@@ -27,6 +27,7 @@ FORMATS = {
     "coco": "pumer_convert.data.formats.coco",
     "gqa": "pumer_convert.data.formats.gqa",
     "datasets": "pumer_convert.data.formats.hub",
+    "class-folders": "pumer_convert.data.formats.class_folders",
     "simple": "pumer_convert.data.formats.simple",
 }
 """In the order they are tried; simple comes last, for it asks for the least."""
@@ -131,7 +132,7 @@ def _recognised(source: DataSource) -> tuple[str, Format]:
     raise InputError(
         f"{source.path}: no format that is read here ({source.looks}); readable are the official files of VQAv2, GQA, "
         "NLVR2, SNLI-VE, COCO's captions and the Karpathy splits, PuMer's prepared jsonl, a folder saved by "
-        "`datasets`, and the simple jsonl of pumer_convert/data/formats/simple.py."
+        "`datasets`, folders of pictures by class, and the simple jsonl of pumer_convert/data/formats/simple.py."
     )
 
 

@@ -5,6 +5,7 @@
     {"images": ["1.jpg", "2.jpg"], "text": "Both have a cat.", "label": true}                   nlvr2
     {"image": "pictures/1.jpg", "text": "A dog sleeps.", "label": "contradiction"}              ve
     {"image": "pictures/1.jpg", "text": "A cat on a mat."}        retrieval; "texts": [...] for several captions
+    {"image": "pictures/1.jpg", "label": "cat"}                                                 zero_shot; or "class"
 
 "id" names a sample (the line's number if left out). Pictures are looked for beside the file, then in `images`.
 In retrieval, captions of one picture belong together; "image_id" says so where one picture has several files.
@@ -24,7 +25,7 @@ from pumer_convert.data.sample import LABELS, Picture, Sample
 from pumer_convert.errors import InputError, UnjudgedError
 
 KIND = "simple JSON lines"
-TASKS = ("vqa", "nlvr2", "ve", "retrieval")
+TASKS = ("vqa", "nlvr2", "ve", "retrieval", "zero_shot")
 _CALLED = {"vqa": "question", "nlvr2": "sentence", "ve": "hypothesis", "retrieval": "caption"}
 """What the text is called in the data sets of a task."""
 TEXT = ("text", *_CALLED.values())
@@ -32,9 +33,10 @@ _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 
 def recognises(source: DataSource) -> bool:
-    """Rows with a picture and a text."""
+    """Rows with a picture and a text or a class."""
     first = source.first
-    return bool({"image", "images"} & first.keys()) and any(name in first for name in (*TEXT, "texts"))
+    told = (*TEXT, "texts", "label", "class")
+    return bool({"image", "images"} & first.keys()) and any(name in first for name in told)
 
 
 def read(source: DataSource, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
@@ -58,6 +60,10 @@ def convert(row: Fields, task: str, where: str, pictures: Pictures) -> Iterator[
             if not isinstance(text, str) or not text:
                 raise InputError(f"{where}: texts[{i}] is not a text.")
             yield Sample(number if len(texts) == 1 else f"{number}#{i}", found, text, identity, where)
+        return
+    if task == "zero_shot":
+        name = "class" if "class" in row else "label"
+        yield Sample(number, found, "", str(field(row, name, where, (str, int))).strip(), where)
         return
     yield Sample(number, found, _text(row, task, where), _TARGETS[task](row, where), where)
 

@@ -1,0 +1,51 @@
+"""What is measured of models that embed pictures and texts apart: a pass for each of either, and then every picture
+beside every text."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pumer_convert.data.sample import Picture, Sample
+from pumer_convert.errors import InputError
+from pumer_convert.models.spec import ModelSpec
+from pumer_convert.tasks.base import Measurement
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the embeddings of samples earned: float32 `scores` [samples] from 0 to 1, `answers` in words, and all
+    metrics by name, of which the first is the mean of the scores."""
+
+    scores: Tensor
+    answers: list[str]
+    metrics: dict[str, float]
+
+
+class EmbeddingTask(Measurement, ABC):
+    """A measurement of two towers; `image_graph` and `text_graph` are the names of their graphs."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Raises InputError for a model that has not a tower of pictures and one of texts."""
+        images = [graph.name for graph in spec.graphs if graph.pictures and not graph.text]
+        texts = [graph.name for graph in spec.graphs if graph.text and not graph.pictures]
+        if not images or not texts:
+            gives = ", ".join(port.name for graph in spec.graphs for port in graph.outputs)
+            raise InputError(
+                f"the model gives {gives} and answers nothing; {self.name} needs one with a tower of pictures and a "
+                "tower of texts."
+            )
+        self.image_graph, self.text_graph = images[0], texts[0]
+
+    @abstractmethod
+    def pictures_in(self, samples: Sequence[Sample]) -> Sequence[Picture]:
+        """The pictures that are to be embedded."""
+
+    @abstractmethod
+    def texts_of(self, samples: Sequence[Sample]) -> Sequence[str]:
+        """The texts that are to be embedded."""
+
+    @abstractmethod
+    def judge(self, images: Tensor, texts: Tensor, samples: Sequence[Sample]) -> Judgement:
+        """Of the embeddings of those pictures and texts, unit vectors [pictures, D] and [texts, D]."""

@@ -16,8 +16,6 @@ import tiny_siglip
 import torch
 import transformers
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.demo import CHECKPOINT
@@ -27,31 +25,13 @@ from pumer_convert.runtime import Pipeline, gallery
 
 LABELS = ["cat", "red star", "the cat sat"]
 TEMPLATE = "a {}!"
-WORDS = ["[PAD]", "[UNK]", "</s>", "a", "the", "red", "star", "cat", "sat", "on", "mat", "dog", "!"]
-
-
-def words() -> PreTrainedTokenizerFast:
-    """A tokenizer of words, which ends texts."""
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", eos_token="</s>", model_max_length=16
-    )
-
-
-def write(kind: str, folder: Path) -> Path:
-    if kind == "clip":
-        return tiny_clip.write(folder)
-    tiny_siglip.write(folder)
-    words().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module", params=["clip", "siglip"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint, and in served/ its two graphs."""
-    folder = write(request.param, tmp_path_factory.mktemp(request.param) / "dense")
+    module = {"clip": tiny_clip, "siglip": tiny_siglip}[request.param]
+    folder = module.write(tmp_path_factory.mktemp(request.param) / "dense")
     export_folder(folder, folder / "served")
     return folder
 

@@ -38,11 +38,18 @@ class Tokens:
     def start(cls, states: Tensor, mask: Tensor, *, first: int = 0, mapped: bool = False) -> "Tokens":
         """Unreduced tokens: every valid token is its own source. The `first` so many of them are frozen: 1 for CLS.
         `mapped`: the source is known in a graph too, for a network that pools or spreads."""
-        place = torch.arange(states.shape[1], device=states.device).expand(states.shape[:2])
+        tokens = cls(states, mask)
         # Unused it would leave no node in a graph, but a third more time to trace it.
-        known = mapped or not torch.onnx.is_in_onnx_export()
-        tokens = cls(states, mask, source=torch.where(mask.bool(), place, -1) if known else None)
-        return tokens.freeze(place < first, first) if first else tokens
+        if mapped or not torch.onnx.is_in_onnx_export():
+            tokens = tokens.as_originals()
+        return tokens.freeze(tokens._places() < first, first) if first else tokens
+
+    def as_originals(self) -> "Tokens":
+        """The same tokens as originals of their own, in a graph too: the source tells where each of these went."""
+        return replace(self, source=torch.where(self.mask.bool(), self._places(), -1))
+
+    def _places(self) -> Tensor:
+        return torch.arange(self.states.shape[1], device=self.states.device).expand(self.states.shape[:2])
 
     def freeze(self, where: Tensor, most: int) -> "Tokens":
         """The same tokens, also frozen where `where` [B, N] says, which is in `most` places of an example or fewer."""
@@ -79,12 +86,14 @@ class Tokens:
         now = places().gather(1, self.source.clamp(min=0))
         return torch.where(self.source >= 0, now, -1)
 
-    def pool(self, full: Tensor) -> Tensor:
+    def pool(self, full: Tensor, size: Tensor | None = None) -> Tensor:
         """Values [B, N0, C] of the original tokens -> [B, N, C]: of each token the mean over the originals that stand
-        in it, zeros where none does. What was pruned counts nowhere. Raises ValueError where the source is not known.
+        in it, zeros where none does; each counts `size` [B, N0] times (None: once). What was pruned counts nowhere.
+        Raises ValueError where the source is not known.
         """
         places = torch.arange(self.states.shape[1], device=full.device)
-        members = (self._known()[:, None, :] == places[:, None]).to(torch.float32)
+        members = (self.known()[:, None, :] == places[:, None]).to(torch.promote_types(full.dtype, torch.float32))
+        members = members if size is None else members * size[:, None, :]
         # Weights that sum to 1, so that no sum is too large for half precision.
         weights = members / members.sum(2, keepdim=True).clamp(min=1)
         return weights.to(full.dtype) @ full
@@ -92,10 +101,11 @@ class Tokens:
     def spread(self) -> Tensor:
         """The states at every original place, [B, N0, C]: a merged token's at each of its originals, zeros at what was
         pruned or never there. Raises ValueError where the source is not known."""
-        source = self._known()
+        source = self.known()
         return torch.where(source[..., None] >= 0, gather(self.states, source), 0)
 
-    def _known(self) -> Tensor:
+    def known(self) -> Tensor:
+        """`source`, [B, N0]. Raises ValueError where it is not known."""
         if self.source is None:
             raise ValueError("it is not known where the original tokens are")
         return self.source

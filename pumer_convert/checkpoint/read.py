@@ -61,7 +61,7 @@ def open_checkpoint(path: Path, tokenizer: Path | None = None) -> Checkpoint:
         held = _held(raw, family.known_by)
         checkpoint = family.recognise(held)
         if checkpoint is not None:
-            check_reductions(checkpoint.config, family.spec(checkpoint.config), path)
+            check_reductions(checkpoint.config, family, path)
             return _for_pictures(_noted(checkpoint, held.notes))
     kind = raw.config.get("model_type")
     found = f"weights such as '{next(iter(raw.source.names()))}'" + (f", model_type '{kind}'" if kind else "")

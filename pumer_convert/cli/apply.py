@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from pumer_convert.cli.help import Sectioned, option, section
-from pumer_convert.cli.output import emit, plan_table, progress
+from pumer_convert.cli.output import chosen, emit, plan_table, progress
 from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.progress import Bar
 from pumer_convert.cli.training_options import DATA, RUN, summary, take_data_options
@@ -57,10 +57,11 @@ def command(
 ) -> None:
     """Insert a recipe's reducers into CHECKPOINT and write the reduced folder."""
     prepared = prepare_apply(checkpoint, recipe, out, tokenizer=tokenizer, text_length=text_length)
+    planned = "\n".join([plan_table(prepared.plan), prepared.pictures, *chosen(prepared.choices)])
     if dry_run:
         report = {"out": str(prepared.out), "recipe": prepared.recipe.to_json(), "plan": prepared.plan.to_json()}
-        report["pictures"] = prepared.pictures
-        emit(report, as_json, lambda: f"{plan_table(prepared.plan)}\n{prepared.pictures}\n\nwould write {prepared.out}")
+        report |= {"pictures": prepared.pictures, "choices": prepared.choices}
+        emit(report, as_json, lambda: f"{planned}\n\nwould write {prepared.out}")
         return
     if distill:
         if data is None:
@@ -70,7 +71,7 @@ def command(
         return
     report = prepared.write(overwrite=overwrite, progress=progress)
     notes = "".join(f"\nnote: {note}" for note in report["notes"])
-    emit(report, as_json, lambda: f"{plan_table(prepared.plan)}\n{prepared.pictures}\n\nwrote {prepared.out}{notes}")
+    emit(report, as_json, lambda: f"{planned}\n\nwrote {prepared.out}{notes}")
 
 
 def both(prepared: ApplyPlan, data: Path, overwrite: bool, learning: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pumer_convert.cli.output import emit, image_size, plan_table
+from pumer_convert.cli.output import chosen, emit, image_size, plan_table
 from pumer_convert.cli.paths import PATH
 from pumer_convert.convert.inspect import inspect
 from pumer_convert.convert.load import TEXT_LENGTH
@@ -30,6 +30,7 @@ def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json:
             inspection.pictures,
             *([f"graphs {words}"] if len(graphs) > 1 else []),
             f"reduced at: {', '.join(inspection.reduced_at) or 'nowhere (dense)'}",
+            *chosen(inspection.choices),
             *(f"note: {note}" for note in inspection.notes),
             "",
             plan_table(inspection.plan),

@@ -35,6 +35,11 @@ def equal(report: Mapping[str, Any]) -> str:
     )
 
 
+def chosen(choices: Mapping[str, str]) -> list[str]:
+    """What holds of a family's choices, a line each, as a recipe says it."""
+    return [f"{key}: {value}" for key, value in choices.items()]
+
+
 def plan_table(plan: Plan) -> str:
     """Tokens and MACs of every layer."""
     head = ("layer", "image", "text", "dense MMACs", "reduced", "reducers")

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from pumer_convert.checkpoint.origin import origin_entry
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.checkpoint.resized import resized
 from pumer_convert.checkpoint.write import write_safetensors
-from pumer_convert.convert.load import TEXT_LENGTH, spec_of
-from pumer_convert.convert.plan import Plan, edits_of, make_plan
+from pumer_convert.convert.load import TEXT_LENGTH, choices_of, spec_of
+from pumer_convert.convert.plan import Plan, edits_of, make_plan, pumer_section
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.picture_input import in_words, picture_input, squashed
@@ -30,8 +30,8 @@ from pumer_convert.weights import Checkpoint
 @dataclass(frozen=True)
 class ApplyPlan:
     """Everything that `apply` will do, decided before a weight is read; `write` does it. `original` is the checkpoint
-    as it is; `checkpoint` the same, for images of the size that the recipe says. `inputs` are what all of it was read
-    from, which `out` may not replace."""
+    as it is; `checkpoint` the same with what the recipe says in its config. `inputs` are what all of it was read from,
+    which `out` may not replace."""
 
     original: Checkpoint
     checkpoint: Checkpoint
@@ -42,26 +42,19 @@ class ApplyPlan:
     inputs: tuple[Path, ...]
 
     @property
-    def changes_fit(self) -> bool:
-        """Whether the dense checkpoint takes pictures in their shape and the new one does not."""
-        before, now = picture_input(self.original), picture_input(self.checkpoint)
-        return before is not None and now is not None and before.packed and not now.packed
-
-    @property
     def pictures(self) -> str:
         """What becomes of a picture, in words."""
-        return in_words(self.checkpoint) + " (the dense checkpoint keeps their shape)" * self.changes_fit
+        return in_words(self.checkpoint) + " (the dense checkpoint keeps their shape)" * ("fit" in self.choices)
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """See `choices_of`."""
+        return choices_of(self.checkpoint)
 
     def write(self, *, overwrite: bool = False, progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
         """Write the folder `out` as `apply` does; gives its report. Raises InputError for weights that were changed
         since the plan was made; nothing is written then."""
-        from pumer_convert.convert.build import pumer_section, reduced
-
-        before = picture_input(self.original)
-        height, width = (None, None) if before is None else before.nominal
-        old_size = height if height == width else [height, width]
-        fit = "squash" if self.changes_fit else None
-        checkpoint = reduced(self.checkpoint, pumer_section(self.recipe, self.plan.edits, old_size, fit))
+        checkpoint = self.checkpoint
         with output_folder(self.out, overwrite, self.inputs) as folder:
             progress(f"copying {checkpoint.parameters / 1e6:.1f}M parameters")
             layout = {n: (checkpoint.source.dtype(p.key), checkpoint.shape(n)) for n, p in checkpoint.slices.items()}
@@ -73,7 +66,7 @@ class ApplyPlan:
             (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=2) + "\n", "utf-8")
             (folder / "recipe.yaml").write_text(self.recipe.text, "utf-8")
             (folder / "README.md").write_text(_card(self), "utf-8", "surrogateescape")
-            return write_report(folder, _report(self, checkpoint, hashes), hashes)
+            return write_report(folder, _report(self, hashes), hashes)
 
 
 def prepare_apply(
@@ -105,11 +98,17 @@ def prepare_apply(
             checkpoint = resized(original, parsed.image_size)
         except InputError as error:
             raise parsed.error(_line(parsed, "image_size"), f"image_size: {error}") from None
-    if parsed.fit == "squash" or parsed.semantics == "reference":
+    if parsed.choices.get("fit") == "squash" or parsed.semantics == "reference":
         checkpoint = squashed(checkpoint)
-    spec = spec_of(checkpoint)
+    before, now = picture_input(original), picture_input(checkpoint)
+    height, width = (None, None) if before is None else before.nominal
+    fit = "squash" if before is not None and now is not None and before.packed and not now.packed else None
+    section = pumer_section(parsed, old_size=height if height == width else [height, width], fit=fit)
+    spec = spec_of(_with(checkpoint, section))  # which costs follow the family's choices
+    edits = edits_of(parsed, spec)
+    checkpoint = _with(checkpoint, {**section, "edits": list(edits)})
     length = text_length or min(TEXT_LENGTH, spec.max_text)
-    plan = make_plan(spec, edits_of(parsed, spec), length, dense)
+    plan = make_plan(spec, edits, length, dense)
     check_complete(checkpoint)
     target = Path(out) if out is not None else beside(path, "pumer")
     if path.is_dir() and target.resolve().is_relative_to(path.resolve()):
@@ -138,7 +137,12 @@ def apply(
     return prepared.write(overwrite=overwrite, progress=progress)
 
 
-def _report(prepared: ApplyPlan, checkpoint: Checkpoint, hashes: dict[str, str]) -> dict[str, Any]:
+def _with(checkpoint: Checkpoint, section: dict[str, Any]) -> Checkpoint:
+    return replace(checkpoint, config={**checkpoint.config, "pumer": section})
+
+
+def _report(prepared: ApplyPlan, hashes: dict[str, str]) -> dict[str, Any]:
+    checkpoint = prepared.checkpoint
     return {
         "pumer_convert": __version__,
         "versions": {name: version(name) for name in ("torch", "transformers", "safetensors")},
@@ -151,6 +155,7 @@ def _report(prepared: ApplyPlan, checkpoint: Checkpoint, hashes: dict[str, str])
         "recipe": prepared.recipe.to_json(),
         "plan": prepared.plan.to_json(),
         "pictures": prepared.pictures,
+        "choices": prepared.choices,
         "ignored_weights": list(checkpoint.ignored),
         "notes": list(checkpoint.notes),
     }

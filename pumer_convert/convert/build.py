@@ -1,7 +1,6 @@
 """Plan -> a network with reducers standing in it, and checkpoint -> network."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from pumer_convert.checkpoint.read import check_complete
 from pumer_convert.checkpoint.resized import check_image_size
 from pumer_convert.models.body import Body
 from pumer_convert.models.family import family_of
-from pumer_convert.recipe.schema import Recipe
 from pumer_convert.reducers.site import SiteReducers
 from pumer_convert.weights import Checkpoint, check_finite
 
@@ -30,27 +28,6 @@ def insert(model: Body, pumer: Mapping[str, Any]) -> Body:
             edit["at"], edit["actions"], pumer.get("semantics", "default"), pumer.get("proportional_attention", False)
         )
     return model
-
-
-def pumer_section(
-    recipe: Recipe, edits: tuple[dict[str, Any], ...], old_size: Any = None, fit: str | None = None
-) -> dict[str, Any]:
-    """What config.json records of a recipe under "pumer"; `old_size` is the dense checkpoint's image size, of which a
-    recipe that changes it leaves a record; `fit` is how pictures fit from now on, if that is new."""
-    return {
-        "version": 1,
-        **({"image_size": {"from": old_size, "to": recipe.image_size}} if recipe.image_size else {}),
-        **({"fit": fit} if fit else {}),
-        "semantics": recipe.semantics,
-        "attention": "reference" if recipe.semantics == "reference" else "fused",
-        "proportional_attention": recipe.proportional_attention,
-        "edits": list(edits),
-    }
-
-
-def reduced(checkpoint: Checkpoint, pumer: dict[str, Any]) -> Checkpoint:
-    """The same weights under a config with these edits."""
-    return replace(checkpoint, config={**checkpoint.config, "pumer": pumer})
 
 
 def build(checkpoint: Checkpoint, image_size: Any = None, dtype: str | None = None) -> Body:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.checkpoint.read import as_checkpoint, check_complete
-from pumer_convert.convert.load import plan_of, spec_of
+from pumer_convert.convert.load import choices_of, plan_of, spec_of
 from pumer_convert.convert.plan import Plan
 from pumer_convert.image_processor.picture_input import in_words, picture_input
 from pumer_convert.weights import Checkpoint
@@ -15,8 +15,8 @@ from pumer_convert.weights import Checkpoint
 class Inspection:
     """A checkpoint at `path`: `origin` is its format in words, `bytes` the size of its weights, `image_size` (height,
     width) of the pictures that `plan` counts with (None: it takes none), `pictures` what becomes of a picture, in
-    words; `sites` are the layers that a recipe may name, `reduced_at` those that have reducers; `graphs` what is
-    exported, by name the inputs and the outputs; `notes` what a reader should know."""
+    words; `sites` are the layers that a recipe may name, `reduced_at` those that have reducers, `choices` see
+    `choices_of`; `graphs` what is exported, by name the inputs and the outputs; `notes` what a reader should know."""
 
     path: str
     origin: str
@@ -29,6 +29,7 @@ class Inspection:
     max_text: int
     sites: tuple[str, ...]
     reduced_at: tuple[str, ...]
+    choices: dict[str, str]
     graphs: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
     notes: tuple[str, ...]
     plan: Plan
@@ -63,6 +64,7 @@ def inspect(
         max_text=spec.max_text,
         sites=spec.sites,
         reduced_at=tuple(edit["at"] for edit in checkpoint.config.get("pumer", {}).get("edits", ())),
+        choices=choices_of(checkpoint),
         graphs={one.name: (tuple(port.name for port in one.inputs), one.names) for one in signatures},
         notes=checkpoint.notes,
         plan=plan_of(checkpoint, text_length, image_size),

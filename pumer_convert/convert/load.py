@@ -38,6 +38,14 @@ def spec_of(checkpoint: Checkpoint, image_size: Any = None) -> ModelSpec:
     return family_of(checkpoint.family).spec(checkpoint.config, size)
 
 
+def choices_of(checkpoint: Checkpoint) -> dict[str, str]:
+    """What holds of its family's choices (see `Family.choices`) in a checkpoint that a recipe was applied to."""
+    if (pumer := checkpoint.config.get("pumer")) is None:
+        return {}
+    found = {key: pumer.get(key, words[0]) for key, words in family_of(checkpoint.family).choices.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def signature_of(checkpoint: Checkpoint, graph: str | None = None, image_size: Any = None) -> Signature:
     """What a graph (None: the first) of a checkpoint's model takes and gives, for pictures as its processor makes them
     or of another `image_size`."""

@@ -68,6 +68,23 @@ def edits_of(recipe: Recipe, spec: ModelSpec) -> tuple[dict[str, Any], ...]:
     return tuple({"at": site, "actions": at[site]} for site in spec.sites if site in at)
 
 
+def pumer_section(
+    recipe: Recipe, edits: Sequence[dict[str, Any]] = (), old_size: Any = None, fit: str | None = None
+) -> dict[str, Any]:
+    """What config.json records of a recipe under "pumer"; `old_size` is the dense checkpoint's image size, of which a
+    recipe that changes it leaves a record; `fit` is how pictures fit from now on, if that is new."""
+    choices = {**recipe.choices, "fit": fit}
+    return {
+        "version": 1,
+        **({"image_size": {"from": old_size, "to": recipe.image_size}} if recipe.image_size else {}),
+        **{key: value for key, value in choices.items() if value is not None},
+        "semantics": recipe.semantics,
+        "attention": "reference" if recipe.semantics == "reference" else "fused",
+        "proportional_attention": recipe.proportional_attention,
+        "edits": list(edits),
+    }
+
+
 def _edit(action: Action, layer: Layer, semantics: str) -> dict[str, Any]:
     edit: dict[str, Any] = {
         "op": action.op,
@@ -167,7 +184,7 @@ def _reduce(before: Lengths, actions: Sequence[dict[str, Any]], layer: Layer) ->
             # A kind of the reference semantics costs what its mended namesake does.
             own += KINDS[action["op"]][action["by"]].cost(n, gone, layer.width, layer.key_width)
         now[modality] = n - gone
-    return Lengths(now["image"], now["text"]), own
+    return Lengths(now["image"], now["text"], before.towers if layer.beside else None), own
 
 
 def _sites(spec: ModelSpec) -> str:

@@ -49,6 +49,8 @@ class Family(ABC):
     rates            published learning rates, by task.
     heads, cross_modal
                      how the names of parameters begin that learn faster.
+    choices          keys of a recipe that not every family has, with what each may say; the first is what holds where
+                     it says nothing. What holds stands in config.json under "pumer", but for None.
     """
 
     name: ClassVar[str]
@@ -61,6 +63,7 @@ class Family(ABC):
     rates: ClassVar[Mapping[str, Rates]]
     heads: ClassVar[tuple[str, ...]]
     cross_modal: ClassVar[tuple[str, ...]] = ()
+    choices: ClassVar[Mapping[str, tuple[str | None, ...]]] = {}
 
     @abstractmethod
     def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:

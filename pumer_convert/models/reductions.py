@@ -5,7 +5,8 @@ from typing import Any
 
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
-from pumer_convert.models.spec import Layer, ModelSpec
+from pumer_convert.models.family import Family
+from pumer_convert.models.spec import Layer
 from pumer_convert.reducers import Kind, kinds_of
 from pumer_convert.rules import Rule
 
@@ -18,7 +19,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
 _COUNT = Rule(int)
 
 
-def check_reductions(config: Mapping[str, Any], spec: ModelSpec, where: object) -> None:
+def check_reductions(config: Mapping[str, Any], family: Family, where: object) -> None:
     """Raises InputError when the section is not one that this version wrote, or names what the model has not."""
     if "pumer" not in config:
         return
@@ -26,17 +27,18 @@ def check_reductions(config: Mapping[str, Any], spec: ModelSpec, where: object) 
     edits = pumer.get("edits", []) if isinstance(pumer, Mapping) else None
     if not isinstance(pumer, Mapping) or not isinstance(edits, list):
         raise _wrong(where, "pumer", "not an object with a list of edits")
+    choices = {key: tuple(word for word in words if word is not None) for key, words in family.choices.items()}
+    allowed = {**_VALUES, **choices}
     for key, value in pumer.items():
-        if key in _VALUES and not any(
-            value is one or (value == one and type(value) is type(one)) for one in _VALUES[key]
+        if key in allowed and not any(
+            value is one or (value == one and type(value) is type(one)) for one in allowed[key]
         ):
-            raise _wrong(where, f"pumer.{key}", f"{value!r}, not one of {', '.join(map(str, _VALUES[key]))}")
-        if key not in (*_VALUES, "edits", "image_size", "fit"):
+            raise _wrong(where, f"pumer.{key}", f"{value!r}, not one of {', '.join(map(str, allowed[key]))}")
+        if key not in (*allowed, "edits", "image_size"):
             raise _wrong(where, f"pumer.{key}", "not known")
+    spec = family.spec(config)
     if pumer.get("semantics") == "reference" and not spec.published:
         raise _wrong(where, "pumer.semantics", "'reference', which this model has not")
-    if pumer.get("fit", "squash") != "squash":
-        raise _wrong(where, "pumer.fit", f"{pumer['fit']!r}, not 'squash'")
     if "image_size" in pumer and not _is_change(pumer["image_size"]):
         raise _wrong(where, "pumer.image_size", f"{pumer['image_size']!r}, not sizes from and to")
     kinds = kinds_of(pumer.get("semantics", "default"))

@@ -11,10 +11,16 @@ from pumer_convert.models.signature import LOGITS, Signature
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of each modality, CLS included."""
+    """Tokens of each modality, CLS included; `whole` those of towers that run on beside them, None: as many."""
 
     image: int
     text: int
+    whole: "Lengths | None" = None
+
+    @property
+    def towers(self) -> "Lengths":
+        """Those of the towers."""
+        return self.whole or self
 
 
 Cost = Callable[[Lengths, Lengths], int]
@@ -28,6 +34,7 @@ class Layer:
     `scores` are those by which image tokens can be pruned there, with what each costs; paid only when they are.
     `modalities` are those that run through it; `depth` is its number in its stack of layers over the layers of that;
     `width` and `key_width` are those of its hidden states and attention heads; `graph` the one that it is part of.
+    `beside`: what is reduced at the site stays whole in towers that run on beside it.
     """
 
     name: str
@@ -39,6 +46,7 @@ class Layer:
     width: int = 0
     key_width: int = 0
     graph: str = "model"
+    beside: bool = False
 
 
 @dataclass(frozen=True)

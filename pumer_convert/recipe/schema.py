@@ -10,7 +10,7 @@ from yaml.nodes import Node, ScalarNode, SequenceNode
 
 from pumer_convert.amount import UNLIMITED, Amount
 from pumer_convert.errors import InputError, nearest
-from pumer_convert.models.family import FAMILIES
+from pumer_convert.models.family import FAMILIES, family_of
 from pumer_convert.recipe.settings import AUGMENT_RULES, RULES, Augment, DistillSettings
 from pumer_convert.recipe.shipped import locate, shipped
 from pumer_convert.recipe.yaml_reader import YamlReader, quote
@@ -18,10 +18,9 @@ from pumer_convert.reducers import KINDS, Kind, kinds_of
 from pumer_convert.rules import Rule
 
 KEYS = (
-    *("recipe", "model", "task", "semantics", "proportional_attention", "image_size", "fit"),
+    *("recipe", "model", "task", "semantics", "proportional_attention", "image_size"),
     *("reduce", "distill", "export"),
 )
-FITS = ("squash",)
 TASKS = ("vqa", "nlvr2", "ve", "retrieval")
 SEMANTICS = ("default", "reference")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -84,8 +83,9 @@ class Recipe:
     `proportional_attention` weighs a merged token by its size (ToMe, ICLR 2023, section 3): on unless the
     recipe says otherwise, always off under the reference semantics, which never had it. `distill` is None when the
     recipe has no such section. `image_size` is the shorter side of the images that the model is to take from now on,
-    None: the checkpoint's. `fit` "squash" stretches every picture to a square, None: what the processor does; the
-    reference semantics always squash, as the published code does.
+    None: the checkpoint's. `choices` are those of its family (see `Family.choices`), such as `fit` "squash", which
+    stretches every picture to a square, or None, what the processor does; the reference semantics always squash, as the
+    published code does.
     """
 
     model: str
@@ -98,7 +98,7 @@ class Recipe:
     path: str
     distill: DistillSettings | None = None
     image_size: int | None = None
-    fit: str | None = None
+    choices: Mapping[str, str | None] = field(default_factory=dict)
 
     def error(self, line: int, message: str) -> InputError:
         """An error to raise about this recipe's `line`: "recipes/x.yaml:12: message"."""
@@ -116,7 +116,7 @@ class Recipe:
             "semantics": self.semantics,
             "proportional_attention": self.proportional_attention,
             "image_size": self.image_size,
-            "fit": self.fit,
+            **self.choices,
             "reduce": [_step_to_json(step) for step in self.steps],
             "distill": None if self.distill is None else self.distill.to_json(),
             "export": {"dtype": self.export.dtype, "profiles": profiles},
@@ -166,7 +166,8 @@ class _Parser(YamlReader):
     """Reads a recipe."""
 
     def recipe(self, root: Node, text: str) -> Recipe:
-        keys = self.mapping(root, "the recipe", KEYS)
+        families = {name: family_of(name).choices for name in FAMILIES}
+        keys = self.mapping(root, "the recipe", (*KEYS, *sorted({key for own in families.values() for key in own})))
         keys = {key: node for key, node in keys.items() if node.tag != NULL}
         for key, allowed in (("recipe", "1"), ("model", ", ".join(FAMILIES))):
             if key not in keys:
@@ -180,8 +181,22 @@ class _Parser(YamlReader):
         export = self.export(keys["export"]) if "export" in keys else ExportSettings()
         distill = self.distill(keys["distill"]) if "distill" in keys else None
         size = self.count(keys["image_size"], "image_size", 1) if "image_size" in keys else None
-        fit = self.choice(keys["fit"], "fit", FITS) if "fit" in keys else None
-        return Recipe(model, task, mode, proportional, steps, export, text, self.path, distill, size, fit)
+        choices = self.choices(keys, model, families)
+        return Recipe(model, task, mode, proportional, steps, export, text, self.path, distill, size, choices)
+
+    def choices(
+        self, keys: Mapping[str, Node], model: str, families: Mapping[str, Mapping[str, tuple[str | None, ...]]]
+    ) -> dict[str, str | None]:
+        """What holds of those that the model's family has; one that others alone have is refused."""
+        own = families[model]
+        for key, node in keys.items():
+            if key not in (*KEYS, *own):
+                having = " and ".join(name for name, choices in families.items() if key in choices)
+                self.fail(node, f"{key}: {model} has no such choice, {having} alone; remove the key.")
+        return {
+            key: self.choice(keys[key], key, [word for word in words if word is not None]) if key in keys else words[0]
+            for key, words in own.items()
+        }
 
     def proportional(self, node: Node | None, semantics: str) -> bool:
         if node is None:

@@ -2,14 +2,15 @@
 with transformers' names.
 
 Sites: `vision.0`, `vision.1`, ... inside those blocks of the image's tower that run before fusion (7 of 12 in a base
-model), and `fusion.0`, `fusion.1`, ..., where the states of both towers are reduced with the fused ones.
+model), and `fusion.0`, `fusion.1`, ..., where the states of both towers are reduced with the fused ones, or (`links:
+pool` in a recipe) stay whole and are pooled by every link.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pumer_convert.models.bridgetower import formats
-from pumer_convert.models.bridgetower.config import RETRIEVAL, BridgeTowerSettings, checked
+from pumer_convert.models.bridgetower.config import LINKS, RETRIEVAL, BridgeTowerSettings, checked, pools
 from pumer_convert.models.family import Family
 from pumer_convert.models.inputs import Port, TextInput
 from pumer_convert.models.rates import Rates
@@ -33,6 +34,7 @@ class BridgeTowerFamily(Family):
     rates: ClassVar[Mapping[str, Rates]] = {"retrieval": Rates(5e-6, 5, 5)}
     heads = ("itm_score.", "itc_")
     cross_modal = ("bridgetower.cross_modal_",)
+    choices: ClassVar[Mapping[str, tuple[str | None, ...]]] = {"links": LINKS}
 
     def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
         """See `Family`."""
@@ -69,9 +71,12 @@ class BridgeTowerFamily(Family):
             return v * c * before.image + c * c * before.text
 
         def link(before: Lengths, after: Lengths) -> int:
-            return picture(before, before) + words(before, before) + transforms(before, before)
+            whole = before.towers
+            pooled = v * whole.image * before.image * (whole.image != before.image)
+            pooled += c * whole.text * before.text * (whole.text != before.text)
+            return picture(whole, whole) + words(whole, whole) + pooled + transforms(before, before)
 
-        fused, scores = fusion(c, text.intermediate_size), fusion_scores(c)
+        fused, scores, whole = fusion(c, text.intermediate_size), fusion_scores(c), pools(config)
         blind = {"cls_attention": lambda before, after: before.image * v}
         layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v)]
         for i in range(split):
@@ -81,9 +86,11 @@ class BridgeTowerFamily(Family):
         for i in range(pairs):
             layers.append(Layer(f"link.{i}", link) if i else Layer("transforms", transforms))
             # What is reduced are fused states and a tower's beside them; none are needed above the last layer.
-            wide = c + v if i < pairs - 1 else c
+            wide = c if whole or i == pairs - 1 else c + v
             site, key_width = f"fusion.{i}", c // text.num_attention_heads
-            layers.append(Layer(site, fused, site, scores, depth=i / pairs, width=wide, key_width=key_width))
+            layers.append(
+                Layer(site, fused, site, scores, depth=i / pairs, width=wide, key_width=key_width, beside=whole)
+            )
         if settings.architecture == RETRIEVAL:
             head, graphs = 2 * c * 2, logits(1)
         else:

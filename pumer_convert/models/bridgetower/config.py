@@ -24,7 +24,9 @@ from pumer_convert.rules import setting
 RETRIEVAL, CONTRASTIVE = "BridgeTowerForImageAndTextRetrieval", "BridgeTowerForContrastiveLearning"
 HEADS = {RETRIEVAL: "itm_score.fc.weight", CONTRASTIVE: "itc_cross_modal_head.fc.weight"}
 """The heads that are read, with a weight of each."""
-LINKS = ("add", "scaled_add", "interpolate")
+LINK_TYPES = ("add", "scaled_add", "interpolate")
+LINKS = ("reduce", "pool")
+"""What a recipe may say of the towers beside reduced fusion layers, see `pools`."""
 _UNREAD = frozenset(
     (
         # Of training, of the head that fills in words, and of older versions; no other head asks for these.
@@ -66,7 +68,7 @@ class BridgeTowerSettings:
     layer_norm_eps: float = setting(1e-5, float)
     share_cross_modal_transformer_layers: bool = setting(True, bool)
     share_link_tower_layers: bool = setting(False, bool)
-    link_tower_type: str = setting("add", words=LINKS)
+    link_tower_type: str = setting("add", words=LINK_TYPES)
     contrastive_hidden_size: int | None = setting(None, int, least=1, most=WHOLE)
 
     @classmethod
@@ -150,6 +152,11 @@ def _text(values: Mapping[str, Any], where: object) -> BertSettings:
         why = "that leaves no place for a text"
         raise wrong(where, prefix + "max_position_embeddings", found.max_position_embeddings, why)
     return found
+
+
+def pools(config: Mapping[str, Any]) -> bool:
+    """Whether the towers run whole and each link pools their states, or both are reduced with the fused states."""
+    return bool(config.get("pumer", {}).get("links") == "pool")
 
 
 def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:

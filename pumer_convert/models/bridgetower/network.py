@@ -1,5 +1,6 @@
 """The BridgeTower network: transformers' names, fused attention, reducers in the image's tower and in fusion layers."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from pumer_convert.models import attention
 from pumer_convert.models.body import Body
-from pumer_convert.models.bridgetower.config import CONTRASTIVE, BridgeTowerSettings
+from pumer_convert.models.bridgetower.config import CONTRASTIVE, BridgeTowerSettings, pools
 from pumer_convert.models.output import Output
 from pumer_convert.models.precision import LayerNorm, Linear
 from pumer_convert.models.signature import LOGITS
@@ -95,6 +96,11 @@ class Fusion(nn.Module):
         return self.part(f"{name}_link_tower", number - 1)(own, fused)  # type: ignore[no-any-return]
 
 
+def of_members(tokens: Tokens, whole: Tokens, values: Tensor) -> Tensor:
+    """`values` [B, N0, C] of the `whole` tokens -> [B, N, C] of the `tokens` that are left: means over members."""
+    return values if tokens.source is whole.source else tokens.pool(values, whole.size)
+
+
 class BridgeTower(Body):
     """BridgeTower with its head.
 
@@ -104,7 +110,8 @@ class BridgeTower(Body):
     cross_embeds [B, E] of length 1.
 
     Where fusion layer i reduces, the states of both towers are reduced with the fused ones by the same decisions, so
-    that the rest of the towers gets shorter too.
+    that the rest of the towers gets shorter too. Under `links: pool` the towers run whole, and what a link reads is,
+    for every fused token, the mean over the tower's tokens that stand in it.
     """
 
     def __init__(self, config: dict[str, Any], image_size: Any = None) -> None:
@@ -115,7 +122,7 @@ class BridgeTower(Body):
         rows, columns = grid(self.image_size, settings.patch_size)
         c, self.images = settings.hidden_size, 1
         self.bridgetower = Fusion(settings, rows * columns)
-        self.contrastive = settings.architecture == CONTRASTIVE
+        self.contrastive, self.pools = settings.architecture == CONTRASTIVE, pools(config)
         if self.contrastive:
             wide = settings.contrastive_hidden_size
             heads = {"itc_text_head": c, "itc_image_head": c, "itc_cross_modal_head": 2 * c}
@@ -139,32 +146,46 @@ class BridgeTower(Body):
         text = Tokens.start(words, attention_mask > 0, first=1)
         x = visual.ln_pre(visual.embeddings(pixel_values))
         image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool), first=1)
+
+        def read(text: Tokens, number: int) -> Tokens:
+            bias = attention.key_bias(text.mask, text.states.dtype, text.weights)
+            return text.with_states(encoder[number](text.states, bias))
+
         for i in range(model.split):
-            words = encoder[i](words, attention.key_bias(text.mask, words.dtype))
-            image = blocks[i](image, self.step(f"vision.{i}"), trace)
-        patches = image.states
+            text, image = read(text, i), blocks[i](image, self.step(f"vision.{i}"), trace)
+        # From here on each has its own tokens in a tower, beside those of the fusion layers.
+        own_text, own_image = text, image
+        if self.pools:
+            text, image = text.as_originals(), image.as_originals()
+        all_text, all_image = text, image
         for i in range(model.count):
             if i:
-                # The towers have the tokens that the fusion layers left; they are reduced there alone.
+                # Nothing is reduced here: the towers have the tokens that the fusion layers left, or all.
                 number = model.split + i - 1
-                words = encoder[number](words, attention.key_bias(text.mask, words.dtype, text.weights))
-                patches = blocks[number](image.with_states(patches), None, trace).states
+                own_text, own_image = read(own_text, number), blocks[number](own_image, None, trace)
+            words, patches = own_text.states, visual.ln_post(own_image.states)
+            if self.pools:
+                words, patches = of_members(text, all_text, words), of_members(image, all_image, patches)
             text = text.with_states(model.entry(i, "text", words, text.states))
-            image = image.with_states(model.entry(i, "image", visual.ln_post(patches), image.states))
+            image = image.with_states(model.entry(i, "image", patches, image.states))
             halves = model.part("text_layers", i), model.part("image_layers", i)
             # Above the last layer nothing asks for the towers but a head, for what they say to the end of themselves.
-            riders = (words, patches) if i < model.count - 1 else None
+            riders = None if self.pools or i == model.count - 1 else (own_text.states, own_image.states)
             text, image, riders = fuse(*halves, text, image, self.step(f"fusion.{i}"), trace, riders)
-            words, patches = riders or (words, patches)
+            if riders is not None:
+                own_text, own_image = text.with_states(riders[0]), image.with_states(riders[1])
         pooled = torch.cat([model.part("text_pooler", 0)(text), model.part("image_pooler", 0)(image)], -1)
+        if self.pools:
+            text = replace(text, source=own_text.moved(text.known))
+            image = replace(image, source=own_image.moved(image.known))
         streams = {"image": image, "text": text}
         if not self.contrastive:
             scores = self.head("itm_score", pooled)
             return Output({LOGITS: scores[:, 1:] - scores[:, :1]}, streams, trace)
         kind = model.token_type_embeddings.weight[1]
-        seen = model.part("image_transform", 0)(visual.ln_post(patches[:, 0])) + kind
+        seen = model.part("image_transform", 0)(visual.ln_post(own_image.states[:, 0])) + kind
         embeddings = {
-            "text_embeds": self.head("itc_text_head", words[:, 0]),
+            "text_embeds": self.head("itc_text_head", own_text.states[:, 0]),
             "image_embeds": self.head("itc_image_head", seen),
             "cross_embeds": self.head("itc_cross_modal_head", pooled),
         }

@@ -37,6 +37,7 @@ class ViltFamily(Family):
         "retrieval": Rates(1e-4, 1, 1),
     }
     heads = ("classifier.", "rank_output.")
+    choices: ClassVar[Mapping[str, tuple[str | None, ...]]] = {"fit": (None, "squash")}
 
     def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
         """See `Family`."""

@@ -21,7 +21,7 @@ _INSTEAD = (
         ("*.crdownload", "*.part", "*.partial", "*.incomplete", "*.aria2", "*.download"),
         "'{}' is a download that has not ended; download it again.",
     ),
-    (("*.onnx", "*.engine"), "'{}' is an exported model; give the checkpoint that it was made from."),
+    (("*.onnx", "*.engine"), "'{}' is an exported model; give the checkpoint that it was made from, or run that file."),
     (("checkpoint-*", "*.ckpt"), "'{}' is a folder of a trainer; name that one, or another of them."),
 )
 """Names, and what is said of the first that is there."""

@@ -12,8 +12,8 @@ PLACE = "{}"
 
 
 def filled(template: str, names: Sequence[str]) -> list[str]:
-    """The template with each name in it. Raises InputError for no name, one given twice, what is no text, and a
-    template without a place for the name."""
+    """The template with each name in it. Raises InputError for no name, an empty one, one given twice, what is no text,
+    and a template without a place for the name."""
     if isinstance(names, str) or not names:
         raise InputError("labels are a list of one text or more.")
     for text in (template, *names):
@@ -22,6 +22,8 @@ def filled(template: str, names: Sequence[str]) -> list[str]:
     if PLACE not in template:
         raise InputError(f"the template {template[:60]!r} has no {PLACE}, where the label goes.")
     for place, name in enumerate(names):
+        if not name.strip():
+            raise InputError("a label is empty.")
         if name in names[:place]:
             raise InputError(f"the label '{name[:60]}' is given twice.")
     return [template.replace(PLACE, name) for name in names]

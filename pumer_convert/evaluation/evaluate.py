@@ -183,7 +183,7 @@ def evaluate(
                     note,
                     *sample_set.notes,
                     measured.unanswerable(samples),
-                    preprocessor.cut([s.text for s in samples]),
+                    preprocessor.cut(measured.texts_of(samples)),
                 )
                 if line
             ),

@@ -98,8 +98,8 @@ class ExportedGraphs(Graphs):
             return self._open(max(fellows, key=lambda f: (f.name.endswith(f".{ending}"), f.suffix == self.path.suffix)))
         if strangers:
             raise InputError(
-                f"{self.path}: {strangers[0].name} beside it was made of another checkpoint, so embeddings of the two "
-                "cannot be compared; export both of one."
+                f"{self.path}: by their sidecars {strangers[0].name} beside it is not of the same checkpoint, so "
+                "embeddings of the two cannot be compared; export both of one."
             )
         if broken:
             raise broken[0]

@@ -73,6 +73,10 @@ class Measurement:
         if len(first.pictures) != self.pictures:
             raise InputError(f"{first.where}: {len(first.pictures)} picture(s), but {self.name} takes {self.pictures}.")
 
+    def texts_of(self, samples: Sequence[Sample]) -> Sequence[str]:
+        """The texts that a model reads."""
+        return [sample.text for sample in samples]
+
     def unanswerable(self, samples: Sequence[Sample]) -> str:
         """A sentence on samples of which no answer is right, "" when there is none."""
         return ""

@@ -23,10 +23,6 @@ class Task(EmbeddingTask):
         """Each picture once."""
         return Gallery.of(samples).pictures
 
-    def texts_of(self, samples: Sequence[Sample]) -> Sequence[str]:
-        """The captions."""
-        return [sample.text for sample in samples]
-
     def judge(self, images: Tensor, texts: Tensor, samples: Sequence[Sample]) -> Judgement:
         """The recalls; a caption earns 1 where its own image comes first. The answer is the identity of that which
         does."""

@@ -43,9 +43,5 @@ class EmbeddingTask(Measurement, ABC):
         """The pictures that are to be embedded."""
 
     @abstractmethod
-    def texts_of(self, samples: Sequence[Sample]) -> Sequence[str]:
-        """The texts that are to be embedded."""
-
-    @abstractmethod
     def judge(self, images: Tensor, texts: Tensor, samples: Sequence[Sample]) -> Judgement:
         """Of the embeddings of those pictures and texts, unit vectors [pictures, D] and [texts, D]."""

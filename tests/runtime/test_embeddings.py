@@ -160,7 +160,7 @@ def test_the_other_file_is_one_of_the_same_checkpoint(folder: Path, pictures: li
     values = json.loads((served / "words.onnx.json").read_text())
     (served / "words.onnx.json").write_text(json.dumps({**values, "source": {"fingerprint": "another"}}))
     assert len(pipeline.embed_texts(LABELS)) == 3, "it is open"
-    with pytest.raises(InputError, match=r"image\.onnx: words\.onnx beside it was made of another checkpoint"):
+    with pytest.raises(InputError, match=r"image\.onnx: by their sidecars words\.onnx beside it is not of the same"):
         Pipeline(served / "image.onnx", device="cpu").embed_texts(LABELS)
     (served / "words.onnx.json").write_text("{}")
     with pytest.raises(InputError, match=r"words\.onnx\.json: not a sidecar that pumer-convert wrote"):
@@ -202,6 +202,7 @@ def test_it_runs_without_torch_and_transformers(folder: Path, pictures: list[Pat
         (lambda p, picture: p.classify(picture, "cat"), "labels are a list of one text or more"),
         (lambda p, picture: p.classify(picture, ["cat", 3]), "a text is a string, not int"),
         (lambda p, picture: p.classify(picture, ["cat", "dog", "cat"]), "the label 'cat' is given twice"),
+        (lambda p, picture: p.classify(picture, ["cat", " "]), "a label is empty"),
         (lambda p, picture: p.classify(picture, ["cat"], "a photo"), "the template 'a photo' has no {}"),
         (lambda p, picture: p.classify([picture, picture], ["cat"]), "a picture is a file or a PIL image here"),
         (lambda p, picture: p.embed_images([]), "there is nothing to embed"),

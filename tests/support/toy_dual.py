@@ -181,8 +181,10 @@ FAMILY = ToyDualFamily()
 
 
 def write(folder: Path, seed: int = 0) -> Path:
-    """A folder with random weights, a processor's file, and the demo's tokenizer."""
-    return write_model(folder, ToyDual(CONFIG), FAMILY, seed)
+    """A folder with random weights, a processor's file, and the demo's tokenizer, which is to give no mask."""
+    file = write_model(folder, ToyDual(CONFIG), FAMILY, seed) / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_input_names": ["input_ids"]}))
+    return folder
 
 
 def write_model(folder: Path, model: Body, family: ToyDualFamily, seed: int) -> Path:

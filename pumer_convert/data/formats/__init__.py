@@ -83,7 +83,7 @@ def read_samples(
     more than `max_pixels` is refused.
     """
     if task == EMBEDDINGS:
-        raise InputError(f"the model gives embeddings and answers nothing; data are read for {', '.join(TASKS)}.")
+        raise InputError("the model gives embeddings and answers nothing; `evaluate` alone reads data for it.")
     for name, value, allowed in (
         ("on_error", on_error, ON_ERROR),
         ("check", check, CHECKS),

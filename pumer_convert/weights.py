@@ -180,10 +180,15 @@ def processor_of(path: Path, files: Iterable[Path], extra: Mapping[str, str] | N
 
 
 def check_finite(tensor: "Tensor", name: str, where: object) -> None:
-    """Raises InputError when a tensor has a NaN or an infinity. By the least and the greatest, which a NaN takes over:
-    one pass, where isfinite() of every value makes five."""
-    if not tensor.is_floating_point() or not tensor.numel():
-        return
-    least, greatest = tensor.aminmax()
-    if not (isfinite(least) and isfinite(greatest)):
+    """Raises InputError when a tensor has a NaN or an infinity."""
+    if not is_finite(tensor):
         raise InputError(f"{where}: the weights hold a NaN or an infinity, in '{name}'.")
+
+
+def is_finite(tensor: "Tensor") -> bool:
+    """Whether a tensor has neither a NaN nor an infinity. By the least and the greatest, which a NaN takes over: one
+    pass, where isfinite() of every value makes five."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    least, greatest = tensor.aminmax()
+    return isfinite(least) and isfinite(greatest)

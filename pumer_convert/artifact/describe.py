@@ -1,6 +1,6 @@
 """What an app has to know beside the model file: written next to ONNX files and engines, read by `Pipeline`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -55,16 +55,19 @@ def promise(
     served: ServedForm | None,
     inlined: bool = False,
     graph: str | None = None,
+    kept: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What the sidecar of an ONNX file says beside what was found out in making it: two exports of which it is the same
     are the same. `image_size` S, [H, W] or None, the checkpoint's own; `served` its tokenizer;
-    `inlined`: whether the reducers stand in the graph itself, in standard operators alone."""
+    `inlined`: whether the reducers stand in the graph itself, in standard operators alone; `kept`: its layers that stay
+    in float32."""
     described = describe(checkpoint, image_size, graph)
     if described["text"] is not None:
         described["text"]["tokenizer"] = None if served is None else served.entry
     return {
         **described,
         "dtype": dtype,
+        "keep_float32": list(kept),
         "opset": opset,
         "inlined_functions": inlined,
         "source": {"fingerprint": fingerprint(checkpoint)},

@@ -55,6 +55,8 @@ def is_sidecar(values: Mapping[str, Any]) -> bool:
         and _one_of(values.get("model"), FAMILIES)
         and all(name in values and isinstance(values[name], dict | None) for name in ("labels", "preprocessing"))
         and isinstance(values.get("graph", ""), str)
+        and isinstance(values.get("keep_float32", []), list)
+        and all(isinstance(name, str) for name in values.get("keep_float32", []))
         and isinstance(values.get("outputs", []), list)
         and all(_is_port(entry) for entry in values.get("outputs", []))
         and "text" in values

@@ -11,6 +11,7 @@ from pumer_convert.cli.output import EngineBar, emit, equal, graphs_in, image_si
 from pumer_convert.cli.paths import PATH
 from pumer_convert.export.folder import converted_folder, export_folder
 from pumer_convert.export.tensorrt import EngineSettings
+from pumer_convert.models.spec import in_ranges
 from pumer_convert.system.heap import give_back_at_once
 
 
@@ -30,8 +31,15 @@ from pumer_convert.system.heap import give_back_at_once
 )
 @section(
     "The model",
+    option("--joint", is_flag=True, help="Write both towers in one graph, model.onnx, as well."),
     option(
         "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Number type (default: the recipe's)."
+    ),
+    option(
+        "--keep-float32",
+        multiple=True,
+        metavar="LAYER",
+        help="Layer that stays in float32, such as vision.3 or vision.0-3; repeatable (default: the recipe's).",
     ),
     option("--image-size", callback=image_size, metavar="S|HxW", help="Image size of the export."),
     option(
@@ -54,8 +62,10 @@ def command(
     trt: bool,
     triton: bool,
     triton_backend: str | None,
+    joint: bool,
     out: Path | None,
     dtype: str | None,
+    keep_float32: tuple[str, ...],
     image_size: Any,
     opset: int,
     inline_functions: bool,
@@ -74,7 +84,9 @@ def command(
         out,
         trt=EngineSettings(**engine) if trt else None,
         triton=triton_backend or "auto" if triton else None,
+        joint=joint,
         dtype=dtype,
+        keep_float32=keep_float32 or None,
         image_size=image_size,
         opset=opset,
         inline_functions=inline_functions,
@@ -89,7 +101,9 @@ def command(
         lines = []
         for graph in graphs_in(report):
             there = "there already, and whole: " if "there_already" in graph else "wrote "
-            lines += [f"{there}{graph['onnx']} ({graph['dtype']}, opset {graph['opset']})", f"verified: {equal(graph)}"]
+            kept = f", {', '.join(in_ranges(graph['keep_float32']))} in float32" if graph["keep_float32"] else ""
+            lines.append(f"{there}{graph['onnx']} ({graph['dtype']}{kept}, opset {graph['opset']})")
+            lines.append(f"verified: {equal(graph)}")
             if "engine" in graph:
                 lines.append(engine_summary(graph["engine"]))
         if triton:

@@ -29,15 +29,30 @@ def graphs_in(report: dict[str, Any]) -> list[dict[str, Any]]:
 def equal(report: Mapping[str, Any]) -> str:
     """How near an exported graph is to eager."""
     check, what = report["verification"], "logits" if report.get("graph", "model") == "model" else "outputs"
+    half = check.get("half_precision")
+    cosine = "" if half is None else f", cosine {half['cosine']:.5f} to float32"
     return (
         f"{what} within {check['logits_error']:.1e} of eager (allowed {check['tolerance']:.0e}) in {check['cases']} "
-        f"cases; {check['decisions_that_differ']} of {check['decisions']} decisions differ"
+        f"cases{cosine}; {check['decisions_that_differ']} of {check['decisions']} decisions differ"
     )
 
 
 def chosen(choices: Mapping[str, str]) -> list[str]:
     """What holds of a family's choices, a line each, as a recipe says it."""
     return [f"{key}: {value}" for key, value in choices.items()]
+
+
+def type_table(report: Mapping[str, Any]) -> str:
+    """What half precision costs in every layer; nothing in float32."""
+    if (told := report["verification"].get("half_precision")) is None:
+        return ""
+    rows = [("layer", f"{report['dtype']} differs by", "largest number")]
+    rows += [(name, f"{row['drift']:.1e}", f"{row['largest']:.3g}") for name, row in told["layers"].items()]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if first := told["first_beyond_tolerance"]:
+        lines.append(f"{first} is the first layer beyond the {report['verification']['tolerance']:.0e} of outputs")
+    return "\n".join([*lines, f"judged by {told['judge']}"])
 
 
 def plan_table(plan: Plan) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pumer_convert.cli.output import emit, equal, graphs_in
+from pumer_convert.cli.output import emit, equal, graphs_in, type_table
 from pumer_convert.cli.paths import PATH
 from pumer_convert.export.folder import verify_export
 from pumer_convert.export.tensorrt import check_onnx
@@ -39,6 +39,7 @@ def command(
         for graph in graphs:
             named = f"{graph['onnx']}: " if len(graphs) > 1 else ""
             lines.append(f"{named}equal: {equal(graph)}")
+            lines += [table] if (table := type_table(graph)) else []
             lines += [f"{graph['tensorrt']['flavour']} takes every node"] if trt else []
         return "\n".join(lines)
 

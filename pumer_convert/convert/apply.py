@@ -107,6 +107,10 @@ def prepare_apply(
     spec = spec_of(_with(checkpoint, section))  # which costs follow the family's choices
     edits = edits_of(parsed, spec)
     checkpoint = _with(checkpoint, {**section, "edits": list(edits)})
+    try:
+        spec.weights_of(parsed.export.keep_float32)
+    except InputError as error:
+        raise parsed.error(_line(parsed, "export"), f"export.keep_float32: {error}") from None
     length = text_length or min(TEXT_LENGTH, spec.max_text)
     plan = make_plan(spec, edits, length, dense)
     check_complete(checkpoint)

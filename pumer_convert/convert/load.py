@@ -1,33 +1,42 @@
 """Any checkpoint as a model, and as a plan of what it costs."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.plan import Plan, make_plan
+from pumer_convert.errors import InputError
 from pumer_convert.image_processor.picture_input import picture_input
 from pumer_convert.models.family import family_of
 from pumer_convert.models.signature import Signature
 from pumer_convert.models.similarity import BIAS, SCALE, Similarity
 from pumer_convert.models.spec import ModelSpec
+from pumer_convert.recipe.layer_names import layer_names
+from pumer_convert.recipe.schema import export_settings
 from pumer_convert.weights import Checkpoint
 
 if TYPE_CHECKING:
     from pumer_convert.models.body import Body
 
+HALF = ("float16", "bfloat16")
+"""Types in which layers can be kept in float32."""
 TEXT_LENGTH = 32
 """Text tokens that plans are made for unless told otherwise: what the published figures were counted at."""
 
 
-def load(path: Path | str, image_size: Any = None, dtype: str = "float32") -> "Body":
+def load(
+    path: Path | str, image_size: Any = None, dtype: str = "float32", keep_float32: Sequence[str] | None = None
+) -> "Body":
     """The model of any readable checkpoint, dense or reduced, on the CPU in eval mode.
 
     Called as model(input_ids [B, T], attention_mask [B, T], pixel_values [B, 3, H, W] or [B, 2, 3, H, W]).logits.
-    `image_size` S or [H, W] fits it to other images than the checkpoint's. Raises InputError.
+    `image_size` S or [H, W] fits it to other images than the checkpoint's. In half precision the layers that
+    `keep_float32` names stay in float32 (None: those of the recipe in its folder). Raises InputError.
     """
     from pumer_convert.convert.build import build
 
-    return build(open_checkpoint(Path(path)), image_size, dtype)
+    return build(open_checkpoint(Path(path)), image_size, dtype, keep_float32)
 
 
 def spec_of(checkpoint: Checkpoint, image_size: Any = None) -> ModelSpec:
@@ -60,6 +69,26 @@ def similarity_of(checkpoint: Checkpoint) -> Similarity | None:
     if scores is None or SCALE not in checkpoint.slices:  # a weight that is missing is named where it is needed
         return None
     return Similarity(scores, *(checkpoint.number(name) for name in (SCALE, BIAS) if name in checkpoint.slices))
+
+
+def kept_float32(
+    checkpoint: Checkpoint, dtype: str | None, names: Iterable[str] | None, graph: str | None = None
+) -> tuple[str, ...]:
+    """The layers that stay in float32 in a model of type `dtype`, of all or of a `graph`: those of these `names`, such
+    as "vision.0-3" (None: of the recipe in the checkpoint's folder), none where it is no half precision. Raises
+    InputError for a layer that the model has not."""
+    if dtype not in HALF:
+        return ()
+    if names is None:
+        home = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+        names = export_settings(home).keep_float32
+    spec = family_of(checkpoint.family).spec(checkpoint.config)
+    try:
+        names = [one for name in ((names,) if isinstance(names, str) else names) for one in layer_names(name)]
+        spec.weights_of(names)
+    except InputError as error:
+        raise InputError(f"keep_float32: {error}") from None
+    return tuple(name for name in spec.weights(graph) if name in names)
 
 
 def plan_of(

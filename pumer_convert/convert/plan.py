@@ -6,7 +6,7 @@ from typing import Any
 
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
-from pumer_convert.models.spec import Layer, Lengths, ModelSpec
+from pumer_convert.models.spec import Layer, Lengths, ModelSpec, in_ranges
 from pumer_convert.recipe.schema import Action, Recipe, StepSpec
 from pumer_convert.reducers import KINDS, WITHOUT, kinds_of
 
@@ -143,7 +143,7 @@ def make_plan(
     dense = Lengths(original.image_tokens, text_length)
     now, rows = Lengths(spec.image_tokens, text_length), []
     for layer, whole in zip(spec.layers, original.layers, strict=True):
-        if graph not in (None, layer.graph):
+        if not spec.holds(graph, layer):
             continue
         after, own = now, 0
         if layer.site in actions:
@@ -188,11 +188,7 @@ def _reduce(before: Lengths, actions: Sequence[dict[str, Any]], layer: Layer) ->
 
 
 def _sites(spec: ModelSpec) -> str:
-    last: dict[str, int] = {}
-    for site in spec.sites:
-        name, number = site.rsplit(".", 1)
-        last[name] = int(number)
-    return "it has " + (" and ".join(f"{name}.0-{number}" for name, number in last.items()) or "none")
+    return "it has " + (" and ".join(in_ranges(spec.sites)) or "none")
 
 
 def _whole(spec: ModelSpec) -> str:

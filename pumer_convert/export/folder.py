@@ -12,13 +12,14 @@ from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.checkpoint.companions import TOKENIZERS
 from pumer_convert.checkpoint.locate import EXPORTED, own_folder, resolve
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.convert.load import HALF, kept_float32
 from pumer_convert.data.served_tokenizer import served_form
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export.reuse import stale, standing_engine, standing_onnx, without_list
 from pumer_convert.export.triton.config import check_backend
 from pumer_convert.models.family import family_of
-from pumer_convert.recipe.schema import ExportSettings, Profile, load_recipe
+from pumer_convert.recipe.schema import ExportSettings, Profile, export_settings
 from pumer_convert.system.child_process import LostError, in_child
 from pumer_convert.system.heap import give_back_at_once
 from pumer_convert.system.output import check_out
@@ -47,12 +48,6 @@ def converted_folder(here: Path) -> Path:
     return found[0]
 
 
-def settings_of(folder: Path) -> ExportSettings:
-    """The `export:` section of the recipe in a converted folder; defaults where there is none."""
-    recipe = folder / "recipe.yaml"
-    return load_recipe(recipe).export if recipe.exists() else ExportSettings()
-
-
 def _silent(line: str) -> None:
     """Says nothing; a function of a module, as `in_child` needs it."""
 
@@ -63,7 +58,9 @@ def export_folder(
     *,
     trt: "EngineSettings | None" = None,
     triton: str | None = None,
+    joint: bool = False,
     dtype: str | None = None,
+    keep_float32: Sequence[str] | None = None,
     image_size: Any = None,
     opset: int = 20,
     inline_functions: bool = False,
@@ -73,7 +70,8 @@ def export_folder(
     in_subprocess: bool = False,
 ) -> dict[str, Any]:
     """Write model.onnx, and an engine built as `trt` says, to `out` (default: the checkpoint's folder), with sidecars,
-    of a model of several graphs a file for each, named after it;
+    of a model of several graphs a file for each, named after it, and for `joint` model.onnx, which has two towers in
+    one and compares all pictures with all texts;
     and a model repository for `triton`, which is the backend that runs the tensors (see `export_triton`) or "auto":
     "tensorrt" for an engine of TensorRT, else "onnxruntime".
 
@@ -81,8 +79,8 @@ def export_folder(
     checkpoint and options that is there already is built on, and so is an engine; without `overwrite` nothing else is
     replaced. The report's "notes" name what was made from an earlier model.onnx; of several graphs it has the reports
     as "graphs", by name.
-    `inline_functions` see `export_onnx`. Without profiles of its own an engine has the recipe's. `engine_progress` is
-    called as it is built (see `build_engine`).
+    `inline_functions` see `export_onnx`; `keep_float32` too (None: the layers that the recipe names). Without profiles
+    of its own an engine has the recipe's. `engine_progress` is called as it is built (see `build_engine`).
 
     `in_subprocess` runs all but the engine in a process of its own: the builder finds the memory free, and whatever
     interrupts this process finds it where it can be interrupted, as torch cannot be in the middle of a trace.
@@ -90,17 +88,12 @@ def export_folder(
     Raises InputError, VerificationError or MissingDependencyError; no file is left by the step that failed.
     """
     path = resolve(path)
-    settings = settings_of(path)
+    settings = export_settings(path)
     folder = Path(out) if out is not None else own_folder(path)
     checkpoint = open_checkpoint(path)
-    names = _graphs(checkpoint)
+    names = _graphs(checkpoint, joint)
     check_utf8(folder / f"{names[0]}.onnx")
     chosen = dtype or settings.dtype
-    if trt is not None and opset >= ATTENTION_OPSET and chosen == "float32":
-        raise InputError(
-            f"TensorRT has no fused kernel for opset {opset}'s attention in float32; export in half precision "
-            "(--dtype float16 or bfloat16), or at opset 20."
-        )
     repository = folder / "triton"
     if triton == "tensorrt" and trt is None:
         raise InputError("Triton's backend tensorrt runs an engine; say --trt as well.")
@@ -110,7 +103,17 @@ def export_folder(
         if folder.is_dir():
             check_out(repository, overwrite)
     run: Callable[..., _Exported] = _in_subprocess if in_subprocess else _export
-    how: dict[str, Any] = {"dtype": chosen, "image_size": image_size, "opset": opset}
+    if keep_float32 and chosen not in HALF:
+        raise InputError(f"layers are kept in float32 of an export in half precision, and this one is in {chosen}.")
+    kept = kept_float32(checkpoint, chosen, settings.keep_float32 if keep_float32 is None else keep_float32)
+    stacked = [name for name in kept if "." in name]
+    if trt is not None and opset >= ATTENTION_OPSET and (stacked or chosen not in HALF):
+        half = "in half precision (--dtype float16 or bfloat16)"
+        way = f"without keeping {', '.join(stacked)} in it" if stacked else half
+        raise InputError(
+            f"TensorRT has no fused kernel for opset {opset}'s attention in float32; export {way}, or at opset 20."
+        )
+    how: dict[str, Any] = {"dtype": chosen, "keep_float32": kept, "image_size": image_size, "opset": opset}
     how |= {"inline_functions": inline_functions, "overwrite": overwrite, "progress": progress}
     reports = {}
     for name in names:
@@ -129,13 +132,21 @@ def export_folder(
     if len(reports) > 1:
         report = {"graphs": reports, "notes": [note for one in reports.values() for note in one.pop("notes")]}
     if triton is not None:
-        report["triton"] = _repository(triton, list(reports.values()), repository, overwrite)
+        served = [reports[name] for name in _graphs(checkpoint)]
+        report["triton"] = _repository(triton, served, repository, overwrite)
     return report
 
 
-def _graphs(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The names of the graphs that a checkpoint is exported as."""
-    return tuple(graph.name for graph in family_of(checkpoint.family).spec(checkpoint.config).graphs)
+def _graphs(checkpoint: Checkpoint, joint: bool = False) -> tuple[str, ...]:
+    """The names of the graphs that a checkpoint is exported as, behind them the `joint` one if that is asked for.
+    Raises InputError where there is none."""
+    spec = family_of(checkpoint.family).spec(checkpoint.config)
+    names = tuple(graph.name for graph in spec.graphs)
+    if not joint:
+        return names
+    if spec.joint is None:
+        raise InputError(f"{checkpoint.path}: has no two towers to join in one graph; leave joint out.")
+    return (*names, spec.joint.name)
 
 
 def _repository(triton: str, graphs: Sequence[Mapping[str, Any]], out: Path, overwrite: bool) -> dict[str, Any]:
@@ -212,7 +223,10 @@ def verify_export(
     folder, checkpoint = path if path.is_dir() else path.parent, open_checkpoint(path)
     if onnx_file is not None:
         return _verify(checkpoint, Path(onnx_file), cases)
-    reports = {name: _verify(checkpoint, folder / f"{name}.onnx", cases) for name in _graphs(checkpoint)}
+    names = _graphs(checkpoint)
+    if (both := family_of(checkpoint.family).spec(checkpoint.config).joint) is not None:
+        names += (both.name,) if (folder / f"{both.name}.onnx").exists() else ()
+    reports = {name: _verify(checkpoint, folder / f"{name}.onnx", cases) for name in names}
     return {"graphs": reports} if len(reports) > 1 else next(iter(reports.values()))
 
 
@@ -229,7 +243,7 @@ def _verify(checkpoint: Checkpoint, onnx_file: Path, cases: "Sequence[Case] | No
             "with --overwrite."
         )
     asked, graph = (values.get("pictures") or {}).get("asked"), values.get("graph")
-    report = verify_onnx(onnx_file, checkpoint, cases, asked, graph)
+    report = verify_onnx(onnx_file, checkpoint, cases, asked, graph, values.get("keep_float32", ()))
     return {"onnx": str(onnx_file), "graph": graph or "model", **report}
 
 
@@ -250,6 +264,7 @@ def _export(
     given: tuple[Profile, ...],
     *,
     dtype: str,
+    keep_float32: tuple[str, ...],
     image_size: Any,
     opset: int,
     inline_functions: bool,
@@ -266,7 +281,8 @@ def _export(
     # The tokenizer, without which `Pipeline` takes no text.
     companions = tuple(checkpoint.companions) if out.parent.resolve() != home.resolve() else ()
     served = served_form(checkpoint, out.name) if text else None
-    wanted = promise(checkpoint, dtype, image_size, opset, served, inline_functions, graph)
+    kept = kept_float32(checkpoint, dtype, keep_float32, graph)
+    wanted = promise(checkpoint, dtype, image_size, opset, served, inline_functions, graph, kept)
     report = None if overwrite else standing_onnx(out, wanted, PARTS, companions)
     if report is not None:
         progress(f"going on from the verified {out.name}")
@@ -274,7 +290,7 @@ def _export(
         from pumer_convert.export.onnx import export_onnx
 
         how: dict[str, Any] = {"graph": graph, "dtype": dtype, "image_size": image_size, "opset": opset}
-        how["inline_functions"] = inline_functions
+        how |= {"inline_functions": inline_functions, "keep_float32": kept}
         report = export_onnx(checkpoint, out, **how, overwrite=overwrite, companions=companions, progress=progress)
     return _Exported(report, without_list(read_sidecar(out)), profiles)
 

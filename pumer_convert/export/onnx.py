@@ -25,7 +25,7 @@ from pumer_convert.artifact.describe import PARTS, promise
 from pumer_convert.checkpoint.locate import own_folder
 from pumer_convert.checkpoint.read import as_checkpoint
 from pumer_convert.convert.build import build
-from pumer_convert.convert.load import signature_of
+from pumer_convert.convert.load import kept_float32, signature_of
 from pumer_convert.data.served_tokenizer import served_form
 from pumer_convert.errors import InputError
 from pumer_convert.export.tensorrt import ORIGIN
@@ -68,7 +68,7 @@ class ExportWrapper(nn.Module):
     def __init__(self, model: Body, signature: Signature) -> None:
         super().__init__()
         self.model, self.signature = model, signature
-        self.dtype = next(model.parameters()).dtype
+        self.dtype = model.dtype
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         trace = Trace()
@@ -86,6 +86,7 @@ def export_onnx(
     *,
     graph: str | None = None,
     dtype: str = "float32",
+    keep_float32: Iterable[str] | None = None,
     image_size: Any = None,
     opset: int = OPSET,
     inline_functions: bool = False,
@@ -101,7 +102,8 @@ def export_onnx(
     Inputs as `Signature.inputs` says: input_ids, attention_mask int64 [batch, text], and pixel_values float32
     [batch, 3, H, W] ([batch, 2, 3, H, W] for image pairs), or where pictures keep their shape patches float32
     [batch, patches, 3 * P * P] and patch_grid int64 [batch, 2]; output logits float32 [batch, labels]. The weights and
-    the arithmetic are of type `dtype`; scores, norms, counts and sizes are float32 or int64. Reducers are functions of
+    the arithmetic are of type `dtype`, but for the layers that `keep_float32` names (None: those of the recipe in the
+    checkpoint's folder); scores, norms, counts and sizes are float32 or int64. Reducers are functions of
     domain `pumer` that bring their bodies along; `inline_functions` puts these into the graph itself, for runtimes that
     know no functions, such as OpenVINO. `companions` are files to copy beside it. Gives the report. Raises InputError
     for what cannot be exported, VerificationError when the result is not equal to eager; either leaves no file.
@@ -110,6 +112,7 @@ def export_onnx(
         raise InputError(f"opset {opset} is too old; the reducers need {OPSET} or newer.")
     checkpoint = as_checkpoint(path)
     signature = signature_of(checkpoint, graph, image_size)
+    kept = kept_float32(checkpoint, dtype, keep_float32, signature.name)
     out = Path(out) if out is not None else own_folder(checkpoint.path) / f"{signature.name}.onnx"
     served = served_form(checkpoint, out.name) if signature.text is not None else None
     copied = [file for file in companions if not same(file, out.with_name(file.name))]
@@ -118,7 +121,7 @@ def export_onnx(
     stays = {file.name: ours[file.name] for file in companions if file not in copied and file.name in ours}
     with output_files(out, overwrite, parts=PARTS, inputs=checkpoint.files) as target:
         progress(f"building {checkpoint.family} in {dtype}")
-        model = build(checkpoint, image_size, dtype)
+        model = build(checkpoint, image_size, dtype, kept)
         progress("exporting")
         write_graph(model, checkpoint, signature, opset, target)
         if inline_functions:
@@ -128,26 +131,27 @@ def export_onnx(
         del model
         gc.collect()  # the exporter leaves cycles
         progress("verifying against eager")
-        report = verify_onnx(target, checkpoint, cases, image_size, signature.name)
+        report = verify_onnx(target, checkpoint, cases, image_size, signature.name, kept)
         for file in copied:
             shutil.copyfile(file, target.with_name(file.name))
         if served is not None:
             target.with_name(served.entry["file"]).write_text(served.text, "utf-8", newline="")
         hashes = {file.name: digest(file) for file in sorted(target.parent.iterdir())}
         sidecar = {
-            **promise(checkpoint, dtype, image_size, opset, served, inline_functions, signature.name),
+            **promise(checkpoint, dtype, image_size, opset, served, inline_functions, signature.name, kept),
             "onnx": {"file": out.name},
             "verification": report["verification"],
         }
         write_list(target.with_name(out.name + ".json"), sidecar, {**stays, **hashes})
-    return {"onnx": str(out), "graph": signature.name, "opset": opset, "image_size": sidecar["image_size"], **report}
+    told = {name: sidecar[name] for name in ("opset", "image_size", "keep_float32")}
+    return {"onnx": str(out), "graph": signature.name, **told, **report}
 
 
 def trace_to_onnx(model: Body, checkpoint: Checkpoint, signature: Signature, opset: int) -> torch.onnx.ONNXProgram:
     """The ONNX program of `model`, not optimised, its functions without bodies, the decisions its last outputs."""
     inputs = sample(signature, Case(batch=2, text=9))
     with torch.no_grad():
-        names = list(model.run(signature.name, tensors(inputs, next(model.parameters()).dtype)).trace.taken)
+        names = list(model.run(signature.name, tensors(inputs, model.dtype)).trace.taken)
     sides = [{i: side for i, side in enumerate(port.shape) if isinstance(side, str)} for port in signature.inputs]
     with _quiet():
         program = torch.onnx.export(

@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pumer_convert.artifact.sidecar import read_sidecar
+from pumer_convert.artifact.sidecar import outputs_of, read_sidecar
 from pumer_convert.data.examples import read_examples
 from pumer_convert.errors import InputError
-from pumer_convert.export.folder import engine_beside, profiles_of, settings_of
+from pumer_convert.export.folder import engine_beside, profiles_of
 from pumer_convert.export.quantize import CPU, modelopt_version, quantize
 from pumer_convert.image_processor.open_picture import MAX_PIXELS
+from pumer_convert.models.signature import LOGITS
+from pumer_convert.recipe.schema import export_settings
 
 if TYPE_CHECKING:
     from pumer_convert.export.tensorrt import EngineSettings
@@ -45,19 +47,17 @@ def quantize_folder(
         raise InputError(f"{folder}: a file; name the folder in which `export` wrote model.onnx.")
     source = folder / "model.onnx"
     if not source.exists() and (others := sorted(folder.glob("*.onnx.json"))):
-        graphs = ", ".join(file.name.removesuffix(".json") for file in others)
-        raise InputError(
-            f"{folder}: {graphs} and no model.onnx; data are read for models that answer, others are quantized in "
-            "Python by pumer_convert.quantize, on inputs of your own."
-        )
+        raise _unanswering(folder, ", ".join(file.name.removesuffix(".json") for file in others) + " and no model.onnx")
     sidecar = read_sidecar(source)
+    if LOGITS not in (names := [port.name for port in outputs_of(sidecar)]):
+        raise _unanswering(folder, f"{source.name} gives {', '.join(names)}")
     # All that can be refused is, before the data are read, which takes minutes.
     if mode != CPU:
         modelopt_version(modelopt)
     elif trt is not None or modelopt is not None:
         raise InputError(f"{CPU} is for ONNX Runtime on CPUs; an engine takes int8 or fp8, by --modelopt.")
     if trt is not None:
-        trt = replace(trt, profiles=profiles_of(settings_of(folder), trt.profiles, sidecar["text"]["longest"]))
+        trt = replace(trt, profiles=profiles_of(export_settings(folder), trt.profiles, sidecar["text"]["longest"]))
     for suffix in ("onnx",) if trt is None else ("onnx", "engine"):
         if (file := folder / f"model.{mode}.{suffix}").exists() and not overwrite:
             raise InputError(f"{file}: exists already; use --overwrite.")
@@ -79,3 +79,10 @@ def quantize_folder(
         file = Path(report["onnx"])
         report["engine"] = engine_beside(file, trt, read_sidecar(file), overwrite=overwrite, progress=engine_progress)
     return report
+
+
+def _unanswering(folder: Path, what: str) -> InputError:
+    return InputError(
+        f"{folder}: {what}; data are read for models that answer, others are quantized in Python by "
+        "pumer_convert.quantize, on inputs of your own."
+    )

@@ -41,6 +41,7 @@ def standing_onnx(
         raise InputError(f"{out}: exists already, but {'; '.join(differing)}; {OTHER}.")
     check_whole(out)
     told = {name: values[name] for name in ("opset", "image_size", "dtype", "verification")}
+    told["keep_float32"] = wanted["keep_float32"]
     return {"onnx": str(out), "graph": wanted["graph"], **told, "there_already": True}
 
 
@@ -88,8 +89,8 @@ def _read(file: Path) -> dict[str, Any]:
 def _differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     asked = json.loads(json.dumps(wanted))
     # Earlier versions could do no otherwise.
-    usual = {"inlined_functions": False, "graph": "model", "outputs": asked.get("outputs"), "similarity": None}
-    there = {**usual, **there}
+    usual = {"inlined_functions": False, "graph": "model", "outputs": asked.get("outputs")}
+    there = {**usual, "keep_float32": [], "similarity": None, **there}
     if isinstance(there.get("text"), Mapping):
         there = {**there, "text": {"length": None, "masked": True, "padding": "right", **there["text"]}}
     return [_differs(name, there.get(name), value) for name, value in asked.items() if there.get(name) != value]

@@ -8,6 +8,7 @@ from typing import Any
 
 from pumer_convert.artifact.tensorrt_flavours import choose_flavour, logger_of, one_line
 from pumer_convert.errors import InputError, MissingDependencyError
+from pumer_convert.models.signature import PICTURES, TEXTS
 from pumer_convert.recipe.schema import Profile
 from pumer_convert.system.json_file import read_object
 from pumer_convert.system.output import output_files
@@ -273,7 +274,7 @@ def _broken_weights(path: Path, tensors: Any) -> str | None:
 
 def _profile(inputs: list[dict[str, Any]], profile: Profile, pictures: Mapping[str, Any]) -> Shapes:
     """The shapes of a profile; `pictures` tells how many patches they have (see `PictureInput`)."""
-    sides = {"batch": profile.batch, "text": profile.text}
+    sides = {**dict.fromkeys(("batch", TEXTS, PICTURES), profile.batch), "text": profile.text}
     if any("patches" in entry["shape"] for entry in inputs):
         fewest, usual, most = (pictures.get(name) for name in ("fewest", "usual", "most"))
         if profile.patches is None and most is None:
@@ -291,7 +292,7 @@ def _profile(inputs: list[dict[str, Any]], profile: Profile, pictures: Mapping[s
         unknown = [side for side in entry["shape"] if isinstance(side, str) and side not in sides]
         if unknown:
             raise InputError(
-                f"input '{entry['name']}' has a dynamic side '{unknown[0]}'; only {', '.join(sides)} may be."
+                f"input '{entry['name']}' has a dynamic side '{unknown[0]}'; only batch, text and patches may be."
             )
     return {e["name"]: [[sides[s][i] if s in sides else s for s in e["shape"]] for i in range(3)] for e in inputs}
 

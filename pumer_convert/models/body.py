@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from pumer_convert.errors import InputError
@@ -16,6 +17,11 @@ class Body(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.reducers = nn.ModuleDict()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of its numbers, but for those of layers that are kept in float32."""
+        return min((parameter.dtype for parameter in self.parameters()), key=lambda dtype: dtype.itemsize)
 
     def step(self, site: str) -> SiteReducers | None:
         """The reducers at a site, None where there are none."""

@@ -8,22 +8,29 @@ from pumer_convert.errors import InputError
 from pumer_convert.models.inputs import CHANNELS, GRID, IDS, MASK, PATCHES, PIXELS, PictureInput, Port, TextInput
 
 LOGITS = "logits"
+TEXTS, PICTURES = "text_batch", "image_batch"
+"""The dynamic sides of a graph whose texts and pictures are batches of their own."""
 
 
 @dataclass(frozen=True)
 class Signature:
     """What one graph of a model takes and gives. `name` is the graph's; `text` and `pictures` are None where it takes
-    none."""
+    none; `apart`: they are batches of their own, of `TEXTS` and of `PICTURES`."""
 
     name: str
     text: TextInput | None
     pictures: PictureInput | None
     outputs: tuple[Port, ...]
+    apart: bool = False
 
     @property
     def inputs(self) -> tuple[Port, ...]:
         """All inputs, in their order."""
-        return tuple(port for part in (self.text, self.pictures) if part is not None for port in part.ports)
+        found: list[Port] = []
+        for part, batch in ((self.text, TEXTS), (self.pictures, PICTURES)):
+            ports = () if part is None else part.ports
+            found += (replace(port, shape=(batch, *port.shape[1:])) for port in ports) if self.apart else ports
+        return tuple(found)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,7 +92,8 @@ def signature_of(
     told = sidecar or {}
     text = _text(inputs, TextInput.of_sidecar(told) or TextInput())
     pictures = _pictures(inputs, (told.get("pictures") or {}).get("limit"))
-    found = Signature(told.get("graph", "model"), text, pictures, tuple(outputs))
+    apart = any(shape[0] == TEXTS for shape in inputs.values())
+    found = Signature(told.get("graph", "model"), text, pictures, tuple(outputs), apart)
     if not inputs or {port.name for port in found.inputs} != set(inputs):
         raise _foreign(inputs)
     return found

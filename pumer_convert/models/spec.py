@@ -1,10 +1,10 @@
 """What planning needs to know of a model: its sites and what each costs, without torch and without weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pumer_convert.errors import InputError
+from pumer_convert.errors import InputError, nearest
 from pumer_convert.models.inputs import PictureInput, Port, TextInput
 from pumer_convert.models.signature import LOGITS, Signature
 
@@ -35,6 +35,7 @@ class Layer:
     `modalities` are those that run through it; `depth` is its number in its stack of layers over the layers of that;
     `width` and `key_width` are those of its hidden states and attention heads; `graph` the one that it is part of.
     `beside`: what is reduced at the site stays whole in towers that run on beside it.
+    `weights` are how the names of its parameters begin.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Layer:
     key_width: int = 0
     graph: str = "model"
     beside: bool = False
+    weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,27 +66,32 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One of the graphs that a model is exported as: whether it takes `text` and `pictures`, and what it gives."""
+    """One of the graphs that a model is exported as: whether it takes `text` and `pictures`, as batches of their own
+    where they are `apart`, and what it gives."""
 
     name: str
     outputs: tuple[Port, ...]
     text: bool = True
     pictures: bool = True
+    apart: bool = False
 
     def signature(self, text: TextInput | None, pictures: PictureInput | None) -> Signature:
         """What it takes and gives, for a model that takes texts and pictures like this."""
-        return Signature(self.name, text if self.text else None, pictures if self.pictures else None, self.outputs)
+        taken = (text if self.text else None, pictures if self.pictures else None)
+        return Signature(self.name, *taken, self.outputs, self.apart)
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     """A model as layers in the order they run, and as the graphs that it is exported as.
 
-    The layers run once for every picture of an example; `head` are the multiply-accumulates of an example behind them.
+    The layers run once for every picture of an example; `head` are the multiply-accumulates of an example behind them,
+    and `head_weights` how the names of its parameters begin.
     `image_tokens` are the tokens that a picture begins as; without pictures `image` is None. `published` are those that
     the published PuMer reduces, in layers of both modalities: these also under `semantics: reference`. `text_whole`
     says why no text can be reduced, where a recipe might expect it to be. `similarity` is what makes scores of the
-    logits where the model compares pictures with texts (see `Similarity`), None where it does not.
+    logits where the model compares pictures with texts (see `Similarity`), None where it does not; `joint` is the graph
+    of both towers that such a model is exported as on request.
     """
 
     image_tokens: int
@@ -96,6 +103,8 @@ class ModelSpec:
     published: bool = False
     text_whole: str = ""
     similarity: str | None = None
+    head_weights: tuple[str, ...] = ()
+    joint: GraphSpec | None = None
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -106,6 +115,21 @@ class ModelSpec:
     def guided(self) -> tuple[str, ...]:
         """The sites where the text has met the image."""
         return tuple(layer.site for layer in self.layers if layer.site is not None and "relevance" in layer.scores)
+
+    def weights(self, graph: str | None = None) -> dict[str, tuple[str, ...]]:
+        """How the names of the parameters begin, by the layer that has them, of all layers or of those of a `graph`;
+        what stands behind the layers is called "head"."""
+        own = {layer.name: layer.weights for layer in self.layers if layer.weights and self.holds(graph, layer)}
+        return {**own, "head": self.head_weights} if self.head_weights else own
+
+    def weights_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """How the names of the parameters of these layers begin. Raises InputError for a layer that it has not."""
+        known = self.weights()
+        for name in names:
+            if name not in known:
+                has = ", ".join(in_ranges(known)) or "none by name"
+                raise InputError(f"the model has no layer '{name}'; it has {has}.{nearest(name, known)}")
+        return tuple(start for name in names for start in known[name])
 
     @property
     def pictures(self) -> ImageSpec:
@@ -126,15 +150,33 @@ class ModelSpec:
 
     def graph(self, name: str | None = None) -> GraphSpec:
         """The graph of that name, the first one for None. Raises InputError when there is none."""
-        for graph in self.graphs:
+        graphs = self.graphs if self.joint is None else (*self.graphs, self.joint)
+        for graph in graphs:
             if name in (None, graph.name):
                 return graph
-        raise InputError(f"the model has no graph '{name}'; it has {', '.join(g.name for g in self.graphs)}.")
+        raise InputError(f"the model has no graph '{name}'; it has {', '.join(g.name for g in graphs)}.")
+
+    def holds(self, graph: str | None, layer: Layer) -> bool:
+        """Whether a layer is part of the graph of that name; for None of any."""
+        return graph is None or graph == layer.graph or (self.joint is not None and graph == self.joint.name)
 
 
 def logits(labels: int) -> tuple[GraphSpec, ...]:
     """The one graph of a model that takes texts and pictures and gives logits [batch, labels]."""
     return (GraphSpec("model", (Port(LOGITS, "float32", ("batch", labels)),)),)
+
+
+def in_ranges(names: Iterable[str]) -> list[str]:
+    """Names for a reader, those that follow each other in a stack as one: "fusion.0-3"."""
+    found: list[tuple[str, int, int]] = []
+    for name in names:
+        stack, _, number = name.partition(".")
+        at = int(number) if number.isdecimal() else -1
+        if found and found[-1][0] == stack and found[-1][2] == at - 1:
+            found[-1] = (stack, found[-1][1], at)
+        else:
+            found.append((stack if at >= 0 else name, at, at))
+    return [stack if first < 0 else f"{stack}.{first}" + f"-{last}" * (last > first) for stack, first, last in found]
 
 
 def grid(image_size: Any, patch: int) -> tuple[int, int]:

@@ -1,16 +1,16 @@
 """What a recipe may say: reading the YAML, with every mistake named by its line."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from yaml.nodes import Node, ScalarNode, SequenceNode
+from yaml.nodes import Node, ScalarNode
 
 from pumer_convert.amount import UNLIMITED, Amount
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.models.family import FAMILIES, family_of
+from pumer_convert.recipe.layer_names import NUMBERED, SITES, layer_names
 from pumer_convert.recipe.settings import AUGMENT_RULES, RULES, Augment, DistillSettings
 from pumer_convert.recipe.shipped import locate, shipped
 from pumer_convert.recipe.yaml_reader import YamlReader, quote
@@ -26,10 +26,7 @@ SEMANTICS = ("default", "reference")
 DTYPES = ("float32", "float16", "bfloat16")
 NULL = "tag:yaml.org,2002:null"  # an empty value at the top says the same as no key
 
-SITES = "name.number as in fusion.0, fusion.0-3 or fusion.0,2,5, or a list of these"
 MODALITIES = {"prune": ("image",), "merge": ("image", "text")}
-
-_SITE = re.compile(r"([A-Za-z_]\w*)\.(\d{1,3}(?:-\d{1,3})?(?:\s*,\s*\d{1,3}(?:-\d{1,3})?)*)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,12 @@ class Profile:
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """The number type and shapes that an export is made for."""
+    """The number type and shapes that an export is made for; `keep_float32` names layers that stay in float32 where the
+    type is another (see `layer_names`)."""
 
     dtype: str = "float32"
     profiles: tuple[Profile, ...] = (Profile(),)
+    keep_float32: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,7 @@ class Recipe:
         profiles = [
             {name: list(sides) for name, sides in asdict(p).items() if sides is not None} for p in self.export.profiles
         ]
+        kept = {"keep_float32": list(self.export.keep_float32)} if self.export.keep_float32 else {}
         return {
             "recipe": 1,
             "model": self.model,
@@ -119,7 +119,7 @@ class Recipe:
             **self.choices,
             "reduce": [_step_to_json(step) for step in self.steps],
             "distill": None if self.distill is None else self.distill.to_json(),
-            "export": {"dtype": self.export.dtype, "profiles": profiles},
+            "export": {"dtype": self.export.dtype, "profiles": profiles, **kept},
         }
 
 
@@ -130,6 +130,13 @@ def _step_to_json(step: StepSpec) -> dict[str, Any]:
         entry[action.modality] = action.amount.to_json()
         entry |= action.params
     return result
+
+
+def export_settings(folder: Path) -> ExportSettings:
+    """The `export:` section of the recipe in a converted folder; defaults where there is none. Raises InputError for a
+    recipe that is not one."""
+    recipe = folder / "recipe.yaml"
+    return load_recipe(recipe).export if recipe.exists() else ExportSettings()
 
 
 def load_recipe(path: Path | str) -> Recipe:
@@ -249,20 +256,20 @@ class _Parser(YamlReader):
 
     def sites(self, node: Node) -> tuple[str, ...]:
         sites: list[str] = []
-        for item in node.value if isinstance(node, SequenceNode) else [node]:
+        for item in self.several(node):
             text = self.word(item, "at", SITES)
-            match = _SITE.fullmatch(text.strip())
-            if match is None:
+            if not NUMBERED.fullmatch(text.strip()):
                 self.fail(item, f"at cannot be {quote(text)}; allowed: {SITES}.")
-            for part in match[2].split(","):
-                first, _, last = part.strip().partition("-")
-                numbers = range(int(first), int(last or first) + 1)
-                if not numbers:
-                    self.fail(item, f"at has {first}-{last}, which runs backwards; write {last}-{first}.")
-                sites.extend(f"{match[1]}.{number}" for number in numbers)
+            sites += self.layers(item, "at", text)
         if not sites:
             self.fail(node, f"at names no site; allowed: {SITES}.")
         return tuple(sites)
+
+    def layers(self, node: Node, name: str, text: str) -> tuple[str, ...]:
+        try:
+            return layer_names(text)
+        except InputError as error:
+            self.fail(node, f"{name} has {error}")
 
     def check_reference(self, step: StepSpec, first: StepSpec) -> None:
         """What the published method needs: one set of shares, with image pruning and merging both at work."""
@@ -301,14 +308,19 @@ class _Parser(YamlReader):
         return values
 
     def export(self, node: Node) -> ExportSettings:
-        keys = self.mapping(node, "export", ("dtype", "profiles"))
+        keys = self.mapping(node, "export", ("dtype", "profiles", "keep_float32"))
         dtype = self.choice(keys["dtype"], "export.dtype", DTYPES) if "dtype" in keys else "float32"
         profiles = ExportSettings.profiles
         if "profiles" in keys:
             profiles = tuple(self.profile(item) for item in self.items(keys["profiles"], "export.profiles"))
         if not profiles:
             self.fail(node, "export.profiles is empty; give one profile or leave the key out.")
-        return ExportSettings(dtype, profiles)
+        kept: list[str] = []
+        for item in self.several(keys.get("keep_float32")):
+            name = "export.keep_float32"
+            text = self.word(item, name, f"{SITES}; other layers by the names that `inspect` prints; or head")
+            kept += self.layers(item, name, text)
+        return ExportSettings(dtype, profiles, tuple(dict.fromkeys(kept)))
 
     def profile(self, node: Node) -> Profile:
         keys = self.mapping(node, "a profile of export", ("batch", "text", "patches"))

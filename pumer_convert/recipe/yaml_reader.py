@@ -67,6 +67,12 @@ class YamlReader:
             self.fail(node, f"{name} must be a list.")
         return list(node.value)
 
+    def several(self, node: Node | None) -> list[Node]:
+        """The nodes of a list, or one that stands for a list of itself; None: no nodes."""
+        if node is None:
+            return []
+        return list(node.value) if isinstance(node, SequenceNode) else [node]
+
     def word(self, node: Node, name: str, allowed: str) -> str:
         """The text of a scalar exactly as it is written."""
         if not isinstance(node, ScalarNode):

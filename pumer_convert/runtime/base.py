@@ -96,7 +96,8 @@ class Runtime(ABC):
         if expected.text is not None:
             check_text(given, expected.text)
         if (pictures := expected.pictures) is not None:
-            rows = given[expected.inputs[0].name].shape
+            first = pictures.ports[0] if expected.apart else expected.inputs[0]
+            rows = given[first.name].shape
             check_pictures(given, pictures, int(rows[0]) if len(rows) else 0)
             if pictures.packed:
                 check_grid(given[GRID], given[PATCHES].shape[-2], pictures.limit)

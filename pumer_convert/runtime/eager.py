@@ -34,7 +34,7 @@ class TorchRuntime(Runtime):
         checkpoint = as_checkpoint(checkpoint)
         model = build(checkpoint, image_size, dtype).to(self.device)
         self.signature = signature_of(checkpoint, graph, image_size)
-        self.dtype = next(model.parameters()).dtype
+        self.dtype = model.dtype
         self.model = torch.compile(model.run, dynamic=False) if compiled else model.run
 
     def of_graph(self, signature: Signature) -> "TorchRuntime":

@@ -5,7 +5,6 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pumer_convert.models.signature import Signature, signature_of
 from pumer_convert.system.paths import check_utf8
 from pumer_convert.system.whole import check_whole
 
-DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
+HALF = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
 
 _DECISION = re.compile(r"\w+\.\d+/(prune|merge)\.(image|text)")
 """A decision's name, such as "fusion.0/prune.image"."""
@@ -63,8 +62,9 @@ def open_graph(path: Path) -> Iterator[DecisionSession]:
         signature = signature_of(inputs, outputs)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    largest = max(model.graph.initializer, key=lambda tensor: prod(tensor.dims))
-    dtype = DTYPES.get(largest.data_type, "float32")
+    # Of layers that stay in float32 the weights are beside those of the others.
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    dtype = next((name for kind, name in HALF.items() if kind in types), "float32")
     decisions = [name for node in model.graph.node for name in node.output if _DECISION.fullmatch(name)]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in decisions)
     with tempfile.TemporaryDirectory() as scratch:

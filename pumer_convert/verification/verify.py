@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pumer_convert.convert.build import build
-from pumer_convert.convert.load import signature_of
+from pumer_convert.convert.load import HALF, signature_of
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.models.body import Body
+from pumer_convert.models.family import family_of
 from pumer_convert.models.inputs import GRID, IDS, MASK, PATCHES, PIXELS, PictureInput, TextInput
 from pumer_convert.models.signature import Signature
 from pumer_convert.reducers.site import Trace
 from pumer_convert.system.heap import trim
+from pumer_convert.verification.half_precision import Batch
 from pumer_convert.verification.session import DecisionSession, open_graph
+from pumer_convert.verification.type_check import TypeCheck
 from pumer_convert.weights import Checkpoint
 
 TOLERANCE = {"float32": 1e-4, "float16": 3e-2, "bfloat16": 2e-1}
@@ -31,12 +35,14 @@ SLACK = {"float32": 1e-4, "float16": 3e-2, "bfloat16": 2e-1}
 @dataclass(frozen=True)
 class Case:
     """A batch to try: `padded` shortens every second example by a third; `ties` makes every patch the same. Where
-    pictures keep their shape, square, wide and tall ones take turns."""
+    pictures keep their shape, square, wide and tall ones take turns; where they are a batch of their own, there are
+    `more` of them than texts."""
 
     batch: int
     text: int
     padded: bool = True
     ties: bool = False
+    more: int = 1
 
 
 Inputs = dict[str, NDArray[Any]]
@@ -68,7 +74,10 @@ def sample(signature: Signature, case: Case) -> Inputs:
     """Random inputs of a case, the same every time."""
     random = np.random.default_rng([case.batch, case.text, case.padded, case.ties])
     text = {} if signature.text is None else _text(random, case, signature.text)
-    return text if signature.pictures is None else text | _pictures(random, case, signature.pictures)
+    if signature.pictures is None:
+        return text
+    case = replace(case, batch=case.batch + case.more) if signature.apart else case
+    return text | _pictures(random, case, signature.pictures)
 
 
 def _text(random: np.random.Generator, case: Case, text: TextInput) -> Inputs:
@@ -115,14 +124,17 @@ def verify_onnx(
     cases: Sequence[Case] | None = None,
     image_size: Any = None,
     graph: str | None = None,
+    keep_float32: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Compare the ONNX file at `path`, on ONNX Runtime's CPU, with the eager model of `checkpoint` (float32 arithmetic
     on weights of the file's type); `default_cases` unless others are given. `image_size` is the one that was asked for
-    at export, if any, and `graph` the one that the file is of (None: the first).
+    at export, if any, `graph` the one that the file is of (None: the first), and `keep_float32` names the layers that
+    stayed in float32 in it.
 
     Every decision of the graph must be eager's own or as good as it; then the outputs must agree when eager follows
-    the same decisions. Gives {"dtype": ..., "verification": {...}}; raises VerificationError otherwise, InputError
-    for a file that is not one of ours. The two never stand in memory together.
+    the same decisions. In half precision eager itself runs in that type too, beside float32 with the checkpoint's own
+    weights: nothing may overflow, and the outputs must agree. Gives {"dtype": ..., "verification": {...}}; raises
+    VerificationError otherwise, InputError for a file that is not one of ours. The two never stand in memory together.
     """
     signature = signature_of(checkpoint, graph, image_size)
     cases = default_cases(signature) if cases is None else cases
@@ -137,22 +149,28 @@ def verify_onnx(
     del session
     trim()
     size = None if signature.pictures is None else signature.pictures.size
-    model = build(checkpoint, image_size if size is None else list(size), dtype).float()
+    network = partial(build, checkpoint, image_size if size is None else list(size))
+    model = network(dtype, keep_float32)
+    check = None if dtype not in HALF else _type_check(path.name, dtype, keep_float32, checkpoint, signature, answers)
+    half = None if check is None else check.half(model)
+    model = model.float()
     report = [
         _compare(model, signature.name, case, answer, dtype, path.name)
         for case, answer in zip(cases, answers, strict=True)
     ]
-    return {
-        "dtype": dtype,
-        "verification": {
-            "cases": len(cases),
-            "logits_error": _worst(report, dtype, path.name),
-            "tolerance": TOLERANCE[dtype],
-            "decisions": sum(r.decided for r in report),
-            "decisions_that_differ": sum(r.differing for r in report),
-            "worst_slack": max(r.slack for r in report),
-        },
+    verification = {
+        "cases": len(cases),
+        "logits_error": _worst(report, dtype, path.name),
+        "tolerance": TOLERANCE[dtype],
+        "decisions": sum(r.decided for r in report),
+        "decisions_that_differ": sum(r.differing for r in report),
+        "worst_slack": max(r.slack for r in report),
     }
+    if check is not None and half is not None:
+        del model
+        trim()
+        verification["half_precision"] = check.report(network("float32"), half)
+    return {"dtype": dtype, "verification": verification}
 
 
 def _worst(report: Sequence["_Agreement"], dtype: str, name: str) -> float:
@@ -184,6 +202,38 @@ class _Answer:
             {name: torch.from_numpy(value) for name, value in part.items()} for part in session.run(inputs)
         )
         return cls(inputs, outputs, decisions)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """By which batches are sorted: few examples first, then long texts."""
+        ids = self.inputs.get(IDS)
+        return len(next(iter(self.inputs.values()))), 0 if ids is None else -ids.shape[1]
+
+    @property
+    def finite(self) -> bool:
+        """Whether all outputs are."""
+        return all(bool(value.isfinite().all()) for value in self.outputs.values())
+
+
+def _type_check(
+    name: str,
+    dtype: str,
+    kept: Sequence[str],
+    checkpoint: Checkpoint,
+    signature: Signature,
+    answers: Sequence[_Answer],
+) -> TypeCheck:
+    """The check of the type on one of the batches: the first whose answer is not finite, else the smallest, of the
+    longest text."""
+    broken = [answer for answer in answers if not answer.finite]
+    chosen = (broken or sorted(answers, key=lambda answer: answer.size))[0]
+    layers = family_of(checkpoint.family).spec(checkpoint.config).weights()
+    given = chosen.decisions if chosen.finite else {}
+    batch = Batch(signature.name, tensors(chosen.inputs, torch.float32), given, layers)
+    scales = {
+        name: max(max(float(answer.outputs[name].abs().max()) for answer in answers), 1e-12) for name in signature.names
+    }
+    return TypeCheck(name, dtype, kept, TOLERANCE[dtype], scales, batch, chosen.outputs)
 
 
 @dataclass(frozen=True)

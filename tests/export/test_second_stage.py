@@ -208,7 +208,7 @@ def test_the_builder_s_process_goes_on_from_it_too(home: Path) -> None:
         open_checkpoint(home / "red"),
         home / "red" / "model.onnx",
         "model",
-        module.settings_of(home / "red"),
+        module.export_settings(home / "red"),
         (),
         dtype="float32",
         image_size=None,

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError
 from pumer_convert.export.triton.config import DELAY, WARM_TEXT, Tensor, check_backend, model_config
 from pumer_convert.models.inputs import MASK, Port
-from pumer_convert.models.signature import LOGITS, Signature
+from pumer_convert.models.signature import LOGITS, TEXTS, Signature
+from pumer_convert.models.similarity import Similarity
 from pumer_convert.system.output import output_folder
 from pumer_convert.system.owned import write_report
 from pumer_convert.system.whole import whole
@@ -88,8 +90,13 @@ class _Graph:
     @classmethod
     def of(cls, exported: Path) -> "_Graph":
         values = read_sidecar(exported)
-        preprocessor = Preprocessor.of_sidecar(values, exported.parent)
         outputs = outputs_of(values)
+        if any(TEXTS in port.shape for port in outputs):
+            raise InputError(
+                f"{exported}: its pictures and texts are batches of their own, and Triton makes one batch; serve the "
+                "graphs of its towers."
+            )
+        preprocessor = Preprocessor.of_sidecar(values, exported.parent)
         labels = labels_of(values, exported) if LOGITS in {port.name for port in outputs} else None
         return cls(exported, values, preprocessor, outputs, _limits(exported, preprocessor), labels)
 
@@ -278,7 +285,7 @@ def _guide(graphs: Sequence[_Graph], backend: str) -> str:
         .read_text("utf-8")
         .format(
             sources=" and ".join(f"`{graph.exported.name}`" for graph in graphs),
-            models=" ".join(_sentence(graph) for graph in graphs),
+            models=" ".join([*(_sentence(graph) for graph in graphs), *_scores(graphs)]),
             example=_example(first),
             front=first.name,
             model=f"{first.name}_model",
@@ -308,6 +315,19 @@ def _sentence(graph: _Graph) -> str:
         f"`{graph.name}` takes {' and '.join(takes)} and gives {' and '.join(gives)}; `{graph.name}_model` takes and "
         "gives tensors."
     )
+
+
+def _scores(graphs: Sequence[_Graph]) -> list[str]:
+    """How a client compares what the models of two graphs give; nothing where they compare nothing."""
+    similarity = Similarity.of_sidecar(graphs[0].values)
+    if similarity is None or len(graphs) == 1:
+        return []
+    first, second = (graph.outputs[0].name.upper() for graph in graphs)
+    return [
+        f"A row of {first} and one of {second} are unit vectors; {exp(similarity.logit_scale):.6g} times their product "
+        f"plus {similarity.logit_bias:.6g} is the logit of the pair, of which the model makes scores by "
+        f"{similarity.scores}."
+    ]
 
 
 def _example(graph: _Graph) -> str:

@@ -7,6 +7,7 @@ pool` in a recipe) stay whole and are pooled by every link.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pumer_convert.models.bridgetower import formats
@@ -100,12 +101,30 @@ class BridgeTowerFamily(Family):
             graphs = (GraphSpec("model", tuple(Port(name, "float32", ("batch", wide)) for name in names)),)
         return ModelSpec(
             image_tokens=rows * columns + 1,
-            layers=tuple(layers),
+            layers=tuple(replace(layer, weights=_weights(layer.name, split)) for layer in layers),
             head=head + 2 * c * c,
             text=TextInput(vocabulary=text.vocab_size, longest=text.longest, pad_id=text.pad_token_id),
             image=ImageSpec(size=sides_of(image_size or settings.image_size), patch=patch),
             graphs=graphs,
+            head_weights=(*_both("pooler."), *self.heads),
         )
+
+
+def _both(part: str) -> tuple[str, ...]:
+    return tuple(f"bridgetower.cross_modal_{name}_{part}" for name in ("text", "image"))
+
+
+def _weights(layer: str, split: int) -> tuple[str, ...]:
+    """How the names of a layer's parameters begin, for towers that run to `split` alone and linked from there on."""
+    visual = "bridgetower.vision_model.visual."
+    stack, _, number = layer.partition(".")
+    if stack == "patches":
+        return f"{visual}embeddings.", f"{visual}ln_pre."
+    if stack in ("transforms", "fusion"):
+        return _both("transform." if stack == "transforms" else f"layers.{number}.")
+    place = split + int(number) - 1 if stack == "link" else int(number)
+    towers = (f"{visual}transformer.resblocks.{place}.", f"bridgetower.text_model.encoder.layer.{place}.")
+    return {"vision": towers[:1], "text": towers[1:]}.get(stack, towers)
 
 
 FAMILY = BridgeTowerFamily()

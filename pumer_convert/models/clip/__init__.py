@@ -14,6 +14,7 @@ from pumer_convert.models.inputs import Port, TextInput
 from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import GraphSpec, ImageSpec, Layer, ModelSpec, grid, sides_of
 from pumer_convert.models.towers.costs import image_layers, text_layers
+from pumer_convert.models.towers.joint import joint
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class ClipFamily(Family):
             if outputs is not None:
                 layers.append(_projection(name, tower.hidden_size * outputs))
             graphs.append(_graph(name, tower.hidden_size, outputs))
+        whole = settings.architecture == WHOLE_MODEL
         return ModelSpec(
             image_tokens=tokens,
             layers=tuple(layers),
@@ -79,12 +81,14 @@ class ClipFamily(Family):
             image=image,
             graphs=tuple(graphs),
             text_whole="the text's tower is causal and read at its end, so it is left whole",
-            similarity="softmax" if settings.architecture == WHOLE_MODEL else None,
+            similarity="softmax" if whole else None,
+            joint=joint(settings.projection_dim or 0) if whole else None,
         )
 
 
 def _projection(graph: str, macs: int) -> Layer:
-    return Layer(f"{graph}_projection", lambda before, after: macs, graph=graph)
+    weights = ("visual_projection.",) if graph == "image" else ("text_projection.",)
+    return Layer(f"{graph}_projection", lambda before, after: macs, graph=graph, weights=weights)
 
 
 def _graph(name: str, width: int, projection: int | None) -> GraphSpec:

@@ -66,7 +66,8 @@ class MeterFamily(Family):
         fused = fusion(c, inner, settings.fusion_order == "sequential")
         scores = fusion_scores(c)
         blind = {"cls_attention": lambda before, after: before.image * v}
-        layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v)]
+        begin = tuple(f"vit_model.visual.{part}" for part in ("conv1.", "class_", "positional_", "ln_pre."))
+        layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v, weights=begin)]
         v_wide, t_wide = vision.intermediate_size, text.intermediate_size
         depth = vision.num_hidden_layers
         for i in range(depth):
@@ -80,15 +81,23 @@ class MeterFamily(Family):
                     depth=i / depth,
                     width=v,
                     key_width=v // vision.num_attention_heads,
+                    weights=(f"vit_model.visual.transformer.resblocks.{i}.",),
                 )
             )
         for i in range(text.num_hidden_layers):
-            layers.append(Layer(f"text.{i}", lambda before, after: block(t, t_wide, before.text, before.text)))
-        layers.append(Layer("transforms", lambda before, after: v * c * before.image + t * c * before.text))
+            words = (f"text_transformer.encoder.layer.{i}.",)
+            layers.append(
+                Layer(f"text.{i}", lambda before, after: block(t, t_wide, before.text, before.text), weights=words)
+            )
+        both = tuple(f"cross_modal_{name}_transform." for name in ("text", "image"))
+        layers.append(
+            Layer("transforms", lambda before, after: v * c * before.image + t * c * before.text, weights=both)
+        )
         pairs, key_width = settings.num_fusion_layers, c // settings.num_attention_heads
         for i in range(pairs):
+            site, halves = f"fusion.{i}", tuple(f"cross_modal_{name}_layers.{i}." for name in ("text", "image"))
             layers.append(
-                Layer(f"fusion.{i}", fused, f"fusion.{i}", scores, depth=i / pairs, width=c, key_width=key_width)
+                Layer(site, fused, site, scores, depth=i / pairs, width=c, key_width=key_width, weights=halves)
             )
         images = settings.images
         head = 2 * c if settings.head == "rank_output" else 2 * c * images * 2 * c + 2 * c * settings.labels
@@ -100,6 +109,7 @@ class MeterFamily(Family):
             image=ImageSpec(size=sides_of(image_size or settings.image_size), patch=patch, images=images),
             graphs=logits(settings.labels),
             published=True,
+            head_weights=("cross_modal_text_pooler.", "cross_modal_image_pooler.", *self.heads),
         )
 
 

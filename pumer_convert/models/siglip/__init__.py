@@ -15,6 +15,7 @@ from pumer_convert.models.siglip import formats
 from pumer_convert.models.siglip.config import WHOLE_MODEL, SiglipSettings, checked
 from pumer_convert.models.spec import GraphSpec, ImageSpec, Layer, Lengths, ModelSpec, grid, sides_of
 from pumer_convert.models.towers.costs import image_layers, text_layers
+from pumer_convert.models.towers.joint import joint
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
@@ -75,14 +76,16 @@ class SiglipFamily(Family):
                 return 2 * c * c * (before.image + 1) + 2 * before.image * c + 2 * c * inner
 
             layers += image_layers(vision, vision.patch_size, tokens, "image", cls=False)
-            layers.append(Layer("image_head", head, graph="image"))
+            pooled = ("vision_model.post_layernorm.", "vision_model.head.")
+            layers.append(Layer("image_head", head, graph="image", weights=pooled))
             graphs.append(_graph("image", c, both))
         if text is not None:
             macs = text.hidden_size * text.outputs
             places = text.max_position_embeddings
             words = TextInput(text.vocab_size, places, length=places, masked=False)
             layers += text_layers(text, "text")
-            layers.append(Layer("text_head", lambda before, after: macs, graph="text"))
+            last = ("text_model.final_layer_norm.", "text_model.head.")
+            layers.append(Layer("text_head", lambda before, after: macs, graph="text", weights=last))
             graphs.append(_graph("text", text.outputs, both))
         return ModelSpec(
             image_tokens=tokens,
@@ -93,6 +96,7 @@ class SiglipFamily(Family):
             graphs=tuple(graphs),
             text_whole="the text's tower is read at its last place, so it is left whole",
             similarity="sigmoid" if both else None,
+            joint=joint(text.outputs) if both and text is not None else None,
         )
 
 

@@ -40,7 +40,8 @@ class PoolingHead(nn.Module):
 
     def asks(self, image: Tokens) -> Tensor:
         """How much attention the probe pays to each token, [B, N] float32 without a gradient: the mean over heads."""
-        own, x = self.attention, image.states.detach()
+        own = self.attention
+        x = like(image.states.detach(), own.in_proj_weight)
         c = x.shape[-1]
         k = F.linear(x, own.in_proj_weight[c : 2 * c], own.in_proj_bias[c : 2 * c])
         k = attention.split_heads(k, own.heads)

@@ -50,7 +50,8 @@ def image_layers(settings: EncoderSettings, patch: int, patches: int, graph: str
     def probe_attention(before: Lengths, after: Lengths) -> int:
         return (before.image + 1) * c * c + before.image * c
 
-    layers = [Layer("patches", lambda before, after: patches * patch * patch * 3 * c, graph=graph)]
+    begin = ("vision_model.embeddings.", "vision_model.pre_layrnorm.")
+    layers = [Layer("patches", lambda before, after: patches * patch * patch * 3 * c, graph=graph, weights=begin)]
     for i in range(count):
         site = f"vision.{i}"
         layers.append(
@@ -64,6 +65,7 @@ def image_layers(settings: EncoderSettings, patch: int, patches: int, graph: str
                 width=c,
                 key_width=key_width,
                 graph=graph,
+                weights=(f"vision_model.encoder.layers.{i}.",),
             )
         )
     return layers
@@ -76,5 +78,7 @@ def text_layers(settings: EncoderSettings, graph: str) -> list[Layer]:
     def cost(before: Lengths, after: Lengths) -> int:
         return block(c, inner, before.text, before.text)
 
-    layers = range(settings.num_hidden_layers)
-    return [Layer(f"text.{i}", cost, modalities=("text",), graph=graph) for i in layers]
+    return [
+        Layer(f"text.{i}", cost, modalities=("text",), graph=graph, weights=(f"text_model.encoder.layers.{i}.",))
+        for i in range(settings.num_hidden_layers)
+    ]

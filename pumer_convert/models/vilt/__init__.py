@@ -77,10 +77,19 @@ class ViltFamily(Family):
 
         scores = {"relevance": relevance, "cls_attention": cls_attention}
         count, key_width = settings.num_hidden_layers, c // settings.num_attention_heads
-        layers = [Layer("embeddings", lambda before, after: rows * columns * patch * patch * channels * c)]
+        layers = [
+            Layer(
+                "embeddings",
+                lambda before, after: rows * columns * patch * patch * channels * c,
+                weights=("vilt.embeddings.",),
+            )
+        ]
         for i in range(count):
             site = f"encoder.{i}"
-            layers.append(Layer(site, block, site, scores, depth=i / count, width=c, key_width=key_width))
+            weights = (f"vilt.encoder.layer.{i}.",)
+            layers.append(
+                Layer(site, block, site, scores, depth=i / count, width=c, key_width=key_width, weights=weights)
+            )
         wide, within = settings.head
         head = c if settings.architecture == RETRIEVAL else wide * within + within * settings.labels
         return ModelSpec(
@@ -101,6 +110,7 @@ class ViltFamily(Family):
             ),
             graphs=logits(1 if settings.architecture == RETRIEVAL else settings.labels),
             published=True,
+            head_weights=("vilt.layernorm.", "vilt.pooler.", *self.heads),
         )
 
 

@@ -211,6 +211,7 @@ def test_the_builder_s_process_goes_on_from_it_too(home: Path) -> None:
         module.export_settings(home / "red"),
         (),
         dtype="float32",
+        keep_float32=(),
         image_size=None,
         opset=20,
         inline_functions=False,

@@ -146,7 +146,8 @@ def _watched(model: Body, part_of: Callable[[str, nn.Module], Part], see: See) -
 def _plain_attention() -> Iterator[None]:
     """Inside, attention is the products and the softmax that a graph has, in its type; torch's own kernels go beyond
     it, and would not overflow."""
-    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()  # of CPUs as well
+    # These settings are of CPUs as well.
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
     try:
         with sdpa_kernel(SDPBackend.MATH):

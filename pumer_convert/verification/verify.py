@@ -158,7 +158,7 @@ def verify_onnx(
         _compare(model, signature.name, case, answer, dtype, path.name)
         for case, answer in zip(cases, answers, strict=True)
     ]
-    verification = {
+    verification: dict[str, Any] = {
         "cases": len(cases),
         "logits_error": _worst(report, dtype, path.name),
         "tolerance": TOLERANCE[dtype],

@@ -52,13 +52,10 @@ def embeddings(address: str, graph: str, rows: list[bytes]) -> Any:
 
 @pytest.fixture(scope="module", params=["clip", "siglip"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reduced CLIP, or SigLIP with sentencepiece's tokenizer, exported with its repository and, which is not served,
-    its joint graph."""
+    """A reduced CLIP or SigLIP, exported with its repository and, which is not served, its joint graph."""
     home, family = tmp_path_factory.mktemp("dual"), request.param
     (home / "r.yaml").write_text(RECIPE.format(family=family))
     (tiny_clip if family == "clip" else tiny_siglip).write(home / "dense")
-    if family == "siglip":
-        tiny_siglip.write_sentencepiece(home / "dense")
     apply(home / "dense", home / "r.yaml", home / "out")
     report = export_folder(home / "out", joint=True, dtype="float32", triton="python")
     assert report["triton"]["models"] == ["image", "image_model", "text", "text_model"]

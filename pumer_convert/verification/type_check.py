@@ -70,7 +70,8 @@ class TypeCheck:
         limit = torch.finfo(getattr(torch, self.dtype)).max
         beyond = self.batch.beyond(model.float(), limit)
         places = list(dict.fromkeys([first.place, *(place for place in beyond if place not in self.kept)]))
-        most = f", with numbers of up to {beyond[first.place]:.1e} in {first.name}" if first.place in beyond else ""
+        inside = f" in {first.name}" if first.name else ""
+        most = f", with numbers of up to {beyond[first.place]:.1e}{inside}" if first.place in beyond else ""
         where = f"{' and '.join(places)} leave{'s' * (len(places) == 1)}"
         return f"{self.name}: {where} the range of {self.dtype}, which ends at {limit:.5g}{most}; {self._cure(places)}."
 

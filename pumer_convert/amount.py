@@ -10,17 +10,15 @@ UNLIMITED = 2**31 - 1
 Choose = Callable[[Any, Any], Any]
 
 
-def round_half_even(n: Any, num: int, den: int, minimum: Choose = min) -> Any:
+def round_half_even(n: Any, num: int, den: int) -> Any:
     """round(n * num / den), half to even as in Python, for n >= 0, in integers and without a branch.
 
-    `n` may be a number, a traced length or an integer tensor; `minimum` is the smaller of two such values.
+    `n` may be a number, a traced length or an integer tensor.
     """
-    shifted = 2 * n * num + den
-    quotient = shifted // (2 * den)
+    scaled = n * num
     if den % 2:
-        return quotient  # n * num / den is never a half, and traced lengths stay simple
-    tied = 1 - minimum(shifted % (2 * den), 1)
-    return quotient - (quotient % 2) * tied
+        return (2 * scaled + den) // (2 * den)  # never a half, and traced lengths stay simple
+    return (2 * scaled + den - 1 + scaled // den % 2) // (2 * den)  # a half is rounded up where the floor is odd
 
 
 @dataclass(frozen=True)
@@ -38,11 +36,11 @@ class Amount:
         fraction = Fraction(value)
         return cls(num=fraction.numerator, den=fraction.denominator)
 
-    def removed(self, entry: Any, current: Any, minimum: Choose = min, maximum: Choose = max) -> Any:
+    def removed(self, entry: Any, current: Any, maximum: Choose = max) -> Any:
         """Tokens to remove. A share is of `entry`, the length when the step began (PuMer counts pruning and
         merging from the same length); `keep` is counted from `current`, the length now. Not limited to what is
         there: that is the reducer's to do."""
-        counted = round_half_even(entry, self.num, self.den, minimum) + self.drop
+        counted = round_half_even(entry, self.num, self.den) + self.drop
         return counted if self.keep == UNLIMITED else maximum(counted, current - self.keep)
 
     @property

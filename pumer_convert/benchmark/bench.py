@@ -132,7 +132,7 @@ def bench(
             raise InputError(f"{paths['dense']} and {paths['reduced']} take images of other sizes; export both alike.")
         file = reduced / f"{graph}{RUNTIMES[runtime]}"
         if runtime == "onnx" and (free := strip_reducers(file)) is not None:
-            opened["free"] = OnnxRuntime(file, device, graph=free)
+            opened["free"] = OnnxRuntime(file, device, graph=free, reuse=True)
         for batch in batches:
             for text in texts if signature.text is not None else (0,):
                 progress(f"{runtime}: batch {batch}, {text} text tokens")
@@ -178,7 +178,9 @@ def _open(path: Path, graph: str, runtime: str, device: str, dtype: str, arena: 
     own = read_sidecar(path / f"{graph}.onnx")["dtype"]
     if own != dtype:
         raise InputError(f"{path / file}: exported in {own}, not {dtype}; export it anew or say --dtype {own}.")
-    return OnnxRuntime(path / file, device, arena) if runtime == "onnx" else open_runtime(path / file, device=device)
+    if runtime == "onnx":
+        return OnnxRuntime(path / file, device, arena, reuse=True)  # as an application gets it by default
+    return open_runtime(path / file, device=device)
 
 
 def _inputs(batch: int, text: int, signature: Signature, size: tuple[int, int]) -> dict[str, NDArray[Any]]:

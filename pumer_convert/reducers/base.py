@@ -148,18 +148,14 @@ class BaseReducer(nn.Module, ABC):
             if all(n - a.removed(n, n) >= self.least(n, spare) for n in range(2, 1024)):
                 return left
         else:
-            left = current - a.removed(entry, current, torch.sym_min, torch.sym_max)
+            left = current - a.removed(entry, current, torch.sym_max)
         most: Size = torch.sym_max(left, self.least(current, spare))  # type: ignore[no-untyped-call]
         return most
 
     def removed_each(self, entry: Tensor, current: Tensor, room: Tensor) -> Tensor:
         """The same for every example: int64 [B] each."""
-        wanted = self.amount.removed(entry, current, _at_most, torch.maximum)
+        wanted = self.amount.removed(entry, current, torch.maximum)
         return torch.minimum(wanted, room)
-
-
-def _at_most(values: Tensor, limit: int) -> Tensor:
-    return values.clamp(max=limit)
 
 
 def in_order(scores: Tensor) -> Tensor:
@@ -181,9 +177,9 @@ CONSTANTS = """
         two = Constant <value = int64[1] {2}> ()
         minus_one = Constant <value = int64[1] {-1}> ()
         end = Constant <value = int64[1] {9223372036854775807}> ()
-        zero0 = Squeeze (zero)
-        one0 = Squeeze (one)
-        two0 = Squeeze (two)
+        zero0 = Constant <value_int: int = 0> ()
+        one0 = Constant <value_int: int = 1> ()
+        two0 = Constant <value_int: int = 2> ()
 """
 """Constants that the ONNX bodies share; a trailing 0 marks a scalar."""
 
@@ -194,6 +190,7 @@ AMOUNT = """
         keep0 = Constant <value_int: int = @keep> ()
         spare0 = Constant <value_int: int = @spare> ()
         dden = Mul (den0, two)
+        less0 = Sub (den0, one)
 """
 """The function's attributes as tensors."""
 
@@ -214,23 +211,21 @@ def how_many(least: str, entry: str = "states") -> str:
 
 
 def wanted(name: str, entry: str, current: str) -> str:
-    """`Amount.removed` as ONNX text: int64 lengths `entry` and `current` [k] -> `name` [k].
+    """`Amount.removed` as ONNX text: int64 lengths `entry` and `current` [k] -> `name` [k]; a half is rounded up
+    where the floor is odd.
 
     The length of the whole sequence and the lengths of the examples go through it apart: TensorRT computes shapes
     at build time and refuses one that was ever joined with data. It computes them as intervals, in which n - wanted(n)
     can seem negative after a few steps: bodies say max(n - wanted, the least that can be left) and so stay positive.
     """
     return f"""
-        {name}_twice = Mul ({entry}, two)
-        {name}_scaled = Mul ({name}_twice, num0)
-        {name}_shifted = Add ({name}_scaled, den0)
-        {name}_quotient = Div ({name}_shifted, dden)
-        {name}_rest = Mod ({name}_shifted, dden)
-        {name}_untied = Min ({name}_rest, one)
-        {name}_tied = Sub (one, {name}_untied)
-        {name}_odd = Mod ({name}_quotient, two)
-        {name}_correction = Mul ({name}_odd, {name}_tied)
-        {name}_rounded = Sub ({name}_quotient, {name}_correction)
+        {name}_scaled = Mul ({entry}, num0)
+        {name}_floor = Div ({name}_scaled, den0)
+        {name}_odd = Mod ({name}_floor, two)
+        {name}_twice = Mul ({name}_scaled, two)
+        {name}_shifted = Add ({name}_twice, less0)
+        {name}_untied = Add ({name}_shifted, {name}_odd)
+        {name}_rounded = Div ({name}_untied, dden)
         {name}_dropped = Add ({name}_rounded, drop0)
         {name}_beyond = Sub ({current}, keep0)
         {name} = Max ({name}_dropped, {name}_beyond)

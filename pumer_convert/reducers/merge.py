@@ -31,10 +31,7 @@ class MergeReducer(Merging):
         mask_b = Slice (mask, one, end, one, two)
         n_a = Shape <start = 1, end = 2> (a)
         n_b = Shape <start = 1, end = 2> (b)
-        n_a0 = Squeeze (n_a)
         n_b0 = Squeeze (n_b)
-        k0 = Squeeze (k)
-        evens = Range (zero0, n_a0, one0)
         odds = Range (zero0, n_b0, one0)
         frozen_a = Slice (frozen, zero, end, one, two)
         frozen_b = Slice (frozen, one, end, one, two)
@@ -64,9 +61,9 @@ class MergeReducer(Merging):
         all_states = Concat <axis = 1> (states_a, mixed)
         all_size = Concat <axis = 1> (size_a, grown)
         all_frozen = Concat <axis = 1> (frozen_a, frozen_b)
-        place_a = Mul (evens, two)
-        twice_odds = Mul (odds, two)
-        place_b = Add (twice_odds, one)
+        n0 = Squeeze (n)
+        place_a = Range (zero0, n0, two0)
+        place_b = Range (one0, n0, two0)
         place = Concat <axis = 0> (place_a, place_b)
         stays = Not (goes)
         alive_a = And (mask_a, stays)
@@ -78,8 +75,7 @@ class MergeReducer(Merging):
         merged_states = GatherND <batch_dims = 1> (all_states, rows)
         merged_size = GatherND <batch_dims = 1> (all_size, rows)
         merged_frozen = GatherElements <axis = 1> (all_frozen, position)
-        places = Range (zero0, k0, one0)
-        merged_mask = Less (places, survivors_each)
+        merged_mask = Less (ascending, n)
     """
 
     def decided(self, n: Size) -> Size:

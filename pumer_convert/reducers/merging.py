@@ -36,10 +36,8 @@ EACH = f"""
         room_each = Sub (count, least_each)
         removed_each = Min (wanted_each, room_each)
         merged_each = Unsqueeze (removed_each, one)
-        left_each = Sub (count, removed_each)
-        survivors_each = Unsqueeze (left_each, one)
 """
-"""How many of every example merge and are left, as ONNX text: `merged_each` and `survivors_each` [B, 1]."""
+"""How many of every example merge, as ONNX text: `merged_each` [B, 1]."""
 
 UNIT = f"""
         keys32 = Cast <to = 1> (keys)

@@ -128,9 +128,7 @@ class PitomeReducer(Merging):
         merged_states = GatherND <batch_dims = 1> (all_states, rows)
         merged_size = GatherND <batch_dims = 1> (all_size, rows)
         merged_frozen = GatherElements <axis = 1> (frozen, position)
-        k0 = Squeeze (k)
-        left = Range (zero0, k0, one0)
-        merged_mask = Less (left, survivors_each)
+        merged_mask = Less (ascending, n)
     """
 
     def __init__(self, amount: Amount, margin: float = MARGIN.default) -> None:

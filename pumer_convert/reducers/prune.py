@@ -41,9 +41,7 @@ class PruneReducer(BaseReducer):
         left_each = Sub (count, removed_each)
         kept_each = Unsqueeze (left_each, one)
 
-        n0 = Squeeze (n)
         k0 = Squeeze (k)
-        positions = Range (zero0, n0, one0)
         absent = Constant <value = float[1] {{{ABSENT}}}> ()
         protected = Constant <value = float[1] {{{PROTECTED}}}> ()
         spared_scores = Where (frozen, protected, relevance)

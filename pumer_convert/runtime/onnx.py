@@ -33,9 +33,13 @@ class OnnxRuntime(Runtime):
     Torch tensors on the session's device are bound where they lie and the outputs are written straight into tensors.
     """
 
-    def __init__(self, path: Path, device: str = "auto", arena: bool = True, graph: bytes | None = None) -> None:
+    def __init__(
+        self, path: Path, device: str = "auto", arena: bool = True, graph: bytes | None = None, reuse: bool = False
+    ) -> None:
         """`arena` False: memory goes back to the system after every pass, which is slower but tells what it took.
-        `graph`: another graph over the weights of `path`."""
+        `graph`: another graph over the weights of `path`. `reuse`: buffers are planned for reuse, as is ONNX Runtime's
+        default, which takes time that grows with the square of the number of lengths in a graph: a session of a
+        reduced model then takes twice as long to make, and a pass on the CPU no less time or memory."""
         import onnxruntime
 
         if not path.is_file():
@@ -46,6 +50,7 @@ class OnnxRuntime(Runtime):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = arena
+        options.enable_mem_reuse = reuse or name != "cpu"
         # Threads that wait busily after a pass take the CPU from every other session of the process.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         chosen: list[Any] = [PROVIDERS["cpu"]] if name == "cpu" else [(PROVIDERS[name], {"device_id": str(index)})]

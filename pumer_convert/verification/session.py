@@ -88,6 +88,7 @@ def _session(model: onnx.ModelProto, weights: Path, path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # what a pass took is given back
+    options.enable_mem_reuse = False  # planned in time that grows with the square of the graph
     # Weights beside the model stay mapped from their file; repacked for speed they would be in memory once more.
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.absolute()))

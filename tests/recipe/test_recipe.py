@@ -230,7 +230,7 @@ def test_every_recipe_of_the_package_reads(path: Path) -> None:
     assert recipe.text.startswith("# ")
     assert path.stem.split("-")[0] == recipe.model
     assert (recipe.semantics == "reference") == (path.stem in PUBLISHED)
-    assert "-".join(filter(None, (recipe.model, recipe.task))) == re.sub("-fast(er)?$", "", path.stem)
+    assert "-".join(filter(None, (recipe.model, recipe.task))) == re.sub("(-large)?(-fast(er)?)?$", "", path.stem)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -223,15 +223,7 @@ def compare(
     """Two predictions of the same samples, example by example."""
     differences = reduced.scores.double() - dense.scores.double()
     flips = tuple(
-        Flip(
-            sample.id,
-            _asked(sample),
-            before,
-            after,
-            right_answer(sample),
-            float(earned_before),
-            float(earned_after),
-        )
+        Flip(sample.id, _asked(sample), before, after, right_answer(sample), float(earned_before), float(earned_after))
         for sample, before, after, earned_before, earned_after in zip(
             samples, dense.answers, reduced.answers, dense.scores, reduced.scores, strict=True
         )

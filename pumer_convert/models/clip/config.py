@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 from pumer_convert.models.towers import sections as towers
 from pumer_convert.models.values import (
     ACTIVATIONS,
     GENERAL,
-    LAYERS,
     WHOLE,
     check_keys,
     only_architecture,
     read_values,
-    sides,
     wrong,
 )
 from pumer_convert.rules import setting
@@ -32,50 +30,31 @@ BEFORE = 2
 
 
 @dataclass(frozen=True)
-class VisionSettings:
-    """The tower of pictures, with transformers' defaults; `image_size` S or [H, W]."""
+class VisionSettings(towers.PictureTower):
+    """The tower of pictures."""
 
-    image_size: int | list[int]
-    hidden_size: int = setting(768, int, least=1, most=WHOLE)
-    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
     projection_dim: int = setting(512, int, least=1, most=WHOLE)
-    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
-    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
-    num_channels: int = setting(3, int, least=1, most=WHOLE)
     patch_size: int = setting(32, int, least=1, most=WHOLE)
     hidden_act: str = setting("quick_gelu", words=ACTIVATIONS)
-    layer_norm_eps: float = setting(1e-5, float)
-    attention_dropout: float = setting(0.0, float, most=1)
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> "VisionSettings":
-        """The values of a section, whose keys messages call by this `prefix`. Raises InputError, beginning with
-        `where`."""
-        found = cls(sides(values, "image_size", 224, where), **towers.tower_values(cls, values, where, prefix))
-        towers.check_pictures(found, where, prefix)
-        return found
 
 
 @dataclass(frozen=True)
-class TextSettings:
-    """The tower of texts, with transformers' defaults."""
+class TextSettings(towers.TextTower):
+    """The tower of texts."""
 
     vocab_size: int = setting(49408, int, least=1, most=WHOLE)
     hidden_size: int = setting(512, int, least=1, most=WHOLE)
     intermediate_size: int = setting(2048, int, least=1, most=WHOLE)
     projection_dim: int = setting(512, int, least=1, most=WHOLE)
-    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
     num_attention_heads: int = setting(8, int, least=1, most=WHOLE)
     max_position_embeddings: int = setting(77, int, least=2, most=WHOLE)
     hidden_act: str = setting("quick_gelu", words=ACTIVATIONS)
-    layer_norm_eps: float = setting(1e-5, float)
-    attention_dropout: float = setting(0.0, float, most=1)
     eos_token_id: int = setting(49407, int, most=WHOLE)
 
     @classmethod
-    def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> "TextSettings":
-        """See `VisionSettings.read`."""
-        found = cls(**towers.tower_values(cls, values, where, prefix))
+    def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> Self:
+        """See `TextTower.read`."""
+        found = super().read(values, where, prefix)
         if found.end is not None and found.end >= found.vocab_size:
             why = f"no text can end with it, for vocab_size is {found.vocab_size}"
             raise wrong(where, f"{prefix}eos_token_id", found.eos_token_id, why)

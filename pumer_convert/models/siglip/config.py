@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from pumer_convert.models.towers import sections as towers
-from pumer_convert.models.values import ACTIVATIONS, GENERAL, LAYERS, WHOLE, check_keys, only_architecture, sides, wrong
+from pumer_convert.models.values import ACTIVATIONS, GENERAL, WHOLE, check_keys, only_architecture, wrong
 from pumer_convert.rules import setting
 
 ARCHITECTURES = {
@@ -18,56 +18,34 @@ WHOLE_MODEL = "SiglipModel"
 
 
 @dataclass(frozen=True)
-class VisionSettings:
-    """The tower of pictures, with transformers' defaults; `image_size` S or [H, W]."""
+class VisionSettings(towers.PictureTower):
+    """The tower of pictures."""
 
-    image_size: int | list[int]
-    hidden_size: int = setting(768, int, least=1, most=WHOLE)
-    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
-    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
-    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
-    num_channels: int = setting(3, int, least=1, most=WHOLE)
-    patch_size: int = setting(16, int, least=1, most=WHOLE)
     hidden_act: str = setting("gelu_pytorch_tanh", words=ACTIVATIONS)
     layer_norm_eps: float = setting(1e-6, float)
-    attention_dropout: float = setting(0.0, float, most=1)
     vision_use_head: bool = setting(True, bool)
 
     @classmethod
-    def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> "VisionSettings":
-        """The values of a section, whose keys messages call by this `prefix`. Raises InputError, beginning with
-        `where`."""
-        found = cls(sides(values, "image_size", 224, where), **towers.tower_values(cls, values, where, prefix))
-        towers.check_pictures(found, where, prefix)
+    def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> Self:
+        """See `PictureTower.read`."""
+        found = super().read(values, where, prefix)
         if not found.vision_use_head:
             raise wrong(where, f"{prefix}vision_use_head", False, "without the head there is no embedding of a picture")
         return found
 
 
 @dataclass(frozen=True)
-class TextSettings:
-    """The tower of texts, with transformers' defaults; without a `projection_size` its embeddings are as wide as it."""
+class TextSettings(towers.TextTower):
+    """The tower of texts; without a `projection_size` its embeddings are as wide as it."""
 
-    vocab_size: int = setting(32000, int, least=1, most=WHOLE)
-    hidden_size: int = setting(768, int, least=1, most=WHOLE)
-    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
-    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
-    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
-    max_position_embeddings: int = setting(64, int, least=2, most=WHOLE)
     hidden_act: str = setting("gelu_pytorch_tanh", words=ACTIVATIONS)
     layer_norm_eps: float = setting(1e-6, float)
-    attention_dropout: float = setting(0.0, float, most=1)
     projection_size: int | None = setting(None, int, least=1, most=WHOLE)
 
     @property
     def outputs(self) -> int:
         """The width of an embedding."""
         return self.projection_size or self.hidden_size
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> "TextSettings":
-        """See `VisionSettings.read`."""
-        return cls(**towers.tower_values(cls, values, where, prefix))
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,73 @@
 """The sections of a config for a tower of pictures and one of texts, as CLIP and SigLIP have them."""
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 from pumer_convert.models.spec import grid
-from pumer_convert.models.towers.settings import EncoderSettings
-from pumer_convert.models.values import GENERAL, check_keys, read_values, square, wrong
+from pumer_convert.models.values import (
+    ACTIVATIONS,
+    GENERAL,
+    LAYERS,
+    WHOLE,
+    check_keys,
+    read_values,
+    sides,
+    square,
+    wrong,
+)
+from pumer_convert.rules import setting
 
 DRAWN = frozenset(("initializer_factor", "logit_scale_init_value"))
 """Keys that transformers reads when it draws weights, and no other time."""
 
 
-class PictureSettings(EncoderSettings, Protocol):
-    """What a tower of pictures is built from; `image_size` S or [H, W]."""
+@dataclass(frozen=True)
+class PictureTower:
+    """A tower of pictures, with transformers' defaults, of which a family's own class says the others; `image_size` S
+    or [H, W]."""
 
-    @property
-    def image_size(self) -> int | list[int]: ...
-    @property
-    def patch_size(self) -> int: ...
-    @property
-    def num_channels(self) -> int: ...
+    image_size: int | list[int]
+    hidden_size: int = setting(768, int, least=1, most=WHOLE)
+    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
+    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
+    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
+    num_channels: int = setting(3, int, least=1, most=WHOLE)
+    patch_size: int = setting(16, int, least=1, most=WHOLE)
+    hidden_act: str = setting("gelu", words=ACTIVATIONS)
+    layer_norm_eps: float = setting(1e-5, float)
+    attention_dropout: float = setting(0.0, float, most=1)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> Self:
+        """The values of a section, whose keys messages call by this `prefix`. Raises InputError, beginning with
+        `where`."""
+        found = cls(sides(values, "image_size", 224, where), **tower_values(cls, values, where, prefix))
+        if found.num_channels != 3:
+            raise wrong(where, f"{prefix}num_channels", found.num_channels, "pictures are read with 3 channels alone")
+        if 0 in grid(found.image_size, found.patch_size):
+            raise wrong(where, f"{prefix}patch_size", found.patch_size, f"image_size is {found.image_size}")
+        return found
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """A tower of texts, likewise."""
+
+    vocab_size: int = setting(32000, int, least=1, most=WHOLE)
+    hidden_size: int = setting(768, int, least=1, most=WHOLE)
+    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
+    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
+    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
+    max_position_embeddings: int = setting(64, int, least=2, most=WHOLE)
+    hidden_act: str = setting("gelu", words=ACTIVATIONS)
+    layer_norm_eps: float = setting(1e-5, float)
+    attention_dropout: float = setting(0.0, float, most=1)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> Self:
+        """See `PictureTower.read`."""
+        return cls(**tower_values(cls, values, where, prefix))
 
 
 def section(config: Mapping[str, Any], key: str, kind: str, where: object) -> dict[str, Any]:
@@ -48,11 +95,3 @@ def tower_values(cls: type, values: Mapping[str, Any], where: object, prefix: st
         why = f"hidden_size, {found['hidden_size']}, is no multiple of it"
         raise wrong(where, f"{prefix}num_attention_heads", found["num_attention_heads"], why)
     return found
-
-
-def check_pictures(settings: PictureSettings, where: object, prefix: str) -> None:
-    """Raises InputError for pictures of other than 3 channels, and for those without a whole patch."""
-    if settings.num_channels != 3:
-        raise wrong(where, f"{prefix}num_channels", settings.num_channels, "pictures are read with 3 channels alone")
-    if 0 in grid(settings.image_size, settings.patch_size):
-        raise wrong(where, f"{prefix}patch_size", settings.patch_size, f"image_size is {settings.image_size}")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PROCESSOR = "preprocessor_config.json"
 """The small file that says how pictures become pixels."""
+CONFIGS = ("config.json", "open_clip_config.json")
+"""Files that say what weights are of: transformers', and open_clip's."""
 NESTED_PROCESSOR = "processor_config.json"
 """The file in which transformers 5 says so, under "image_processor"; where that is there, it goes before the other."""
 EMBEDDINGS = "embeddings"
@@ -62,9 +64,9 @@ class TensorSource(Protocol):
 class RawCheckpoint:
     """What a reader found on disk, before any family has looked at it.
 
-    `config` is the folder's config.json ({} for a bare file); `hints` holds the plain values of a Lightning
-    file's hyper-parameters; `companions` are the tokenizer and processor files beside the weights; `notes` are
-    sentences on what was chosen of a file.
+    `config` is the folder's config.json ({} for a bare file); `hints` holds the plain values of a Lightning file's
+    hyper-parameters, and those of open_clip's config beside the weights; `companions` are the tokenizer and
+    processor files beside the weights; `notes` are sentences on what was chosen of a file.
     """
 
     path: Path
@@ -77,10 +79,12 @@ class RawCheckpoint:
 
 @dataclass(frozen=True)
 class TensorSlice:
-    """Where a tensor of the one form lies: a key of the source, and the rows of it (all when None)."""
+    """Where a tensor of the one form lies: a key of the source, and the rows of it (all when None); `turned`: it is the
+    transpose."""
 
     key: str
     rows: tuple[int, int] | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,13 +111,16 @@ class Checkpoint:
     @property
     def files(self) -> tuple[Path, ...]:
         """All that it is read from."""
-        config = (self.path / "config.json",) if self.path.is_dir() else ()
+        folder, names = (self.path, CONFIGS) if self.path.is_dir() else (self.path.parent, CONFIGS[1:])
+        config = tuple(folder / name for name in names if (folder / name).exists())
         return (*self.source.files(), *config, *self.companions)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of the parameter `name` of the one form."""
         piece = self.slices[name]
         shape = self.source.shape(piece.key)
+        if piece.turned:
+            return shape[::-1]
         return shape if piece.rows is None else (piece.rows[1] - piece.rows[0], *shape[1:])
 
     def tensors(self, change: "Callable[[str, Tensor], Tensor] | None" = None) -> "Iterator[tuple[str, Tensor]]":
@@ -123,6 +130,7 @@ class Checkpoint:
             for name, piece in self.slices.items():
                 tensor = read(piece.key)
                 tensor = tensor if piece.rows is None else tensor[piece.rows[0] : piece.rows[1]]
+                tensor = tensor.T.contiguous() if piece.turned else tensor
                 check_finite(tensor, name, self.path)
                 yield name, tensor if change is None else change(name, tensor)
 

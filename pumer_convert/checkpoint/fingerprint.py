@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.checkpoint.kinds import is_safetensors
+from pumer_convert.checkpoint.locate import config_of
 from pumer_convert.checkpoint.sources import safetensors_header
 from pumer_convert.system.json_file import read_object
 from pumer_convert.weights import Checkpoint
@@ -29,8 +30,8 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     found = hashlib.sha256()
     for file in sorted(checkpoint.source.files(), key=lambda file: file.name):
         found.update(_of_file(file))
-    config = checkpoint.path / "config.json"
-    if config.is_file():
+    config = config_of(checkpoint.path)
+    if config is not None:
         found.update(json.dumps(read_object(config), sort_keys=True).encode())
     return found.hexdigest()
 

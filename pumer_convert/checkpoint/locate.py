@@ -7,18 +7,23 @@ from pathlib import Path
 from pumer_convert.checkpoint.companions import COMPANIONS
 from pumer_convert.errors import InputError, MissingDependencyError
 from pumer_convert.system.paths import there
+from pumer_convert.weights import CONFIGS
 
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
 )
-"""Names that transformers gives to weights; of several in a folder the first is read, as transformers does."""
+"""Names that transformers and open_clip give to weights; of several in a folder the first is read, as they do."""
 EXPORTED = (".onnx", ".engine")
-_FETCHED = (  # the second only where the first brings no weights
+_FETCHED = (  # the next only where those before bring no weights
     ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json"),
+    ("open_clip_model.safetensors",),
+    ("open_clip_pytorch_model.bin",),
 )
 _SHARD = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)")
 _HUB = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
@@ -81,6 +86,11 @@ def chosen_weights(folder: Path) -> Path | None:
     return next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
 
 
+def config_of(folder: Path) -> Path | None:
+    """The file in a folder that says what its weights are of, None without one."""
+    return next((folder / name for name in CONFIGS if (folder / name).exists()), None)
+
+
 def is_shard(file: Path) -> bool:
     """Whether a file is named as one of transformers' shards, which need an index."""
     return _SHARD.fullmatch(file.name) is not None
@@ -96,7 +106,7 @@ def _expanded(path: Path) -> Path:
 def _folder(path: Path) -> Path:
     if path.name == "snapshots" and path.absolute().parent.name.startswith("models--"):
         path = path.parent
-    if not (path / "snapshots").is_dir() or (path / "config.json").exists():
+    if not (path / "snapshots").is_dir() or config_of(path) is not None:
         return path
     there = sorted(folder for folder in (path / "snapshots").iterdir() if folder.is_dir())
     main = path / "refs" / "main"
@@ -117,11 +127,11 @@ def _file(path: Path) -> Path:
             "`pumer-convert run` takes .onnx and .engine files."
         )
     folder, read = path.parent, chosen_weights(path.parent)
-    if path.name == "config.json":
+    if path.name in CONFIGS:
         return folder
     if not (path.name in WEIGHTS or is_shard(path)):
         return path
-    if read is None or not ((folder / "config.json").exists() or path.suffix == ".json"):
+    if read is None or not (config_of(folder) is not None or path.suffix == ".json"):
         return path
     if is_shard(path):
         known = read.suffix == ".json" and path.suffix == read.with_suffix("").with_suffix("").suffix
@@ -139,7 +149,7 @@ def _fetched(text: str, name: str, revision: str | None, weights: bool) -> Path:
         raise MissingDependencyError(
             f"{text}: no such folder here, and names on the Hugging Face Hub need the package huggingface_hub."
         ) from None
-    small = ["config.json", "adapter_config.json", "recipe.yaml", "report.json", *COMPANIONS]
+    small = [*CONFIGS, "adapter_config.json", "recipe.yaml", "report.json", *COMPANIONS]
     folder, reason = None, ""
     # Whatever it raises ends here: the errors of its HTTP client have been of three packages by now.
     for patterns in _FETCHED if weights else ((),):
@@ -152,7 +162,8 @@ def _fetched(text: str, name: str, revision: str | None, weights: bool) -> Path:
             return folder
     try:
         # A snapshot that transformers fetched, which takes fewer small files than are asked for above.
-        config = try_to_load_from_cache(name, "config.json", revision=revision)
+        found = (try_to_load_from_cache(name, file, revision=revision) for file in CONFIGS)
+        config = next((file for file in found if isinstance(file, str)), None)
     except ValueError:
         config = None
     if isinstance(config, str) and (not weights or chosen_weights(Path(config).parent) is not None):

@@ -22,6 +22,7 @@ from pumer_convert.models.reductions import check_reductions
 from pumer_convert.system.json_file import read_object
 from pumer_convert.system.paths import there
 from pumer_convert.weights import (
+    CONFIGS,
     FLOATS,
     NESTED_PROCESSOR,
     PROCESSOR,
@@ -32,8 +33,8 @@ from pumer_convert.weights import (
 )
 
 READABLE = (
-    "transformers folders of ViLT, BridgeTower, CLIP and SigLIP, original ViLT and METER .ckpt files, published PuMer "
-    "folders, and the folders that pumer-convert writes"
+    "transformers folders of ViLT, BridgeTower, CLIP and SigLIP, CLIP of open_clip, original ViLT and METER .ckpt "
+    "files, published PuMer folders, and the folders that pumer-convert writes"
 )
 _BARE = (".ckpt", ".pt", ".pth", ".safetensors", ".bin")
 _STATES = re.compile(r"(optimizer|scheduler|scaler|sampler|training_args|rng_state|random_states)\b|\w*_states_")
@@ -104,11 +105,11 @@ def check_complete(checkpoint: Checkpoint) -> None:
 
 
 def _open_folder(path: Path) -> RawCheckpoint:
-    check_links(path, ("config.json", *WEIGHTS))
-    config = read_object(path / "config.json") if (path / "config.json").exists() else {}
+    check_links(path, (*CONFIGS, *WEIGHTS))
     if (path / "adapter_config.json").exists():
         raise InputError(f"{path}: an adapter of PEFT; merge it into its model (merge_and_unload) and save that.")
     found = companions(path)
+    config = read_object(path / CONFIGS[0]) if (path / CONFIGS[0]).exists() else {}
     if (file := chosen_weights(path)) is not None:
         if file.suffix != ".json":
             return _open_file(file, config, found, path)
@@ -143,6 +144,8 @@ def _raw(
     path: Path, source: TensorSource, config: Mapping[str, Any], hints: Mapping[str, Any], found: tuple[Path, ...]
 ) -> RawCheckpoint:
     notes = source.notes if isinstance(source, PickleSource) else ()
+    told = (path if path.is_dir() else path.parent) / CONFIGS[1]
+    hints = {**hints, **read_object(told)} if told.exists() else hints
     if not source.names():
         raise InputError(f"{path}: the file of weights holds no tensor.")
     check_plain(source.names(), source.shape, path)

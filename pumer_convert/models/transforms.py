@@ -21,21 +21,36 @@ def transform(key: str, size: int) -> dict[str, Any]:
     "pixelbert" keeps the shape, the longer side at most 1333/800 of the shorter, both multiples of 32. The others
     resize the shorter side, bicubic, and cut out the middle where torchvision does ("crop_rounding", a key of ours).
     """
-    mean, std = _NORMAL[key]
-    common = {
+    if key == "pixelbert":
+        common = _common({"shortest_edge": size}, *_NORMAL[key])
+        return {"image_processor_type": "ViltImageProcessor", **common, "size_divisor": 32, "do_pad": True}
+    return cropped(size, *_NORMAL[key])
+
+
+def cropped(side: int, mean: Any = None, std: Any = None) -> dict[str, Any]:
+    """The processor's values for pictures whose shorter side becomes `side`, bicubic, and whose middle is cut out where
+    torchvision does; mean and deviation are CLIP's where they are None."""
+    crop = {"do_center_crop": True, "crop_size": {"height": side, "width": side}, "crop_rounding": "half-even"}
+    return {"image_processor_type": "CLIPImageProcessor", **_common({"shortest_edge": side}, mean, std), **crop}
+
+
+def squashed(side: int, mean: Any = None, std: Any = None) -> dict[str, Any]:
+    """The same for pictures that become squares."""
+    size = {"height": side, "width": side}
+    return {"image_processor_type": "CLIPImageProcessor", **_common(size, mean, std), "do_center_crop": False}
+
+
+def _common(size: Mapping[str, int], mean: Any, std: Any) -> dict[str, Any]:
+    return {
         "do_resize": True,
-        "size": {"shortest_edge": size},
+        "size": size,
         "resample": 3,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": mean,
-        "image_std": std,
+        "image_mean": _NORMAL["clip"][0] if mean is None else mean,
+        "image_std": _NORMAL["clip"][1] if std is None else std,
     }
-    if key == "pixelbert":
-        return {"image_processor_type": "ViltImageProcessor", **common, "size_divisor": 32, "do_pad": True}
-    crop = {"do_center_crop": True, "crop_size": {"height": size, "width": size}, "crop_rounding": "half-even"}
-    return {"image_processor_type": "CLIPImageProcessor", **common, **crop}
 
 
 def original_processor(path: Path, hints: Mapping[str, Any], usual: str, size: int) -> dict[str, Any]:

@@ -25,7 +25,11 @@ class ClipFamily(Family):
     """See `Family`."""
 
     name = "clip"
-    known_by = ("vision_model.embeddings.class_embedding", "text_model.embeddings.token_embedding.weight")
+    known_by = (
+        "vision_model.embeddings.class_embedding",
+        "text_model.embeddings.token_embedding.weight",
+        "visual.class_embedding",
+    )
     image_processor = "CLIPImageProcessor"
     tokenizer = "clip"
     positions = "vision_model.embeddings.position_embedding.weight"
@@ -35,7 +39,7 @@ class ClipFamily(Family):
 
     def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
         """See `Family`."""
-        return formats.FOLDERS.recognise(raw)
+        return formats.recognise(raw)
 
     def checked(self, config: Mapping[str, Any], where: object) -> dict[str, Any]:
         """See `Family`."""

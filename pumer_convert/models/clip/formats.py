@@ -5,7 +5,9 @@ from typing import Any
 
 from pumer_convert.models.clip.config import ARCHITECTURES, TextSettings, VisionSettings, checked
 from pumer_convert.models.spec import sides_of
+from pumer_convert.models.towers import open_clip
 from pumer_convert.models.towers.folders import TwoTowers
+from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint
 
 
 def _read(tower: str, values: Mapping[str, Any], where: object, prefix: str) -> object:
@@ -15,6 +17,16 @@ def _read(tower: str, values: Mapping[str, Any], where: object, prefix: str) -> 
 
 FOLDERS = TwoTowers("clip", "CLIP", ARCHITECTURES, "pre_layrnorm.weight", _read, checked)
 """The norm before the tower of pictures is so spelled in transformers, and nowhere else."""
+
+
+def recognise(raw: RawCheckpoint) -> Checkpoint | None:
+    """See `TwoTowers.recognise` and `open_clip.renamed`."""
+    found = open_clip.renamed(raw)
+    if found is None:
+        return FOLDERS.recognise(raw)
+    config, notes = checked(found.config, raw.path), (open_clip.NOTE,)
+    where = (raw.path, "open_clip checkpoint", "clip", EMBEDDINGS, config, raw.source, found.slices, found.ignored)
+    return Checkpoint(*where, raw.companions, notes=notes).with_processor(found.processor)
 
 
 def processor(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pumer_convert.models.signature import Signature
 from pumer_convert.models.similarity import BIAS, SCALE, Similarity
 from pumer_convert.models.spec import ModelSpec
 from pumer_convert.recipe.layer_names import layer_names
-from pumer_convert.recipe.schema import export_settings
+from pumer_convert.recipe.schema import ExportSettings, export_settings
 from pumer_convert.weights import Checkpoint
 
 if TYPE_CHECKING:
@@ -71,17 +71,22 @@ def similarity_of(checkpoint: Checkpoint) -> Similarity | None:
     return Similarity(scores, *(checkpoint.number(name) for name in (SCALE, BIAS) if name in checkpoint.slices))
 
 
+def export_settings_of(checkpoint: Checkpoint) -> ExportSettings:
+    """What the recipe in a converted folder says of exports; the defaults for any other checkpoint, whatever lies
+    beside it. Raises InputError for a recipe that is not one."""
+    return export_settings(checkpoint.path) if "pumer" in checkpoint.config else ExportSettings()
+
+
 def kept_float32(
     checkpoint: Checkpoint, dtype: str | None, names: Iterable[str] | None, graph: str | None = None
 ) -> tuple[str, ...]:
     """The layers that stay in float32 in a model of type `dtype`, of all or of a `graph`: those of these `names`, such
-    as "vision.0-3" (None: of the recipe in the checkpoint's folder), none where it is no half precision. Raises
+    as "vision.0-3" (None: of the recipe in a converted folder), none where it is no half precision. Raises
     InputError for a layer that the model has not."""
     if dtype not in HALF:
         return ()
     if names is None:
-        home = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
-        names = export_settings(home).keep_float32
+        names = export_settings_of(checkpoint).keep_float32
     spec = family_of(checkpoint.family).spec(checkpoint.config)
     try:
         names = [one for name in ((names,) if isinstance(names, str) else names) for one in layer_names(name)]

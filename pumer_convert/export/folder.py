@@ -12,14 +12,14 @@ from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.checkpoint.companions import TOKENIZERS
 from pumer_convert.checkpoint.locate import EXPORTED, own_folder, resolve
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.load import HALF, kept_float32
+from pumer_convert.convert.load import HALF, export_settings_of, kept_float32
 from pumer_convert.data.served_tokenizer import served_form
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export.reuse import stale, standing_engine, standing_onnx, without_list
 from pumer_convert.export.triton.config import check_backend
 from pumer_convert.models.family import family_of
-from pumer_convert.recipe.schema import ExportSettings, Profile, export_settings
+from pumer_convert.recipe.schema import ExportSettings, Profile
 from pumer_convert.system.child_process import LostError, in_child
 from pumer_convert.system.heap import give_back_at_once
 from pumer_convert.system.output import check_out
@@ -88,9 +88,9 @@ def export_folder(
     Raises InputError, VerificationError or MissingDependencyError; no file is left by the step that failed.
     """
     path = resolve(path)
-    settings = export_settings(path)
     folder = Path(out) if out is not None else own_folder(path)
     checkpoint = open_checkpoint(path)
+    settings = export_settings_of(checkpoint)
     names = _graphs(checkpoint, joint)
     check_utf8(folder / f"{names[0]}.onnx")
     chosen = dtype or settings.dtype

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pumer_convert.models import attention
@@ -17,6 +16,7 @@ from pumer_convert.models.spec import grid, sides_of
 from pumer_convert.models.towers.bert import Bert, table
 from pumer_convert.models.towers.clip import VisionBlock
 from pumer_convert.models.towers.embeddings import PatchEmbeddings
+from pumer_convert.models.towers.encoder import unit
 from pumer_convert.models.towers.fusion import FusionHalf, Pooler, fuse
 from pumer_convert.reducers.site import Trace
 from pumer_convert.tokens import Tokens
@@ -189,7 +189,7 @@ class BridgeTower(Body):
             "image_embeds": self.head("itc_image_head", seen),
             "cross_embeds": self.head("itc_cross_modal_head", pooled),
         }
-        return Output({name: F.normalize(value, dim=-1) for name, value in embeddings.items()}, streams, trace)
+        return Output({name: unit(value) for name, value in embeddings.items()}, streams, trace)
 
     def head(self, name: str, pooled: Tensor) -> Tensor:
         """One of the linear heads."""

@@ -16,6 +16,7 @@ from pumer_convert.errors import InputError, MissingDependencyError, PumerError,
 from pumer_convert.models.family import FAMILIES, family_of
 from pumer_convert.models.inputs import IDS, MASK, TextInput
 from pumer_convert.system.json_file import read_object
+from pumer_convert.system.quiet import errors_alone
 
 _BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
 _PLACEHOLDER = re.compile(r"▁?<[^<>]+>")
@@ -47,7 +48,8 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
             if alone and like != family:
                 # Whatever kind it is, the file describes it whole.
                 return transformers.PreTrainedTokenizerFast(tokenizer_file=str(place / files[0]))  # type: ignore[no-untyped-call]
-            model = {} if like is None else {"config": transformers.AutoConfig.for_model(like)}
+            with errors_alone("transformers.configuration_utils"):  # it warns of its own defaults
+                model = {} if like is None else {"config": transformers.AutoConfig.for_model(like)}
             tokenizer = transformers.AutoTokenizer.from_pretrained(place, local_files_only=True, **model)
         tokenizer("\u4e28")  # one without a token for what it does not know would fail at a user's first such word
         return tokenizer

@@ -4,7 +4,6 @@ import ast
 import contextlib
 import gc
 import io
-import logging
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,6 +35,7 @@ from pumer_convert.reducers.site import Trace
 from pumer_convert.reducers.traced import RENEW
 from pumer_convert.system.output import check_files, output_files
 from pumer_convert.system.owned import digest, listed, same, write_list
+from pumer_convert.system.quiet import errors_alone
 from pumer_convert.verification.verify import Case, sample, tensors, verify_onnx
 from pumer_convert.weights import Checkpoint
 
@@ -255,12 +255,6 @@ def _name_origins(graph: ir.Model) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter talks to its developers; its users hear from us."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with errors_alone("torch.onnx"), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -35,7 +35,7 @@ def read(source: DataSource, task: str, images: Path | None, split: str | None) 
         if not found:
             yield InputError(f"{folder}: there is no picture in this folder of a class.")
         for file in found:
-            yield Sample(file.relative_to(root).as_posix(), (FilePicture(file),), "", folder.name, str(file))
+            yield Sample(file.relative_to(root).as_posix(), (FilePicture(file),), "", folder.name, str(folder))
 
 
 def _of_split(path: Path, split: str | None) -> Path:

@@ -12,6 +12,7 @@ import pytest
 from pumer_convert.artifact.describe import promise
 from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.convert.load import export_settings_of
 from pumer_convert.data.served_tokenizer import served_form
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.export import folder as module
@@ -204,11 +205,12 @@ def test_the_size_that_is_promised_is_the_one_that_is_made(exported: Path) -> No
 
 
 def test_the_builder_s_process_goes_on_from_it_too(home: Path) -> None:
+    checkpoint = open_checkpoint(home / "red")
     made = module._in_subprocess(
-        open_checkpoint(home / "red"),
+        checkpoint,
         home / "red" / "model.onnx",
         "model",
-        module.export_settings(home / "red"),
+        export_settings_of(checkpoint),
         (),
         dtype="float32",
         keep_float32=(),

@@ -196,18 +196,25 @@ def sharded(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
 
 
-def read_checkpoint(folder: Path) -> None:
+def read_model(folder: Path) -> Any:
     """Opens it, tells its plan, and loads it."""
     from pumer_convert.checkpoint.read import open_checkpoint
     from pumer_convert.convert.build import build
     from pumer_convert.convert.load import plan_of, spec_of
-    from pumer_convert.tasks import open_task
 
     found = open_checkpoint(folder)
     spec_of(found)
     plan_of(found)
     if found.parameters < 10**8:
         build(found)
+    return found
+
+
+def read_checkpoint(folder: Path) -> None:
+    """Loads it, and its task with the names of its answers."""
+    from pumer_convert.tasks import open_task
+
+    found = read_model(folder)
     open_task(found.task, found.config)
 
 

@@ -21,8 +21,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import click
-from fuzz_inputs import READERS
+import fuzz_dual_encoders
+import fuzz_inputs
 
+READERS = {**fuzz_inputs.READERS, **fuzz_dual_encoders.READERS}
 MEMORY = 4 * 2**30
 SECONDS = 60
 

@@ -13,11 +13,11 @@ from pumer_convert.models.output import Output
 from pumer_convert.models.precision import LayerNorm, Linear
 from pumer_convert.models.signature import LOGITS
 from pumer_convert.models.spec import grid, sides_of
-from pumer_convert.models.towers.bert import Bert, table
+from pumer_convert.models.towers.bert import Bert, Pooler, table
 from pumer_convert.models.towers.clip import VisionBlock
 from pumer_convert.models.towers.embeddings import PatchEmbeddings
 from pumer_convert.models.towers.encoder import unit
-from pumer_convert.models.towers.fusion import FusionHalf, Pooler, fuse
+from pumer_convert.models.towers.fusion import FusionHalf, fuse
 from pumer_convert.reducers.site import Trace
 from pumer_convert.tokens import Tokens
 

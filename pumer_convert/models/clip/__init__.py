@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pumer_convert.models.clip import formats
 from pumer_convert.models.clip.config import WHOLE_MODEL, ClipSettings, checked
 from pumer_convert.models.family import Family
-from pumer_convert.models.inputs import Port, TextInput
+from pumer_convert.models.inputs import TextInput
 from pumer_convert.models.rates import Rates
-from pumer_convert.models.spec import GraphSpec, ImageSpec, Layer, ModelSpec, grid, sides_of
-from pumer_convert.models.towers.costs import image_layers, text_layers
-from pumer_convert.models.towers.joint import joint
+from pumer_convert.models.spec import ImageSpec, Layer, ModelSpec, grid, sides_of
+from pumer_convert.models.towers.costs import image_layers, projection, text_layers
+from pumer_convert.models.towers.graphs import joint, towers
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class ClipFamily(Family):
         settings = ClipSettings.read(config)
         vision, text = settings.vision, settings.text
         layers: list[Layer] = []
-        graphs: list[GraphSpec] = []
-        tokens, image = 0, None
+        widths: dict[str, int] = {}
+        tokens, image, outputs = 0, None, settings.projection_dim
         if vision is not None:
             size = sides_of(image_size or vision.image_size)
             rows, columns = grid(size, vision.patch_size)
@@ -69,13 +69,15 @@ class ClipFamily(Family):
             layers += image_layers(vision, vision.patch_size, rows * columns, "image", cls=True)
         if text is not None:
             layers += text_layers(text, "text")
-        for name, tower in (("image", vision), ("text", text)):
+        for name, tower, weights in (
+            ("image", vision, "visual_projection."),
+            ("text", text, "text_projection."),
+        ):
             if tower is None:
                 continue
-            outputs = settings.projection_dim
             if outputs is not None:
-                layers.append(_projection(name, tower.hidden_size * outputs))
-            graphs.append(_graph(name, tower.hidden_size, outputs))
+                layers.append(projection(name, tower.hidden_size * outputs, weights))
+            widths[name] = outputs or tower.hidden_size
         whole = settings.architecture == WHOLE_MODEL
         return ModelSpec(
             image_tokens=tokens,
@@ -83,22 +85,11 @@ class ClipFamily(Family):
             head=0,
             text=None if text is None else TextInput(text.vocab_size, text.max_position_embeddings, end_id=text.end),
             image=image,
-            graphs=tuple(graphs),
+            graphs=towers(widths, embeds=outputs is not None),
             text_whole="the text's tower is causal and read at its end, so it is left whole",
             similarity="softmax" if whole else None,
-            joint=joint(settings.projection_dim or 0) if whole else None,
+            joint=joint(outputs or 0) if whole else None,
         )
-
-
-def _projection(graph: str, macs: int) -> Layer:
-    weights = ("visual_projection.",) if graph == "image" else ("text_projection.",)
-    return Layer(f"{graph}_projection", lambda before, after: macs, graph=graph, weights=weights)
-
-
-def _graph(name: str, width: int, projection: int | None) -> GraphSpec:
-    output = ("pooler_output", width) if projection is None else (f"{name}_embeds", projection)
-    port = Port(output[0], "float32", ("batch", output[1]))
-    return GraphSpec(name, (port,), text=name == "text", pictures=name == "image")
 
 
 FAMILY = ClipFamily()

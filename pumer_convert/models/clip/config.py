@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from pumer_convert.models.towers import sections as towers
+from pumer_convert.models.towers.sections import ClipPictures
 from pumer_convert.models.values import (
     ACTIVATIONS,
     GENERAL,
@@ -27,15 +28,6 @@ ARCHITECTURES = {
 WHOLE_MODEL = "CLIPModel"
 BEFORE = 2
 """The `eos_token_id` of configs from before transformers 4.31: whatever it says, texts end at their largest id."""
-
-
-@dataclass(frozen=True)
-class VisionSettings(towers.PictureTower):
-    """The tower of pictures."""
-
-    projection_dim: int = setting(512, int, least=1, most=WHOLE)
-    patch_size: int = setting(32, int, least=1, most=WHOLE)
-    hidden_act: str = setting("quick_gelu", words=ACTIVATIONS)
 
 
 @dataclass(frozen=True)
@@ -72,7 +64,7 @@ class ClipSettings:
     is given as it is."""
 
     architecture: str
-    vision: VisionSettings | None
+    vision: ClipPictures | None
     text: TextSettings | None
     projection_dim: int | None
 
@@ -85,7 +77,7 @@ class ClipSettings:
         architecture = only_architecture(config, ARCHITECTURES, where) or WHOLE_MODEL
         has = ARCHITECTURES[architecture]
         vision = (
-            VisionSettings.read(section(config, "vision", where), where, "vision_config.") if "vision" in has else None
+            ClipPictures.read(section(config, "vision", where), where, "vision_config.") if "vision" in has else None
         )
         text = TextSettings.read(section(config, "text", where), where, "text_config.") if "text" in has else None
         projection = read_values(_Shared, config, where)["projection_dim"]
@@ -127,6 +119,6 @@ def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:
 
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "vision": {"image_size": 224, **{f.name: f.default for f in fields(VisionSettings) if f.metadata}},
+    "vision": {"image_size": 224, **{f.name: f.default for f in fields(ClipPictures) if f.metadata}},
     "text": {f.name: f.default for f in fields(TextSettings) if f.metadata},
 }

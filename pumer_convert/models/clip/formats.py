@@ -3,19 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pumer_convert.models.clip.config import ARCHITECTURES, TextSettings, VisionSettings, checked
+from pumer_convert.models.clip.config import ARCHITECTURES, TextSettings, checked
 from pumer_convert.models.spec import sides_of
 from pumer_convert.models.towers import open_clip
 from pumer_convert.models.towers.folders import TwoTowers
+from pumer_convert.models.towers.sections import ClipPictures
 from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint
 
-
-def _read(tower: str, values: Mapping[str, Any], where: object, prefix: str) -> object:
-    settings: type[VisionSettings | TextSettings] = VisionSettings if tower == "vision" else TextSettings
-    return settings.read(values, where, prefix)
-
-
-FOLDERS = TwoTowers("clip", "CLIP", ARCHITECTURES, "pre_layrnorm.weight", _read, checked)
+SECTIONS = {"vision": ClipPictures.read, "text": TextSettings.read}
+FOLDERS = TwoTowers("clip", "CLIP", ARCHITECTURES, "pre_layrnorm.weight", SECTIONS, checked)
 """The norm before the tower of pictures is so spelled in transformers, and nowhere else."""
 
 

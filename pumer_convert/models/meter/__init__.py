@@ -13,7 +13,7 @@ from pumer_convert.models.meter import formats
 from pumer_convert.models.meter.config import MeterSettings, checked
 from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import ImageSpec, Layer, ModelSpec, grid, logits, sides_of
-from pumer_convert.models.towers.costs import block, fusion, fusion_scores
+from pumer_convert.models.towers.costs import block, fusion, fusion_scores, image_layers
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
@@ -65,25 +65,10 @@ class MeterFamily(Family):
         rows, columns = grid(image_size or settings.image_size, patch)
         fused = fusion(c, inner, settings.fusion_order == "sequential")
         scores = fusion_scores(c)
-        blind = {"cls_attention": lambda before, after: before.image * v}
         begin = tuple(f"vit_model.visual.{part}" for part in ("conv1.", "class_", "positional_", "ln_pre."))
-        layers = [Layer("patches", lambda before, after: rows * columns * patch * patch * 3 * v, weights=begin)]
-        v_wide, t_wide = vision.intermediate_size, text.intermediate_size
-        depth = vision.num_hidden_layers
-        for i in range(depth):
-            layers.append(
-                Layer(
-                    f"vision.{i}",
-                    lambda before, after: block(v, v_wide, before.image, after.image),
-                    f"vision.{i}",
-                    blind,
-                    modalities=("image",),
-                    depth=i / depth,
-                    width=v,
-                    key_width=v // vision.num_attention_heads,
-                    weights=(f"vit_model.visual.transformer.resblocks.{i}.",),
-                )
-            )
+        blocks = "vit_model.visual.transformer.resblocks."
+        layers = image_layers(vision, patch, rows * columns, "model", cls=True, blocks=blocks, before=begin)
+        t_wide = text.intermediate_size
         for i in range(text.num_hidden_layers):
             words = (f"text_transformer.encoder.layer.{i}.",)
             layers.append(

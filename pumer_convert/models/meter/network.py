@@ -12,9 +12,9 @@ from pumer_convert.models.output import Output
 from pumer_convert.models.precision import LayerNorm, Linear
 from pumer_convert.models.signature import LOGITS
 from pumer_convert.models.spec import grid
-from pumer_convert.models.towers.bert import Bert, table
+from pumer_convert.models.towers.bert import Bert, Pooler, table
 from pumer_convert.models.towers.clip import VisionTower
-from pumer_convert.models.towers.fusion import FusionHalf, Pooler, fuse
+from pumer_convert.models.towers.fusion import FusionHalf, fuse
 from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pumer_convert.models.family import Family, Interpolation
-from pumer_convert.models.inputs import Port, TextInput
+from pumer_convert.models.inputs import TextInput
 from pumer_convert.models.rates import Rates
 from pumer_convert.models.siglip import formats
 from pumer_convert.models.siglip.config import WHOLE_MODEL, SiglipSettings, checked
-from pumer_convert.models.spec import GraphSpec, ImageSpec, Layer, Lengths, ModelSpec, grid, sides_of
+from pumer_convert.models.spec import ImageSpec, Layer, Lengths, ModelSpec, grid, sides_of
 from pumer_convert.models.towers.costs import image_layers, text_layers
-from pumer_convert.models.towers.joint import joint
+from pumer_convert.models.towers.graphs import joint, towers
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class SiglipFamily(Family):
         settings = SiglipSettings.read(config)
         vision, text = settings.vision, settings.text
         layers: list[Layer] = []
-        graphs: list[GraphSpec] = []
+        widths: dict[str, int] = {}
         tokens, image, words = 0, None, None
         both = settings.architecture == WHOLE_MODEL
         if vision is not None:
@@ -78,7 +78,7 @@ class SiglipFamily(Family):
             layers += image_layers(vision, vision.patch_size, tokens, "image", cls=False)
             pooled = ("vision_model.post_layernorm.", "vision_model.head.")
             layers.append(Layer("image_head", head, graph="image", weights=pooled))
-            graphs.append(_graph("image", c, both))
+            widths["image"] = c
         if text is not None:
             macs = text.hidden_size * text.outputs
             places = text.max_position_embeddings
@@ -86,23 +86,18 @@ class SiglipFamily(Family):
             layers += text_layers(text, "text")
             last = ("text_model.final_layer_norm.", "text_model.head.")
             layers.append(Layer("text_head", lambda before, after: macs, graph="text", weights=last))
-            graphs.append(_graph("text", text.outputs, both))
+            widths["text"] = text.outputs
         return ModelSpec(
             image_tokens=tokens,
             layers=tuple(layers),
             head=0,
             text=words,
             image=image,
-            graphs=tuple(graphs),
+            graphs=towers(widths, embeds=both),
             text_whole="the text's tower is read at its last place, so it is left whole",
             similarity="sigmoid" if both else None,
             joint=joint(text.outputs) if both and text is not None else None,
         )
-
-
-def _graph(name: str, width: int, both: bool) -> GraphSpec:
-    port = Port(f"{name}_embeds" if both else "pooler_output", "float32", ("batch", width))
-    return GraphSpec(name, (port,), text=name == "text", pictures=name == "image")
 
 
 FAMILY = SiglipFamily()

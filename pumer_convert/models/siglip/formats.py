@@ -9,13 +9,8 @@ from pumer_convert.models.spec import sides_of
 from pumer_convert.models.towers.folders import TwoTowers
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
-
-def _read(tower: str, values: Mapping[str, Any], where: object, prefix: str) -> object:
-    settings: type[VisionSettings | TextSettings] = VisionSettings if tower == "vision" else TextSettings
-    return settings.read(values, where, prefix)
-
-
-FOLDERS = TwoTowers("siglip", "SigLIP", ARCHITECTURES, "head.probe", _read, checked)
+SECTIONS = {"vision": VisionSettings.read, "text": TextSettings.read}
+FOLDERS = TwoTowers("siglip", "SigLIP", ARCHITECTURES, "head.probe", SECTIONS, checked)
 
 
 def recognise(raw: RawCheckpoint) -> Checkpoint | None:

@@ -1,6 +1,6 @@
 """The SigLIP network: transformers' names, fused attention, reducers in the blocks of the tower of pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,16 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pumer_convert.models import attention
-from pumer_convert.models.output import Output
 from pumer_convert.models.precision import LayerNorm, Linear, like
 from pumer_convert.models.siglip.config import WHOLE_MODEL, SiglipSettings, TextSettings, VisionSettings
 from pumer_convert.models.spec import grid, sides_of
 from pumer_convert.models.towers.clip import PackedAttention
 from pumer_convert.models.towers.dual import TwoTowerBody
 from pumer_convert.models.towers.embeddings import PatchEmbeddings, WordEmbeddings
-from pumer_convert.models.towers.encoder import Encoder, Mlp, unit
+from pumer_convert.models.towers.encoder import Encoder, Mlp
 from pumer_convert.models.towers.reduction import image_bias
-from pumer_convert.reducers.site import Trace
+from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
 
 
@@ -67,6 +66,16 @@ class VisionTower(nn.Module):
         self.post_layernorm = LayerNorm(c, eps=settings.layer_norm_eps)
         self.head = PoolingHead(settings)
 
+    def forward(
+        self, pixels: Tensor, step: Callable[[str], SiteReducers | None], trace: Trace
+    ) -> tuple[Tokens, Tensor]:
+        """See `TwoTowerBody`."""
+        x = self.embeddings(pixels)
+        image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))
+        image = self.encoder.of_image(image, step, trace, self.asked)
+        image = image.with_states(self.post_layernorm(image.states))
+        return image, self.head(image)
+
     def asked(self, image: Tokens) -> Tensor:
         """How much the head's probe would attend to each token if the blocks ended here, [B, N] float32."""
         return self.head.asks(image.with_states(self.post_layernorm(image.states)))
@@ -81,6 +90,12 @@ class TextTower(nn.Module):
         self.final_layer_norm = LayerNorm(c, eps=settings.layer_norm_eps)
         self.head = Linear(c, settings.outputs)
 
+    def forward(self, input_ids: Tensor) -> tuple[Tokens, Tensor]:
+        """See `TwoTowerBody`. Padding is seen like any other token."""
+        x = self.encoder(self.embeddings(input_ids), None)
+        text = Tokens.start(x, torch.ones_like(input_ids, dtype=torch.bool))
+        return text, self.head(self.final_layer_norm(x[:, -1]))
+
 
 class Siglip(TwoTowerBody):
     """Two towers that never meet, or one of them. `pixel_values` [B, 3, H, W] -> image_embeds [B, D]; `input_ids`
@@ -90,36 +105,13 @@ class Siglip(TwoTowerBody):
     def __init__(self, config: Mapping[str, Any], image_size: Any = None) -> None:
         super().__init__()
         self.config = dict(config)
-        self.settings = settings = SiglipSettings.read(config)
-        self.pictures = settings.vision is not None
+        settings = SiglipSettings.read(config)
+        self.pictures, self.compared = settings.vision is not None, settings.architecture == WHOLE_MODEL
         if settings.vision is not None:
             self.image_size = sides_of(image_size or settings.vision.image_size)
             rows, columns = grid(self.image_size, settings.vision.patch_size)
             self.vision_model = VisionTower(settings.vision, rows * columns)
         if settings.text is not None:
             self.text_model = TextTower(settings.text)
-        if settings.architecture == WHOLE_MODEL:
+        if self.compared:
             self.logit_scale, self.logit_bias = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
-
-    def of_image(self, pixel_values: Tensor, trace: Trace | None = None) -> Output:
-        """The graph "image"."""
-        trace, tower = Trace() if trace is None else trace, self.vision_model
-        self.check_pixels(pixel_values, self.image_size)
-        x = tower.embeddings(pixel_values)
-        image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))
-        image = tower.encoder.of_image(image, self.step, trace, tower.asked)
-        image = image.with_states(tower.post_layernorm(image.states))
-        return self._output("image", tower.head(image), image, trace)
-
-    def of_text(self, input_ids: Tensor, trace: Trace | None = None) -> Output:
-        """The graph "text", in which padding is seen like any other token."""
-        tower = self.text_model
-        x = tower.encoder(tower.embeddings(input_ids), None)
-        text = Tokens.start(x, torch.ones_like(input_ids, dtype=torch.bool))
-        pooled = tower.head(tower.final_layer_norm(x[:, -1]))
-        return self._output("text", pooled, text, Trace() if trace is None else trace)
-
-    def _output(self, stream: str, pooled: Tensor, tokens: Tokens, trace: Trace) -> Output:
-        if self.settings.architecture != WHOLE_MODEL:
-            return Output({"pooler_output": pooled}, {stream: tokens}, trace)
-        return Output({f"{stream}_embeds": unit(pooled)}, {stream: tokens}, trace)

@@ -1,4 +1,6 @@
-"""BERT and RoBERTa without their poolers: transformers' names, fused attention."""
+"""BERT and RoBERTa, and the pooler that may follow: transformers' names, fused attention."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +9,7 @@ from pumer_convert.models import attention
 from pumer_convert.models.activations import FUNCTIONS
 from pumer_convert.models.precision import LayerNorm, Linear
 from pumer_convert.models.towers.settings import BertSettings
+from pumer_convert.tokens import Tokens
 
 
 def table(rows: int, c: int, padding: int | None = None) -> nn.Embedding:
@@ -122,3 +125,15 @@ class Bert(nn.Module):
         for layer in self.encoder.layer:  # type: ignore[union-attr]
             x = layer(x, bias)
         return x  # type: ignore[no-any-return]
+
+
+class Pooler(nn.Module):
+    """What a head sees of a stream: its first token; Tokens [B, N, C] -> [B, C]."""
+
+    def __init__(self, c: int, activation: Callable[[Tensor], Tensor] = torch.tanh) -> None:
+        super().__init__()
+        self.dense = Linear(c, c)
+        self.activation = activation
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        return self.activation(self.dense(tokens.states[:, 0]))

@@ -1,7 +1,7 @@
 """Multiply-accumulates of the layers in towers; torch-free."""
 
 from pumer_convert.models.spec import Cost, Layer, Lengths
-from pumer_convert.models.towers.settings import EncoderSettings
+from pumer_convert.models.towers.settings import Sizes
 
 
 def block(width: int, wide: int, n: int, left: int) -> int:
@@ -35,9 +35,23 @@ def fusion_scores(c: int) -> dict[str, Cost]:
     return {"relevance": relevance, "cls_attention": cls_attention}
 
 
-def image_layers(settings: EncoderSettings, patch: int, patches: int, graph: str, *, cls: bool) -> list[Layer]:
+VISION, TEXT = "vision_model.encoder.layers.", "text_model.encoder.layers."
+BEFORE = ("vision_model.embeddings.", "vision_model.pre_layrnorm.")
+
+
+def image_layers(
+    settings: Sizes,
+    patch: int,
+    patches: int,
+    graph: str,
+    *,
+    cls: bool,
+    blocks: str = VISION,
+    before: tuple[str, ...] = BEFORE,
+) -> list[Layer]:
     """The patches and the blocks of a tower for pictures, which are its sites "vision.i". It has a CLS token, or else a
-    probe that pools its tokens."""
+    probe that pools its tokens. The names of its blocks' weights begin with `blocks` and a number, and those of what
+    stands `before` them so."""
     c, inner, count = settings.hidden_size, settings.intermediate_size, settings.num_hidden_layers
     key_width = c // settings.num_attention_heads
 
@@ -50,8 +64,8 @@ def image_layers(settings: EncoderSettings, patch: int, patches: int, graph: str
     def probe_attention(before: Lengths, after: Lengths) -> int:
         return (before.image + 1) * c * c + before.image * c
 
-    begin = ("vision_model.embeddings.", "vision_model.pre_layrnorm.")
-    layers = [Layer("patches", lambda before, after: patches * patch * patch * 3 * c, graph=graph, weights=begin)]
+    macs = patches * patch * patch * 3 * c
+    layers = [Layer("patches", lambda before, after: macs, graph=graph, weights=before)]
     for i in range(count):
         site = f"vision.{i}"
         layers.append(
@@ -65,13 +79,13 @@ def image_layers(settings: EncoderSettings, patch: int, patches: int, graph: str
                 width=c,
                 key_width=key_width,
                 graph=graph,
-                weights=(f"vision_model.encoder.layers.{i}.",),
+                weights=(f"{blocks}{i}.",),
             )
         )
     return layers
 
 
-def text_layers(settings: EncoderSettings, graph: str) -> list[Layer]:
+def text_layers(settings: Sizes, graph: str, blocks: str = TEXT) -> list[Layer]:
     """The blocks of a tower for texts, which are left whole."""
     c, inner = settings.hidden_size, settings.intermediate_size
 
@@ -79,6 +93,11 @@ def text_layers(settings: EncoderSettings, graph: str) -> list[Layer]:
         return block(c, inner, before.text, before.text)
 
     return [
-        Layer(f"text.{i}", cost, modalities=("text",), graph=graph, weights=(f"text_model.encoder.layers.{i}.",))
+        Layer(f"text.{i}", cost, modalities=("text",), graph=graph, weights=(f"{blocks}{i}.",))
         for i in range(settings.num_hidden_layers)
     ]
+
+
+def projection(graph: str, macs: int, *weights: str) -> Layer:
+    """What makes an embedding of what the tower of a graph pools."""
+    return Layer(f"{graph}_projection", lambda before, after: macs, graph=graph, weights=weights)

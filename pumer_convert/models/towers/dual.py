@@ -1,25 +1,39 @@
-"""Two towers that never meet, or one of them: what CLIP and SigLIP have in common."""
+"""Two towers that never meet, or one of them: what such families have in common."""
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pumer_convert.models.body import Body
 from pumer_convert.models.inputs import PIXELS
 from pumer_convert.models.output import Output
 from pumer_convert.models.similarity import BIAS, SCALE
-from pumer_convert.models.towers.joint import IMAGE, JOINT, PER_IMAGE, PER_TEXT, TEXT
+from pumer_convert.models.towers.encoder import unit
+from pumer_convert.models.towers.graphs import IMAGE, JOINT, PER_IMAGE, PER_TEXT, POOLED, TEXT, embedding
 from pumer_convert.reducers.site import Trace
+from pumer_convert.tokens import Tokens
 
 
 class TwoTowerBody(Body):
-    """A network of the graphs "image" and "text", and of both in one, or of one tower; `pictures` says whether it has
-    the first."""
+    """A network of the graphs "image" and "text", and of both in one, or of one tower.
+
+    pictures       whether it has the first.
+    compared       whether its embeddings are compared: unit vectors.
+    image_size     (H, W) of its pictures.
+    vision_model   of pixels [B, 3, H, W], what gives the reducers at a site, and a trace: the tokens as they end, and
+                   what it pools of them, [B, C].
+    text_model     the same of what the graph "text" takes, without reducers.
+    visual_projection, text_projection
+                   what makes embeddings [B, D] of what is pooled, where there is one.
+    """
 
     pictures: bool
+    compared: bool
+    image_size: tuple[int, int]
+    vision_model: nn.Module
+    text_model: nn.Module
 
     def forward(self, *inputs: Any, **named: Any) -> Output:
         """The first of its graphs."""
@@ -30,11 +44,11 @@ class TwoTowerBody(Body):
         """See `Body`."""
         if graph == JOINT:
             words = {name: value for name, value in inputs.items() if name != PIXELS}
-            return self.compared(self.of_image(inputs[PIXELS], trace), self.of_text(**words, trace=trace))
+            return self.both(self.of_image(inputs[PIXELS], trace), self.of_text(**words, trace=trace))
         chosen = self.of_image if graph == "image" else self.of_text
         return chosen(**inputs, trace=trace)
 
-    def compared(self, image: Output, text: Output) -> Output:
+    def both(self, image: Output, text: Output) -> Output:
         """The joint graph, from the outputs of the others: also the logits of every picture with every text, taken in
         float32 or more exactly."""
         images, texts = image.outputs[IMAGE], text.outputs[TEXT]
@@ -45,10 +59,21 @@ class TwoTowerBody(Body):
         outputs = {PER_IMAGE: logits.T, PER_TEXT: logits, TEXT: texts, IMAGE: images}
         return Output(outputs, {**image.streams, **text.streams}, image.trace)
 
-    @abstractmethod
     def of_image(self, pixel_values: Tensor, trace: Trace | None = None) -> Output:
-        """The graph "image"."""
+        """The graph "image". Raises InputError for pixels of another size."""
+        trace = Trace() if trace is None else trace
+        self.check_pixels(pixel_values, self.image_size)
+        image, pooled = self.vision_model(pixel_values, self.step, trace)
+        return self._output("image", "visual_projection", image, pooled, trace)
 
-    @abstractmethod
-    def of_text(self, *inputs: Any, **named: Any) -> Output:
+    def of_text(self, *words: Tensor, trace: Trace | None = None, **named: Tensor) -> Output:
         """The graph "text"."""
+        text, pooled = self.text_model(*words, **named)
+        return self._output("text", "text_projection", text, pooled, Trace() if trace is None else trace)
+
+    def _output(self, stream: str, projection: str, tokens: Tokens, pooled: Tensor, trace: Trace) -> Output:
+        projected = hasattr(self, projection)
+        if projected:
+            pooled = getattr(self, projection)(pooled)
+        name = embedding(stream) if projected or self.compared else POOLED
+        return Output({name: unit(pooled) if self.compared else pooled}, {stream: tokens}, trace)

@@ -21,7 +21,7 @@ class TwoTowers:
     spelled        the family as a person writes it.
     architectures  the classes that are read, with the towers of each, "vision" and "text"; the first has both.
     mark           how a name of a weight ends that no other family has.
-    read           checks the values of a tower alone, by its name, with `where` and a prefix for messages.
+    sections       what checks the values of a tower alone, with `where` and a prefix for messages.
     checked        see `Family.checked`.
     """
 
@@ -29,7 +29,7 @@ class TwoTowers:
     spelled: str
     architectures: Mapping[str, tuple[str, ...]]
     mark: str
-    read: Callable[[str, Mapping[str, Any], object, str], object]
+    sections: Mapping[str, Callable[[Mapping[str, Any], object, str], object]]
     checked: Callable[[Mapping[str, Any], object], dict[str, Any]]
 
     def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
@@ -65,7 +65,7 @@ class TwoTowers:
         if tower is not None:
             if self.architectures[architecture] != (tower,):
                 raise wrong(raw.path, "architectures", named, f"its model_type is {config['model_type']}")
-            self.read(tower, config, raw.path, "")
+            self.sections[tower](config, raw.path, "")
             config = {"model_type": self.family, f"{tower}_config": config}
         config["architectures"] = [architecture]
         checked = self.checked(config, raw.path)

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from pumer_convert.models import attention
 from pumer_convert.models.activations import FUNCTIONS
-from pumer_convert.models.precision import Linear
 from pumer_convert.models.towers.bert import Intermediate, Projections, Residual
 from pumer_convert.models.towers.settings import BertSettings
 from pumer_convert.reducers.site import SiteReducers, Trace
@@ -123,14 +122,3 @@ def apart(tokens: Tokens, c: int) -> tuple[Tokens, Tensor]:
     # As they would lie without each other: products of other strides are rounded otherwise.
     own, rider = tokens.states[..., :c].contiguous(), tokens.states[..., c:].contiguous()
     return tokens.with_states(own), rider
-
-
-class Pooler(nn.Module):
-    """What a head sees of a stream: its first token."""
-
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        self.dense = Linear(c, c)
-
-    def forward(self, tokens: Tokens) -> Tensor:
-        return self.dense(tokens.states[:, 0]).tanh()  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The sections of a config for a tower of pictures and one of texts, as CLIP and SigLIP have them."""
+"""The sections of a config for a tower of pictures and one of texts, as transformers has them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -23,9 +23,9 @@ DRAWN = frozenset(("initializer_factor", "logit_scale_init_value"))
 
 
 @dataclass(frozen=True)
-class PictureTower:
-    """A tower of pictures, with transformers' defaults, of which a family's own class says the others; `image_size` S
-    or [H, W]."""
+class Pictures:
+    """A tower of pictures, with transformers' defaults, of which the class of a kind of tower says the others;
+    `image_size` S or [H, W]."""
 
     image_size: int | list[int]
     hidden_size: int = setting(768, int, least=1, most=WHOLE)
@@ -36,7 +36,6 @@ class PictureTower:
     patch_size: int = setting(16, int, least=1, most=WHOLE)
     hidden_act: str = setting("gelu", words=ACTIVATIONS)
     layer_norm_eps: float = setting(1e-5, float)
-    attention_dropout: float = setting(0.0, float, most=1)
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> Self:
@@ -51,8 +50,46 @@ class PictureTower:
 
 
 @dataclass(frozen=True)
+class PictureTower(Pictures):
+    """One of CLIP's or SigLIP's kind."""
+
+    attention_dropout: float = setting(0.0, float, most=1)
+
+
+@dataclass(frozen=True)
+class ClipPictures(PictureTower):
+    """CLIP's."""
+
+    projection_dim: int = setting(512, int, least=1, most=WHOLE)
+    patch_size: int = setting(32, int, least=1, most=WHOLE)
+    hidden_act: str = setting("quick_gelu", words=ACTIVATIONS)
+
+
+@dataclass(frozen=True)
+class VitPictures(Pictures):
+    """ViT, with its pooler."""
+
+    layer_norm_eps: float = setting(1e-12, float)
+    hidden_dropout_prob: float = setting(0.0, float, most=1)
+    attention_probs_dropout_prob: float = setting(0.0, float, most=1)
+    qkv_bias: bool = setting(True, bool)
+    encoder_stride: int = setting(16, int, least=1, most=WHOLE)
+    pooler_output_size: int | None = setting(None, int, most=WHOLE)
+    pooler_act: str = setting("tanh", words=ACTIVATIONS)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> Self:
+        """See `Pictures.read`. Raises InputError also where the pooler changes the width: what follows takes it."""
+        found = super().read(values, where, prefix)
+        if (found.pooler_output_size or found.hidden_size) != found.hidden_size:
+            why = f"what follows takes hidden_size numbers, {found.hidden_size}"
+            raise wrong(where, f"{prefix}pooler_output_size", found.pooler_output_size, why)
+        return found
+
+
+@dataclass(frozen=True)
 class TextTower:
-    """A tower of texts, likewise."""
+    """A tower of texts of CLIP's or SigLIP's kind, likewise."""
 
     vocab_size: int = setting(32000, int, least=1, most=WHOLE)
     hidden_size: int = setting(768, int, least=1, most=WHOLE)
@@ -66,7 +103,7 @@ class TextTower:
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> Self:
-        """See `PictureTower.read`."""
+        """See `Pictures.read`."""
         return cls(**tower_values(cls, values, where, prefix))
 
 

@@ -7,8 +7,8 @@ from pumer_convert.models.values import ACTIVATIONS, LAYERS, WHOLE
 from pumer_convert.rules import setting
 
 
-class EncoderSettings(Protocol):
-    """What such a transformer is built from."""
+class Sizes(Protocol):
+    """How large a transformer is."""
 
     @property
     def hidden_size(self) -> int: ...
@@ -18,6 +18,11 @@ class EncoderSettings(Protocol):
     def num_hidden_layers(self) -> int: ...
     @property
     def num_attention_heads(self) -> int: ...
+
+
+class EncoderSettings(Sizes, Protocol):
+    """What one is built from (`encoder.Encoder`)."""
+
     @property
     def hidden_act(self) -> str: ...
     @property

@@ -8,28 +8,19 @@ from torch import Tensor, nn
 
 from pumer_convert.errors import InputError
 from pumer_convert.models import attention
-from pumer_convert.models.activations import FUNCTIONS
 from pumer_convert.models.body import Body
 from pumer_convert.models.joint import Joint
 from pumer_convert.models.output import Output
-from pumer_convert.models.precision import Conv2d, LayerNorm, Linear, like
+from pumer_convert.models.precision import LayerNorm, Linear, like
 from pumer_convert.models.signature import LOGITS
 from pumer_convert.models.spec import grid
-from pumer_convert.models.towers import bert
+from pumer_convert.models.towers import bert, vit
 from pumer_convert.models.vilt.config import RETRIEVAL, ViltSettings
 from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
 
 
-class PatchEmbeddings(nn.Module):
-    def __init__(self, settings: ViltSettings) -> None:
-        super().__init__()
-        patch = settings.patch_size
-        self.projection = Conv2d(settings.num_channels, settings.hidden_size, patch, patch)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.projection(pixels).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
-
+class PatchEmbeddings(vit.PatchEmbeddings):
     def of_patches(self, patches: Tensor) -> Tensor:
         """The same of patches [B, N, 3 * P * P] that are cut out already."""
         own = self.projection
@@ -58,7 +49,7 @@ class Embeddings(nn.Module):
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c))
         self.position_embeddings = nn.Parameter(torch.zeros(1, grid[0] * grid[1] + 1, c))
-        self.patch_embeddings = PatchEmbeddings(settings)
+        self.patch_embeddings = PatchEmbeddings(c, settings.patch_size, settings.num_channels)
         self.token_type_embeddings = bert.table(settings.modality_type_vocab_size, c)
         self.dropout = nn.Dropout(settings.hidden_dropout_prob)
 
@@ -106,58 +97,21 @@ def table_places(
     return (weights[0][..., :, None] * weights[1][..., None, :]).flatten(2), there
 
 
-class SelfAttention(nn.Module):
-    def __init__(self, c: int, bias: bool) -> None:
-        super().__init__()
-        self.query = Linear(c, c, bias=bias)
-        self.key = Linear(c, c, bias=bias)
-        self.value = Linear(c, c, bias=bias)
-
-
-class Dense(nn.Module):
-    """A linear layer under the name `dense`, as transformers has it."""
-
-    def __init__(self, inner: int, outer: int) -> None:
-        super().__init__()
-        self.dense = Linear(inner, outer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.dense(x)  # type: ignore[no-any-return]
-
-
-class Attention(nn.Module):
-    def __init__(self, c: int, bias: bool) -> None:
-        super().__init__()
-        self.attention = SelfAttention(c, bias)
-        self.output = Dense(c, c)
-
-
-class Block(nn.Module):
+class Block(vit.Block):
     def __init__(self, settings: ViltSettings, published: bool) -> None:
-        super().__init__()
-        c, eps = settings.hidden_size, settings.layer_norm_eps
-        self.heads, self.published = settings.num_attention_heads, published
-        self.attention = Attention(c, settings.qkv_bias)
-        self.attention_dropout = settings.attention_probs_dropout_prob
-        self.activation = FUNCTIONS[settings.hidden_act]
-        self.intermediate = Dense(c, settings.intermediate_size)
-        self.output = Dense(settings.intermediate_size, c)
-        self.layernorm_before = LayerNorm(c, eps=eps)
-        self.layernorm_after = LayerNorm(c, eps=eps)
-        self.dropout = nn.Dropout(settings.hidden_dropout_prob)
+        super().__init__(settings)
+        self.published = published
 
     def forward(self, joint: Joint, step: SiteReducers | None, trace: Trace) -> Joint:
         """The block; between its halves the tokens are reduced where there is a `step`."""
         x, t = joint.states, joint.texts
-        normed = self.layernorm_before(x)
-        parts = self.attention.attention
-        q, k, v = (attention.split_heads(f(normed), self.heads) for f in (parts.query, parts.key, parts.value))
+        q, k, v = self.projected(x)
         probabilities = None
         if self.published:
             mixed, probabilities = attention.reference(q, k, v, joint.mask)
         else:
-            mixed = attention.fused(q, k, v, joint.bias, self.attention_dropout if self.training else 0.0)
-        x = x + self.dropout(self.attention.output(attention.join_heads(mixed)))
+            mixed = self.mixed(q, k, v, joint.bias)
+        x = self.attended(x, mixed)
         if step is not None:
             text, image = joint.with_states(x).apart()
             asked = None
@@ -171,9 +125,7 @@ class Block(nn.Module):
             image, text = step(image.with_keys(keys[:, t:]), text.with_keys(keys[:, :t]), asked, trace)
             joint = Joint.of(text, image)
             x = joint.states
-        return joint.with_states(
-            x + self.dropout(self.output(self.activation(self.intermediate(self.layernorm_after(x)))))
-        )
+        return joint.with_states(self.fed(x))
 
 
 class Encoder(nn.Module):
@@ -190,7 +142,7 @@ class Trunk(nn.Module):
         self.embeddings = Embeddings(settings, grid)
         self.encoder = Encoder(settings, published)
         self.layernorm = LayerNorm(c, eps=settings.layer_norm_eps)
-        self.pooler = Dense(c, c)
+        self.pooler = bert.Pooler(c)
 
 
 class Vilt(Body):
@@ -271,7 +223,7 @@ class Vilt(Body):
         for i, block in enumerate(body.encoder.layer):
             joint = block(joint, self.step(f"encoder.{i}"), trace)
         text, image = joint.with_states(body.layernorm(joint.states)).apart()
-        pooled = body.pooler(text.states[:, 0]).tanh()
+        pooled = body.pooler(text)
         if self.images > 1:
             pooled = pooled.reshape(-1, self.images * pooled.shape[1])
         head = self.rank_output if hasattr(self, "rank_output") else self.classifier

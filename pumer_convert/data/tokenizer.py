@@ -47,17 +47,23 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
         with _without_marks(folder) as place:
             if alone and like != family:
                 # Whatever kind it is, the file describes it whole.
-                return transformers.PreTrainedTokenizerFast(tokenizer_file=str(place / files[0]))  # type: ignore[no-untyped-call]
-            with errors_alone("transformers.configuration_utils"):  # it warns of its own defaults
-                model = {} if like is None else {"config": transformers.AutoConfig.for_model(like)}
-            tokenizer = transformers.AutoTokenizer.from_pretrained(place, local_files_only=True, **model)
-        tokenizer("\u4e28")  # one without a token for what it does not know would fail at a user's first such word
+                tokenizer: Any = transformers.PreTrainedTokenizerFast(tokenizer_file=str(place / files[0]))  # type: ignore[no-untyped-call]
+            else:
+                with errors_alone("transformers.configuration_utils"):  # it warns of its own defaults
+                    model = {} if like is None else {"config": transformers.AutoConfig.for_model(like)}
+                tokenizer = transformers.AutoTokenizer.from_pretrained(place, local_files_only=True, **model)
+        # One without a token for what it does not know would fail at a user's first such word.
+        if None in tokenizer("\u4e28")["input_ids"]:
+            raise ValueError("a token that it puts into every text, or for what it does not know, has no id")
         return tokenizer
-    except Exception as error:  # the package tokenizers raises plain Exceptions
+    except BaseException as error:
+        # The package tokenizers raises plain Exceptions, and a panic of its Rust, which is none.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise _refusal(folder, files, error) from None
 
 
-def _refusal(folder: Path, files: Sequence[str], error: Exception) -> PumerError:
+def _refusal(folder: Path, files: Sequence[str], error: BaseException) -> PumerError:
     """What to tell of a tokenizer of these files that cannot be loaded."""
     modelled = any(name.endswith(".model") for name in files)
     if not modelled and ("model_file" in str(error) or isinstance(error, ImportError)):

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from pumer_convert.runtime import Answer, Pipeline
 
 
+TEXT_OR_LABEL = "say --text, or for a model of two towers --label: one of them, and not both."
+SHOWN = 6
+"""Numbers of an embedding that a person is shown."""
+
+
 @click.command("run")
 @click.argument("model", type=PATH)
 @click.option("--image", "images", multiple=True, required=True, type=PATH, help="The picture; twice for a pair.")
@@ -46,17 +51,22 @@ def command(
 
     A model of two towers (CLIP, SigLIP) chooses from labels or captions: a line has the score, the cosine of the two
     embeddings, and the text. Any of its exported files will do, the other is found beside it.
+
+    A tower of pictures alone is given no text: a line has how each picture's embedding begins, --json all of it.
     """
     from pumer_convert.runtime import Pipeline
 
-    if bool(texts) == bool(labels):
-        raise InputError("say --text, or for a model of two towers --label: one of them, and not both.")
+    if texts and labels:
+        raise InputError(TEXT_OR_LABEL)
     if template is not None and not labels:
         raise InputError("--template is for --label; say --label as well.")
     template = PLACE if template is None else template
     pipeline = Pipeline(model, device=device, max_pixels=max_pixels)
     for note in pipeline.notes:
         progress(f"note: {note}")
+    if not texts and not labels:
+        _embedded(pipeline, images, as_json)
+        return
     answer = (
         _chosen(pipeline, images, labels or texts, template) if pipeline.embeds else _answered(pipeline, images, texts)
     )
@@ -71,6 +81,16 @@ def command(
         columns = [f"{column}  {cosine:7.4f}" for column, cosine in zip(columns, answer.cosines, strict=True)]
     lines = [f"{column}  {label}" for column, (label, _) in zip(columns, answer.ranking, strict=True)]
     emit(report, as_json, lambda: "\n".join(lines[:top]))
+
+
+def _embedded(pipeline: "Pipeline", images: tuple[Path, ...], as_json: bool) -> None:
+    if not pipeline.embeds or pipeline.compares:
+        raise InputError(TEXT_OR_LABEL)
+    rows = pipeline.embed_images(images)
+    report = [{"image": str(image), "embedding": row.tolist()} for image, row in zip(images, rows, strict=True)]
+    starts = [" ".join(f"{value:.4f}" for value in row[:SHOWN]) for row in rows]
+    lines = [f"{image}: {rows.shape[1]} numbers, {start} ..." for image, start in zip(images, starts, strict=True)]
+    emit({"embeddings": report}, as_json, lambda: "\n".join(lines))
 
 
 def _answered(pipeline: "Pipeline", images: tuple[Path, ...], texts: tuple[str, ...]) -> "Answer":

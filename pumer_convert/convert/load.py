@@ -58,8 +58,9 @@ def choices_of(checkpoint: Checkpoint) -> dict[str, str]:
 def signature_of(checkpoint: Checkpoint, graph: str | None = None, image_size: Any = None) -> Signature:
     """What a graph (None: the first) of a checkpoint's model takes and gives, for pictures as its processor makes them
     or of another `image_size`."""
-    spec = family_of(checkpoint.family).spec(checkpoint.config)
-    return spec.graph(graph).signature(spec.text, picture_input(checkpoint, image_size))
+    pictures = picture_input(checkpoint, image_size)
+    spec = family_of(checkpoint.family).spec(checkpoint.config, None if pictures is None else pictures.size)
+    return spec.graph(graph).signature(spec.text, pictures)
 
 
 def similarity_of(checkpoint: Checkpoint) -> Similarity | None:

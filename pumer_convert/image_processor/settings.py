@@ -14,17 +14,19 @@ FITS = ("squash", "crop")
 _HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 _STEPS = {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+_CROPPED: dict[str, Any] = {
+    **_STEPS,
+    "size": {"shortest_edge": 224},
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "resample": 3,
+    "image_mean": CLIP_MEAN,
+    "image_std": CLIP_STD,
+}
 CLASSES: dict[str, dict[str, Any]] = {
     "Vilt": {**_STEPS, **_HALF, "size": {"shortest_edge": 384}, "size_divisor": 32, "resample": 3},
-    "CLIP": {
-        **_STEPS,
-        "size": {"shortest_edge": 224},
-        "do_center_crop": True,
-        "crop_size": {"height": 224, "width": 224},
-        "resample": 3,
-        "image_mean": CLIP_MEAN,
-        "image_std": CLIP_STD,
-    },
+    "CLIP": _CROPPED,
+    "Bit": _CROPPED,
     "BridgeTower": {
         **_STEPS,
         "size": {"shortest_edge": 288},

@@ -22,18 +22,20 @@ FAMILIES = {
     "bridgetower": "pumer_convert.models.bridgetower",
     "clip": "pumer_convert.models.clip",
     "siglip": "pumer_convert.models.siglip",
+    "dinov2": "pumer_convert.models.dinov2",
 }
 """Name -> the package whose FAMILY it is."""
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """How a table of positions is fitted to another grid: `mode` and `align_corners` as torch understands them; the
-    `first` rows stay as they are, 1 for CLS."""
+    """How a table of positions is fitted to another grid: `mode`, `align_corners` and `antialias` as torch understands
+    them; the `first` rows stay as they are, 1 for CLS."""
 
     mode: str
     align_corners: bool = False
     first: int = 1
+    antialias: bool = False
 
 
 class Family(ABC):
@@ -42,7 +44,7 @@ class Family(ABC):
     name             as a recipe says it; config.json's "model_type".
     known_by         names of weights by which it is known inside a larger module.
     image_processor  the class of transformers that a processor's file means when it names none.
-    tokenizer        the model of transformers whose tokenizer the text has, where no file names another.
+    tokenizer        the model of transformers whose tokenizer the text has, where no file names another; None: no text.
     positions        the name of the image's position table.
     interpolation    how that is fitted to other images.
     image_section    the section of a config that says "image_size"; None: the config itself.
@@ -56,7 +58,7 @@ class Family(ABC):
     name: ClassVar[str]
     known_by: ClassVar[tuple[str, ...]]
     image_processor: ClassVar[str]
-    tokenizer: ClassVar[str]
+    tokenizer: ClassVar[str | None]
     positions: ClassVar[str]
     interpolation: ClassVar[Interpolation] = Interpolation("bicubic")
     image_section: ClassVar[str | None] = None
@@ -91,15 +93,19 @@ class Family(ABC):
         it cannot be one. It may refuse a text by an id that the model has not."""
         return getattr(tokenizer, "backend_tokenizer", None)
 
+    def interpolated(self, config: Mapping[str, Any]) -> Interpolation:
+        """How its table of positions is fitted to other images."""
+        return self.interpolation
+
     def fit_positions(self, name: str, tensor: "Tensor", config: Mapping[str, Any], image_size: Any) -> "Tensor":
-        """The image's position table, as `interpolation` says, for another image size S or [H, W]; other tensors as
+        """The image's position table, as `interpolated` says, for another image size S or [H, W]; other tensors as
         they are. Raises InputError for a table that is not of the config's own size."""
         if name != self.positions:
             return tensor
         from pumer_convert.models.positions import resize_table
 
         own = self.spec(config).pictures
-        return resize_table(tensor, grid(own.size, own.patch), grid(image_size, own.patch), self.interpolation)
+        return resize_table(tensor, grid(own.size, own.patch), grid(image_size, own.patch), self.interpolated(config))
 
     def for_image_size(self, config: Mapping[str, Any], image_size: int | list[int]) -> dict[str, Any]:
         """The config of the same model for images S or [H, W]."""

@@ -24,5 +24,5 @@ def resize_table(table: Tensor, old: tuple[int, int], new: tuple[int, int], how:
         return table
     rows = table.reshape(count, c)
     places = rows[first:].double().T.reshape(1, -1, *old)
-    resized = F.interpolate(places, size=new, mode=how.mode, align_corners=how.align_corners)
+    resized = F.interpolate(places, size=new, mode=how.mode, align_corners=how.align_corners, antialias=how.antialias)
     return cat([rows[:first], resized[0].flatten(1).T.to(table.dtype)]).reshape(*front, -1, c)

@@ -144,6 +144,11 @@ class Pipeline:
         return (self._tower("text") if self.embeds else self._graphs.first).preprocessor.cut(texts)
 
     @property
+    def compares(self) -> bool:
+        """Whether it is known how its pictures are scored beside texts."""
+        return Similarity.of_sidecar(self._graphs.first.values) is not None
+
+    @property
     def _similarity(self) -> Similarity:
         found = Similarity.of_sidecar(self._graphs.first.values)
         if found is None:
@@ -190,10 +195,10 @@ def _several(given: Any) -> list[Any]:
 def _embedded(
     graph: OpenGraph, items: Sequence[Any], prepare: Callable[[Sequence[Any]], dict[str, NDArray[Any]]]
 ) -> NDArray[np.float32]:
-    """The embeddings of pictures or texts, some at a time."""
+    """The embeddings of pictures or texts, some at a time: the first that a tower gives."""
     if not items:
         raise InputError("there is nothing to embed.")
-    count, (name,) = min(BATCH, graph.runtime.largest_batch or BATCH), graph.runtime.signature.names
+    count, name = min(BATCH, graph.runtime.largest_batch or BATCH), graph.runtime.signature.names[0]
     parts = [graph.runtime.run(prepare(items[i : i + count]))[name] for i in range(0, len(items), count)]
     found = np.concatenate(parts)
     _check_finite(found, "embeddings")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_clip
+import tiny_dinov2
 from click.testing import CliRunner
 from command import run
 from PIL import Image
@@ -64,6 +65,18 @@ def test_a_question_is_answered_as_before(tmp_path: Path) -> None:
     assert report.keys() == {"text", "score", "ranking"}
 
 
+@pytest.mark.parametrize("tower", ["Dinov2Model", "CLIPVisionModel"])
+def test_a_tower_of_pictures_alone_gives_embeddings(tmp_path: Path, picture: Path, tower: str) -> None:
+    writer = tiny_clip if tower.startswith("CLIP") else tiny_dinov2
+    folder = writer.write(tmp_path / "dense", tower)
+    expected = Pipeline(folder).embed_images([picture, picture])
+    report = json.loads(printed(folder, "--image", picture, "--image", picture, "--json"))
+    assert [row["image"] for row in report["embeddings"]] == [str(picture)] * 2
+    assert np.array_equal(np.float32([row["embedding"] for row in report["embeddings"]]), expected)
+    (line,) = printed(folder, "--image", picture).splitlines()
+    assert line.startswith(f"{picture}: 64 numbers, {expected[0, 0]:.4f} {expected[0, 1]:.4f} ")
+
+
 @pytest.mark.parametrize(
     ("model", "words", "message"),
     [
@@ -73,6 +86,7 @@ def test_a_question_is_answered_as_before(tmp_path: Path) -> None:
         ("clip", ("--label", "a", "--template", "a"), "the template 'a' has no {}, where the label goes"),
         ("clip", ("--label", "a", "--label", "a"), "the label 'a' is given twice"),
         ("clip", ("--label", "a", "--image", "q.png"), "chooses for one picture; say --image once, not 2 times"),
+        ("demo", (), "say --text, or for a model of two towers --label"),
         ("demo", ("--label", "a"), "answers one question by its own labels; say --text once, not --label"),
         ("demo", ("--text", "a", "--text", "b"), "say --text once, not 2 times --text"),
     ],

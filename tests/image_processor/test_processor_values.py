@@ -29,13 +29,14 @@ STEPWISE = ("Vilt", "BridgeTower")
 
 
 def theirs(kind: str) -> Any:
+    from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
     from transformers.models.bridgetower.image_processing_pil_bridgetower import BridgeTowerImageProcessorPil
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
     from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcessorPil
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-    made = (BridgeTowerImageProcessorPil, CLIPImageProcessorPil, SiglipImageProcessorPil)
+    made = (BitImageProcessorPil, BridgeTowerImageProcessorPil, CLIPImageProcessorPil, SiglipImageProcessorPil)
     made += (ViltImageProcessorPil, ViTImageProcessorPil)
     return next(one for one in made if one.__name__ == f"{kind}ImageProcessorPil")
 

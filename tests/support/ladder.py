@@ -7,6 +7,7 @@ import pytest
 import random_checkpoint
 import saved_bridgetower
 import tiny_clip
+import tiny_dinov2
 import tiny_siglip
 import toy_dual
 import toy_memory
@@ -38,6 +39,7 @@ MADE: dict[tuple[str, str], Callable[[Path], Path]] = {
     **{("bridgetower", task): _bridgetower(task) for task in saved_bridgetower.HEADS},
     ("clip", EMBEDDINGS): tiny_clip.write,
     ("siglip", EMBEDDINGS): tiny_siglip.write,
+    ("dinov2", EMBEDDINGS): tiny_dinov2.write,
     ("toy_dual", EMBEDDINGS): toy_dual.write,
     ("toy_memory", EMBEDDINGS): toy_memory.write,
 }

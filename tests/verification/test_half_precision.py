@@ -31,6 +31,7 @@ LOUD = {
     "meter": ("vqa", "vision.1", r"resblocks\.1\.mlp\.c_fc"),
     "bridgetower": ("retrieval", "fusion.0", r"cross_modal_text_layers\.0\.output\.dense"),
     "clip": ("embeddings", "vision.1", r"vision_model\.encoder\.layers\.1\.mlp\.fc2"),
+    "dinov2": ("embeddings", "vision.1", r"encoder\.layer\.1\.mlp\.fc2"),
     "siglip": ("embeddings", "vision.1", r"vision_model\.encoder\.layers\.1\.mlp\.fc2"),
 }
 """Of each family a task, a layer, and the names of the weights that are made so large that it overflows in float16."""

@@ -63,10 +63,17 @@ class Dense(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, c: int, bias: bool) -> None:
+    def __init__(self, c: int, heads: int, bias: bool) -> None:
         super().__init__()
+        self.heads = heads
         self.attention = SelfAttention(c, bias)
         self.output = Dense(c, c)
+
+    def projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, H, N, D] of normed hidden states [B, N, C]."""
+        parts = self.attention
+        q, k, v = (attention.split_heads(f(x), self.heads) for f in (parts.query, parts.key, parts.value))
+        return q, k, v
 
 
 class Block(nn.Module):
@@ -76,8 +83,7 @@ class Block(nn.Module):
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
         c, eps = settings.hidden_size, settings.layer_norm_eps
-        self.heads = settings.num_attention_heads
-        self.attention = Attention(c, settings.qkv_bias)
+        self.attention = Attention(c, settings.num_attention_heads, settings.qkv_bias)
         self.attention_dropout = settings.attention_probs_dropout_prob
         self.activation = FUNCTIONS[settings.hidden_act]
         self.intermediate = Dense(c, settings.intermediate_size)
@@ -88,9 +94,7 @@ class Block(nn.Module):
 
     def projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, H, N, D] of hidden states [B, N, C]."""
-        normed, parts = self.layernorm_before(x), self.attention.attention
-        q, k, v = (attention.split_heads(f(normed), self.heads) for f in (parts.query, parts.key, parts.value))
-        return q, k, v
+        return self.attention.projected(self.layernorm_before(x))
 
     def mixed(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """What attention makes of them, [B, H, N, D]."""

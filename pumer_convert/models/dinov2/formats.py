@@ -1,0 +1,54 @@
+"""The format that DINOv2 checkpoints come in, and the processor of one that has none."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pumer_convert.errors import InputError
+from pumer_convert.models.dinov2.config import KINDS, checked
+from pumer_convert.models.spec import sides_of
+from pumer_convert.models.values import square
+from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorSlice
+
+FIRST = "encoder.layer.0.layer_scale1.lambda1"
+"""A weight that no other family has."""
+MASK = "embeddings.mask_token"
+"""What hides patches in pretraining."""
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+"""ImageNet's, which all published ones were trained with."""
+
+
+def recognise(raw: RawCheckpoint) -> Checkpoint | None:
+    """The checkpoint in the one form, None when it is none of this family. Raises InputError for weights that nothing
+    says how to use, and for those under the names that they have within transformers alone."""
+    kind, names = raw.config.get("model_type"), raw.source.names()
+    if kind is None and FIRST in names:
+        raise InputError(
+            f"{raw.path}: the weights of a DINOv2 without its config.json, which says how they are used; put it beside "
+            "them and give the folder."
+        )
+    if not isinstance(kind, str) or kind not in KINDS:
+        return None
+    config = checked(raw.config, raw.path)
+    if "pumer" not in config:
+        square(config, "image_size", 1, raw.path)  # transformers' network takes no other table of positions
+    if any(".attention.q_proj." in name for name in names):
+        raise InputError(
+            f"{raw.path}: its weights have the names that they have within transformers 5; save the model with "
+            "save_pretrained, whose names are read."
+        )
+    slices = {name: TensorSlice(name) for name in names if name != MASK}
+    origin = "pumer-convert folder" if "pumer" in config else f"transformers {config['architectures'][0]} folder"
+    where = (raw.path, origin, "dinov2", EMBEDDINGS, config, raw.source, slices)
+    return Checkpoint(*where, tuple(name for name in names if name == MASK), raw.companions)
+
+
+def processor(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The processor of pictures for a checkpoint that has none: that of the published ones, for its image size."""
+    height, width = sides_of(config["image_size"])
+    return {
+        "image_processor_type": "BitImageProcessor",
+        "size": {"shortest_edge": min(height, width)},
+        "crop_size": {"height": height, "width": width},
+        "image_mean": MEAN,
+        "image_std": STD,
+    }

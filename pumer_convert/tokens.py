@@ -71,6 +71,14 @@ class Tokens:
         """How often attention counts each token, [B, N] float32; None: once."""
         return self.size if self.proportional else None
 
+    def without_first(self) -> "Tokens":
+        """All but the first token, which is frozen where any is; the originals in it are gone."""
+        rest = {
+            name: value[:, 1:] for name, value in vars(self).items() if isinstance(value, Tensor) and name != "source"
+        }
+        source = None if self.source is None else self.source.clamp(min=0) - 1
+        return replace(self, **rest, source=source, stays=max(self.stays - 1, 0))
+
     def with_states(self, states: Tensor) -> "Tokens":
         """The same tokens with new hidden states [B, N, C]."""
         return replace(self, states=states)

@@ -75,7 +75,20 @@ def plan_table(plan: Plan) -> str:
         f"{plan.dense_macs / 1e9:.2f} -> {(plan.macs + plan.reducer_macs) / 1e9:.2f} GMACs per example at "
         f"{plan.text_length} text tokens: x{plan.ratio:.2f} (reducers {plan.reducer_macs / 1e9:.3f})"
     )
-    return "\n".join([*(line.rstrip() for line in lines), "", total])
+    return "\n".join([*(line.rstrip() for line in lines), "", total, *_shares(plan)])
+
+
+def _shares(plan: Plan) -> list[str]:
+    """Where the cost is, of a model of several parts; and a word on a recipe that leaves the largest as it is."""
+    if not plan.parts:
+        return []
+    whole = sum(dense for dense, _ in plan.parts.values())
+    told = (f"{name} {dense / whole:.1%} (x{dense / max(part, 1):.2f})" for name, (dense, part) in plan.parts.items())
+    lines = [f"of the dense cost: {', '.join(told)}"]
+    name, (dense, part) = max(plan.parts.items(), key=lambda item: item[1][0])
+    if plan.edits and dense < 1.05 * part:
+        lines.append(f"note: most of the cost is the {name}'s, which this recipe leaves as it is")
+    return lines
 
 
 def image_size(_: Any, __: Any, value: str | None) -> int | list[int] | None:

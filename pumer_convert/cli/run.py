@@ -15,7 +15,6 @@ from pumer_convert.errors import InputError
 if TYPE_CHECKING:
     from pumer_convert.runtime import Answer, Pipeline
 
-
 TEXT_OR_LABEL = "say --text, or for a model of two towers --label: one of them, and not both."
 SHOWN = 6
 """Numbers of an embedding that a person is shown."""
@@ -52,7 +51,8 @@ def command(
     A model of two towers (CLIP, SigLIP) chooses from labels or captions: a line has the score, the cosine of the two
     embeddings, and the text. Any of its exported files will do, the other is found beside it.
 
-    A tower of pictures alone is given no text: a line has how each picture's embedding begins, --json all of it.
+    A tower of pictures alone is given no text: a line has how each picture's embedding begins, --json all of it. Of the
+    vision part of a language model (LLaVA) it tells how many tokens of how many numbers a picture becomes.
     """
     from pumer_convert.runtime import Pipeline
 
@@ -64,6 +64,9 @@ def command(
     pipeline = Pipeline(model, device=device, max_pixels=max_pixels)
     for note in pipeline.notes:
         progress(f"note: {note}")
+    if pipeline.features:
+        _features(pipeline, images, bool(texts or labels), as_json)
+        return
     if not texts and not labels:
         _embedded(pipeline, images, as_json)
         return
@@ -91,6 +94,19 @@ def _embedded(pipeline: "Pipeline", images: tuple[Path, ...], as_json: bool) -> 
     starts = [" ".join(f"{value:.4f}" for value in row[:SHOWN]) for row in rows]
     lines = [f"{image}: {rows.shape[1]} numbers, {start} ..." for image, start in zip(images, starts, strict=True)]
     emit({"embeddings": report}, as_json, lambda: "\n".join(lines))
+
+
+def _features(pipeline: "Pipeline", images: tuple[Path, ...], asked: bool, as_json: bool) -> None:
+    """Says what the pictures become."""
+    if asked:
+        raise InputError(
+            f"{pipeline.path}: gives tokens for a language model to read, and answers nothing; leave --text and "
+            "--label out."
+        )
+    found = pipeline.embed_images(images)
+    (name,), (_, tokens, width) = pipeline.runtime.signature.names, found.shape
+    report = {"output": name, "images": [str(image) for image in images], "shape": list(found.shape)}
+    emit(report, as_json, lambda: "\n".join(f"{name}: {tokens} tokens of {width} numbers, {i}" for i in images))
 
 
 def _answered(pipeline: "Pipeline", images: tuple[Path, ...], texts: tuple[str, ...]) -> "Answer":

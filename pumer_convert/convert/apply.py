@@ -167,7 +167,7 @@ def _report(prepared: ApplyPlan, hashes: dict[str, str]) -> dict[str, Any]:
 
 def _card(prepared: ApplyPlan) -> str:
     plan, last = prepared.plan, prepared.plan.rows[-1]
-    first = plan.rows[0]
+    first, notes = plan.rows[0], "".join(f"{note}\n\n" for note in prepared.checkpoint.notes)
     return (
         f"# {prepared.out.name}\n\n"
         f"A {prepared.checkpoint.family} checkpoint ({prepared.checkpoint.task}) with PuMer token reducers, made by "
@@ -175,6 +175,7 @@ def _card(prepared: ApplyPlan) -> str:
         f"At {plan.text_length} text tokens: {first.image_in} image tokens -> {last.image_out}, "
         f"{first.text_in} text tokens -> {last.text_out}, {plan.dense_macs / 1e9:.2f} -> "
         f"{(plan.macs + plan.reducer_macs) / 1e9:.2f} GMACs.\n\n"
+        f"{notes}"
         "`recipe.yaml` is the recipe word for word, `report.json` what was done. The weights are those of the "
         "dense checkpoint: a short distillation finetune is what brings the accuracy back.\n"
     )

@@ -1,12 +1,11 @@
 """Recipe + model shape -> Plan: the tokens and the multiply-accumulates of every layer, before any weight is read."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
-from pumer_convert.models.spec import Layer, Lengths, ModelSpec, in_ranges
+from pumer_convert.models.spec import Layer, Lengths, ModelSpec, in_ranges, removed
 from pumer_convert.recipe.schema import Action, Recipe, StepSpec
 from pumer_convert.reducers import KINDS, WITHOUT, kinds_of
 
@@ -33,7 +32,8 @@ class Plan:
     """What a recipe does to a model.
 
     `rows` are the layers; `dense_macs`, `macs` and `reducer_macs` the whole, per example; `edits` is what
-    config.json will record: one {"at": site, "actions": [...]} per site.
+    config.json will record: one {"at": site, "actions": [...]} per site. `parts` are the dense and the reduced MACs,
+    reducers included, of the parts that the layers name.
     """
 
     rows: tuple[PlanRow, ...]
@@ -42,6 +42,7 @@ class Plan:
     reducer_macs: int
     text_length: int
     edits: tuple[dict[str, Any], ...]
+    parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float:
@@ -129,7 +130,7 @@ def make_plan(
 
     Raises InputError when the text is longer than the model's positions or an image is too long for TopK.
     """
-    if spec.text is None or spec.text.length is not None:
+    if not spec.max_text or (spec.text is not None and spec.text.length is not None):
         text_length = 0 if spec.text is None else spec.text.length or 0
     elif not 2 <= text_length <= spec.max_text:
         raise InputError(f"a text of {text_length} tokens does not fit; this model takes 2 to {spec.max_text}.")
@@ -141,10 +142,11 @@ def make_plan(
         )
     original = original or spec
     dense = Lengths(original.image_tokens, text_length)
-    now, rows = Lengths(spec.image_tokens, text_length), []
+    now, rows, parts = Lengths(spec.image_tokens, text_length), [], dict[str, tuple[int, int]]()
     for layer, whole in zip(spec.layers, original.layers, strict=True):
         if not spec.holds(graph, layer):
             continue
+        now, dense = now.without(layer.leaves), dense.without(whole.leaves)
         after, own = now, 0
         if layer.site in actions:
             after, own = _reduce(now, actions[layer.site], layer)
@@ -163,6 +165,9 @@ def make_plan(
             )
         )
         now = after
+        if layer.part:
+            whole_part, part = parts.get(layer.part, (0, 0))
+            parts[layer.part] = whole_part + rows[-1].dense_macs, part + rows[-1].macs + own
     return Plan(
         rows=tuple(rows),
         dense_macs=spec.images * sum(r.dense_macs for r in rows) + spec.head,
@@ -170,6 +175,7 @@ def make_plan(
         reducer_macs=spec.images * sum(r.reducers for r in rows),
         text_length=text_length,
         edits=tuple(edits),
+        parts=parts,
     )
 
 
@@ -177,10 +183,9 @@ def _reduce(before: Lengths, actions: Sequence[dict[str, Any]], layer: Layer) ->
     now = {"image": before.image, "text": before.text}
     entry, own = dict(now), 0
     for action in actions:
-        modality, amount = action["modality"], Amount.from_json(action["amount"])
+        modality = action["modality"]
         n = now[modality]
-        room = n - 1 if action["op"] == "prune" else (n - 1) // 2
-        if gone := min(int(amount.removed(entry[modality], n)), room):
+        if gone := removed(action, entry[modality], n, layer.frozen):
             # A kind of the reference semantics costs what its mended namesake does.
             own += KINDS[action["op"]][action["by"]].cost(n, gone, layer.width, layer.key_width)
         now[modality] = n - gone

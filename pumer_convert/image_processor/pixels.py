@@ -29,6 +29,8 @@ class ImageSettings:
     other ways: the picture is `stretched` to (height, width), or `covers` the size and no more. `rounded` cuts where
     torchvision does when the rest is odd, half a pixel rounded to even; else rounded down.
 
+    Before all of this a picture that is `padded` is made a square, filled up on both sides with that colour.
+
     `filter` is PIL's number of the resampling filter (2 bilinear, 3 bicubic); `scale`, `mean` and `std` make floats
     of bytes, a channel each: (byte * scale - mean) / std.
     """
@@ -41,6 +43,7 @@ class ImageSettings:
     stretched: tuple[int, int] | None = None
     covers: bool = False
     rounded: bool = False
+    padded: tuple[int, int, int] | None = None
     filter: int = 3
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
@@ -99,6 +102,11 @@ def to_pixels(image: Image.Image, settings: ImageSettings) -> NDArray[np.float32
     Raises ValueError for a picture that is too thin.
     """
     image = image if image.mode == "RGB" else image.convert("RGB")
+    if settings.padded is not None and image.width != image.height:
+        side = max(image.size)
+        square = Image.new("RGB", (side, side), tuple(settings.padded))
+        square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        image = square
     height, width = settings.resized(image.height, image.width)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling(settings.filter))

@@ -27,6 +27,7 @@ CLASSES: dict[str, dict[str, Any]] = {
     "Vilt": {**_STEPS, **_HALF, "size": {"shortest_edge": 384}, "size_divisor": 32, "resample": 3},
     "CLIP": _CROPPED,
     "Bit": _CROPPED,
+    "Llava": {**_CROPPED, "do_pad": False},
     "BridgeTower": {
         **_STEPS,
         "size": {"shortest_edge": 288},
@@ -51,7 +52,7 @@ _HARMLESS = {
     *("image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "transformers_version"),
     *("_valid_processor_keys", "_valid_kwargs_names", "_processor_class", "_name_or_path", "name_or_path"),
     *("_commit_hash", "_auto_class", "model_input_names", "use_fast", "backend", "is_fast"),
-    # Pictures are always made RGB, and a batch is padded as the model needs it.
+    # Pictures are always made RGB, and a batch is padded as the model needs it (LLaVA's class pads each to a square).
     *("do_convert_rgb", "do_pad", "pad_and_return_pixel_mask"),
     # Of the call: where it runs, and in which kind of array and order of axes its result comes.
     *("device", "return_tensors", "data_format", "input_data_format", "disable_grouping"),
@@ -112,6 +113,9 @@ class _View:
         if 0 in std:
             raise self._bad("image_std", "numbers other than 0")
         made = ImageSettings("shape", scale=scale, mean=mean, std=std)
+        if self.kind == "Llava" and self._does("do_pad"):
+            red, green, blue = (int(255 * value) for value in self._channels("image_mean"))
+            made = replace(made, padded=(red, green, blue))
         if self._does("do_resize"):
             made = self._resized(replace(made, filter=self._filter()))
         crop = self._sides("crop_size", square=True) if self._does("do_center_crop") else None

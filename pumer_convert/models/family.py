@@ -23,6 +23,7 @@ FAMILIES = {
     "clip": "pumer_convert.models.clip",
     "siglip": "pumer_convert.models.siglip",
     "dinov2": "pumer_convert.models.dinov2",
+    "llava": "pumer_convert.models.llava",
 }
 """Name -> the package whose FAMILY it is."""
 

@@ -1,9 +1,10 @@
 """What planning needs to know of a model: its sites and what each costs, without torch and without weights."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.models.inputs import PictureInput, Port, TextInput
 from pumer_convert.models.signature import LOGITS, Signature
@@ -22,6 +23,10 @@ class Lengths:
         """Those of the towers."""
         return self.whole or self
 
+    def without(self, first: int) -> "Lengths":
+        """Those of fewer image tokens."""
+        return replace(self, image=self.image - first) if first else self
+
 
 Cost = Callable[[Lengths, Lengths], int]
 """Multiply-accumulates of a layer, from the lengths that enter it and the lengths after its reduction."""
@@ -35,7 +40,8 @@ class Layer:
     `modalities` are those that run through it; `depth` is its number in its stack of layers over the layers of that;
     `width` and `key_width` are those of its hidden states and attention heads; `graph` the one that it is part of.
     `beside`: what is reduced at the site stays whole in towers that run on beside it.
-    `weights` are how the names of its parameters begin.
+    `weights` are how the names of its parameters begin. `frozen` image tokens, such as CLS, stay whatever is reduced;
+    the `leaves` first ones are gone from here on. `part`: the part of the model that its cost is counted to.
     """
 
     name: str
@@ -49,6 +55,9 @@ class Layer:
     graph: str = "model"
     beside: bool = False
     weights: tuple[str, ...] = ()
+    frozen: int = 1
+    leaves: int = 0
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,8 @@ class ModelSpec:
     the published PuMer reduces, in layers of both modalities: these also under `semantics: reference`. `text_whole`
     says why no text can be reduced, where a recipe might expect it to be. `similarity` is what makes scores of the
     logits where the model compares pictures with texts (see `Similarity`), None where it does not; `joint` is the graph
-    of both towers that such a model is exported as on request.
+    of both towers that such a model is exported as on request. `prompt` is the most text that a language model behind
+    it reads beside the pictures, which no graph takes and plans count; 0 without one.
     """
 
     image_tokens: int
@@ -105,6 +115,7 @@ class ModelSpec:
     similarity: str | None = None
     head_weights: tuple[str, ...] = ()
     joint: GraphSpec | None = None
+    prompt: int = 0
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -145,8 +156,8 @@ class ModelSpec:
 
     @property
     def max_text(self) -> int:
-        """The most tokens of a text; 0 for a model that takes none."""
-        return 0 if self.text is None or self.text.longest is None else self.text.longest
+        """The most tokens of a text, or of a prompt; 0 for a model that takes none."""
+        return self.prompt if self.text is None or self.text.longest is None else self.text.longest
 
     def graph(self, name: str | None = None) -> GraphSpec:
         """The graph of that name, the first one for None. Raises InputError when there is none."""
@@ -164,6 +175,23 @@ class ModelSpec:
 def logits(labels: int) -> tuple[GraphSpec, ...]:
     """The one graph of a model that takes texts and pictures and gives logits [batch, labels]."""
     return (GraphSpec("model", (Port(LOGITS, "float32", ("batch", labels)),)),)
+
+
+def removed(action: Mapping[str, Any], entry: int, n: int, frozen: int) -> int:
+    """How many of `n` tokens an action of a config's edits removes, where `entry` stood when its step began."""
+    least = max(frozen, 1) if action["op"] == "prune" else (n + max(2 * frozen, 1)) // 2
+    return min(int(Amount.from_json(action["amount"]).removed(entry, n)), n - min(n, least))
+
+
+def image_left(layers: Iterable[Layer], tokens: int, edits: Sequence[Mapping[str, Any]]) -> int:
+    """How many of a picture's `tokens` are left behind the last of these layers."""
+    actions = {edit["at"]: edit["actions"] for edit in edits}
+    for layer in layers:
+        entry = tokens = tokens - layer.leaves
+        for action in actions.get(layer.site, ()):
+            if action["modality"] == "image":
+                tokens -= removed(action, entry, tokens, layer.frozen)
+    return tokens
 
 
 def in_ranges(names: Iterable[str]) -> list[str]:

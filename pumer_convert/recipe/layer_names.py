@@ -4,7 +4,9 @@ import re
 
 from pumer_convert.errors import InputError
 
-SITES = "name.number as in fusion.0, fusion.0-3 or fusion.0,2,5, or a list of these"
+SINGLE = ("projector",)
+"""Sites that are no stack of layers."""
+SITES = f"name.number as in fusion.0, fusion.0-3 or fusion.0,2,5, or {', '.join(SINGLE)}, or a list of these"
 NUMBERED = re.compile(r"([A-Za-z_]\w*)\.(\d{1,3}(?:-\d{1,3})?(?:\s*,\s*\d{1,3}(?:-\d{1,3})?)*)", re.ASCII)
 
 

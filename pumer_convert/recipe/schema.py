@@ -10,7 +10,7 @@ from yaml.nodes import Node, ScalarNode
 from pumer_convert.amount import UNLIMITED, Amount
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.models.family import FAMILIES, family_of
-from pumer_convert.recipe.layer_names import NUMBERED, SITES, layer_names
+from pumer_convert.recipe.layer_names import NUMBERED, SINGLE, SITES, layer_names
 from pumer_convert.recipe.settings import AUGMENT_RULES, RULES, Augment, DistillSettings
 from pumer_convert.recipe.shipped import locate, shipped
 from pumer_convert.recipe.yaml_reader import YamlReader, quote
@@ -258,7 +258,7 @@ class _Parser(YamlReader):
         sites: list[str] = []
         for item in self.several(node):
             text = self.word(item, "at", SITES)
-            if not NUMBERED.fullmatch(text.strip()):
+            if text.strip() not in SINGLE and not NUMBERED.fullmatch(text.strip()):
                 self.fail(item, f"at cannot be {quote(text)}; allowed: {SITES}.")
             sites += self.layers(item, "at", text)
         if not sites:

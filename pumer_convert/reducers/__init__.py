@@ -93,6 +93,7 @@ WITHOUT = {
     "relevance": "where the text has not met the image",
     "cls_attention": "whose image has no CLS",
     "probe_attention": "whose image no probe pools",
+    "projected": "which gives nothing to a language model",
 }
 """Why a site cannot give a score, as what is said behind its name."""
 

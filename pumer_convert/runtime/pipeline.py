@@ -50,7 +50,8 @@ class Pipeline:
     A model of two towers (`embeds`) answers no question: it embeds pictures and texts, and compares them. Any of its
     files will do, and the other is opened from beside it when it is needed; so pictures alone are embedded without the
     text's file or a tokenizer. Of a whole model embeddings are unit vectors; of a tower alone they are as its class
-    gives them.
+    gives them. The vision part of a language model (`features`) makes several tokens of a picture, which are compared
+    with nothing.
 
     Raises InputError when a part is missing.
     """
@@ -64,6 +65,7 @@ class Pipeline:
         self.preprocessor: Preprocessor = first.preprocessor
         self.task: str = first.values["task"]
         self.embeds = self.task == EMBEDDINGS and any(first.takes_alone(what) for what in ("pictures", "text"))
+        self.features = self.embeds and len(self.runtime.signature.outputs[0].shape) > 2
         self.notes: tuple[str, ...] = first.values.get("notes", ())
         if not self.embeds and LOGITS not in self.runtime.signature.names:
             gives = ", ".join(self.runtime.signature.names)
@@ -101,7 +103,8 @@ class Pipeline:
         return _ranked(self.labels, logits, lambda row: to_scores(row, self.task))
 
     def embed_images(self, pictures: Pictures) -> NDArray[np.float32]:
-        """The embeddings [N, D] of one picture or several; files or PIL images, which may be any number."""
+        """The embeddings [N, D] of one picture or several, of a vision part [N, tokens, D]; files or PIL images, which
+        may be any number."""
         graph = self._tower("pictures")
 
         def arranged(some: Sequence[Any]) -> dict[str, NDArray[Any]]:
@@ -120,7 +123,7 @@ class Pipeline:
         The logits are transformers' logits_per_image: exp(logit_scale) * cosine + logit_bias. Their scores are shares
         of 1 where the model was trained with a softmax, as CLIP, and each label's own where with a sigmoid, as SigLIP.
         """
-        self._check_embeds()
+        self._check_compares()
         texts, similarity = filled(template, labels), self._similarity
         cosines = self.embed_texts(texts).astype(np.float64) @ self.embed_images([picture])[0]
         scores = softmax if similarity.scores == "softmax" else sigmoid
@@ -132,7 +135,7 @@ class Pipeline:
         The query is a text, or a picture as a Path or a PIL image. The gallery is an array [N, D], or a .npy file of
         one, which is mapped into memory a block at a time.
         """
-        self._check_embeds()
+        self._check_compares()
         if not isinstance(query, str):
             return nearest_rows(self.embed_images([query])[0], gallery, k)
         if there(Path(query)) and Path(query).is_file():
@@ -166,7 +169,16 @@ class Pipeline:
         if not self.embeds:
             raise InputError(f"{self.path}: answers by its own labels and gives no embeddings; ask it a question.")
 
+    def _check_compares(self) -> None:
+        self._check_embeds()
+        if self.features:
+            raise InputError(
+                f"{self.path}: gives tokens for a language model to read, which are compared with nothing."
+            )
+
     def _check_answers(self) -> None:
+        if self.features:
+            raise InputError(f"{self.path}: gives tokens for a language model to read, and answers nothing.")
         if self.embeds:
             raise InputError(
                 f"{self.path}: gives embeddings and answers no question; give it labels to choose from (classify)."

@@ -20,7 +20,7 @@ from pumer_convert.system.whole import check_whole
 
 HALF = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
 
-_DECISION = re.compile(r"\w+\.\d+/(prune|merge)\.(image|text)")
+_DECISION = re.compile(r"\w+(\.\d+)?/(prune|merge)\.(image|text)")
 """A decision's name, such as "fusion.0/prune.image"."""
 SMALL = 1024
 """Tensors of up to this many bytes stay in the graph, where ONNX Runtime looks for shapes."""

@@ -32,12 +32,13 @@ def theirs(kind: str) -> Any:
     from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
     from transformers.models.bridgetower.image_processing_pil_bridgetower import BridgeTowerImageProcessorPil
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
     from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcessorPil
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
     made = (BitImageProcessorPil, BridgeTowerImageProcessorPil, CLIPImageProcessorPil, SiglipImageProcessorPil)
-    made += (ViltImageProcessorPil, ViTImageProcessorPil)
+    made += (ViltImageProcessorPil, ViTImageProcessorPil, LlavaImageProcessorPil)
     return next(one for one in made if one.__name__ == f"{kind}ImageProcessorPil")
 
 
@@ -66,6 +67,8 @@ def drawn(dice: random.Random, kind: str) -> dict[str, Any]:
         whole["size_divisor"] = dice.choice((8, 16, 32))
     if kind == "BridgeTower":
         whole["crop_size"] = {"shortest_edge": dice.choice((45, 224))}
+    if kind == "Llava":
+        whole["image_mean"] = [0.485, 0.456, 0.406]  # its padding has a colour of three numbers
     return {key: value for key, value in whole.items() if dice.random() < 0.7}
 
 

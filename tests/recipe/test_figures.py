@@ -55,3 +55,36 @@ def test_a_recipe_says_what_it_saves(name: str) -> None:
     assert figures(plan(told["size"])) == [told["both"], told["all"], told["rest"]]
     if told["other"]:
         assert f"{plan(told['other'], 'image').ratio:.2f}" == told["there"]
+
+
+READ = re.compile(
+    r"x(?P<ratio>[\d.]+) fewer MACs until the first word of an answer\. (?P<dense>[\d.]+) -> "
+    r"(?P<left>[\d.]+) GMACs for a picture and a prompt of (?P<text>\d+) tokens, and (?P<n>\d+) -> (?P<m>\d+) "
+    r"tokens for the language model, on a LLaVA-1\.5 7B \(image 336\); "
+    r"x(?P<other>[\d.]+), (?P<all>[\d.]+) -> (?P<rest>[\d.]+), on a 13B, as told"
+)
+VICUNA_13B = {
+    "hidden_size": 5120,
+    "intermediate_size": 13824,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 40,
+}
+
+
+@pytest.mark.parametrize("name", [name for name in shipped() if name.startswith("llava")])
+def test_a_recipe_for_a_vision_part_says_what_it_saves_of_the_whole(name: str) -> None:
+    told = READ.search(" ".join(about(shipped()[name])))
+    assert told is not None, about(shipped()[name])
+    recipe, family = load_recipe(name), family_of("llava")
+
+    def figures(language: dict[str, Any]) -> tuple[list[str], Plan]:
+        config = {"model_type": "llava", "text_config": {"max_position_embeddings": 4096, **language}}
+        spec = family.spec(family.checked(config, name))
+        plan = make_plan(spec, edits_of(recipe, spec), int(told["text"]))
+        left = (plan.macs + plan.reducer_macs) / 1e9
+        return [f"{value:.2f}" for value in (plan.ratio, plan.dense_macs / 1e9, left)], plan
+
+    found, plan = figures({})
+    assert found == [told["ratio"], told["dense"], told["left"]]
+    assert (told["n"], told["m"]) == ("576", str(plan.rows[-1].image_in))
+    assert figures(VICUNA_13B)[0] == [told["other"], told["all"], told["rest"]]

@@ -9,6 +9,7 @@ import random_checkpoint
 import saved_bridgetower
 import tiny
 import tiny_clip
+import tiny_llava
 import tiny_siglip
 import torch
 
@@ -20,7 +21,7 @@ from pumer_convert.recipe.schema import load_recipe
 
 ALIKE = (
     *("vilt", "vilt-nlvr2", "vilt-ve", "meter", "meter-nlvr2", "meter-ve", "meter-faster", "bridgetower-fast", "clip"),
-    *("clip-large", "clip-large-fast", "siglip", "siglip-large", "siglip-large-fast"),
+    *("clip-large", "clip-large-fast", "siglip", "siglip-large", "siglip-large-fast", "llava-fast"),
 )
 """These differ from another one in sites and numbers alone."""
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -37,6 +38,9 @@ def checkpoint(folder: Path, model: str, task: str | None, depth: int | None = N
     if model == "siglip":
         sizes = {"image_size": 112, "num_hidden_layers": depth or 4}
         return tiny_siglip.write(folder / "tiny", vision=sizes)
+    if model == "llava":  # the last block is not used, and the one before it no site
+        sizes = {"image_size": 112, "num_hidden_layers": (depth or 1) + 2}
+        return tiny_llava.write(folder / "tiny", vision=sizes)
     return random_checkpoint.write(folder / "tiny.ckpt", model, "original", task or "vqa", depth=depth)
 
 
@@ -58,7 +62,7 @@ def test_every_recipe_is_applied_exported_and_built(tmp_path: Path, path: Path) 
     assert [edit["at"] for edit in report["plan"]["edits"]] == sites
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     result = export_folder(out, trt=EngineSettings("tensorrt-rtx", compute_capabilities=("8.9",)), dtype="float16")
-    for name, graph in result.get("graphs", {"model": result}).items():
+    for name, graph in result.get("graphs", {result.get("graph"): result}).items():
         assert graph["verification"]["worst_slack"] <= 3e-2
         model = onnx.load(out / f"{name}.onnx")
         kinds = {node.op_type for part in (model.graph, *model.functions) for node in part.node}

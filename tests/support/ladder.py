@@ -8,6 +8,7 @@ import random_checkpoint
 import saved_bridgetower
 import tiny_clip
 import tiny_dinov2
+import tiny_llava
 import tiny_siglip
 import toy_dual
 import toy_memory
@@ -40,6 +41,7 @@ MADE: dict[tuple[str, str], Callable[[Path], Path]] = {
     ("clip", EMBEDDINGS): tiny_clip.write,
     ("siglip", EMBEDDINGS): tiny_siglip.write,
     ("dinov2", EMBEDDINGS): tiny_dinov2.write,
+    ("llava", EMBEDDINGS): tiny_llava.write,
     ("toy_dual", EMBEDDINGS): toy_dual.write,
     ("toy_memory", EMBEDDINGS): toy_memory.write,
 }
@@ -55,12 +57,12 @@ def registered() -> Iterator[None]:
 
 
 def recipe(checkpoint: Path, file: Path, share: float, *, few: bool = False) -> Path:
-    """At every site of the checkpoint, or a `few` (one of each stack of layers), prune and merge all that can be, this
-    share of it."""
+    """At every site of the checkpoint, or a `few` (one of each stack of layers, and those of no stack), prune and merge
+    all that can be, this share of it."""
     found = open_checkpoint(checkpoint)
     spec, lines = spec_of(found), []
     for layer in spec.layers:
-        if layer.site is None or (few and not layer.site.endswith(".1")):
+        if layer.site is None or (few and "." in layer.site and not layer.site.endswith(".1")):
             continue
         merged = ", ".join(f"{modality}: {share}" for modality in layer.modalities)
         by = next(

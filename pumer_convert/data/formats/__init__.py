@@ -83,7 +83,7 @@ def read_samples(
     more than `max_pixels` is refused.
     """
     if task == EMBEDDINGS:
-        raise InputError("the model gives embeddings and answers nothing; `evaluate` alone reads data for it.")
+        raise InputError("the model gives embeddings and answers nothing, so it is not trained on data with answers.")
     for name, value, allowed in (
         ("on_error", on_error, ON_ERROR),
         ("check", check, CHECKS),

@@ -18,12 +18,8 @@ WHOLE_MODEL = "SiglipModel"
 
 
 @dataclass(frozen=True)
-class VisionSettings(towers.PictureTower):
-    """The tower of pictures."""
-
-    hidden_act: str = setting("gelu_pytorch_tanh", words=ACTIVATIONS)
-    layer_norm_eps: float = setting(1e-6, float)
-    vision_use_head: bool = setting(True, bool)
+class VisionSettings(towers.SiglipPictures):
+    """The tower of pictures, which has a head."""
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> Self:

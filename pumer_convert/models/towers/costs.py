@@ -22,17 +22,19 @@ def fusion(c: int, wide: int, sequential: bool = False) -> Cost:
     return cost
 
 
+def one_query(c: int) -> Cost:
+    """One query of width `c` over all image tokens, whose keys are computed for it."""
+    return lambda before, after: (before.image + 1) * c * c + before.image * c
+
+
 def fusion_scores(c: int) -> dict[str, Cost]:
     """The scores that a fusion layer gives of its image tokens."""
 
     def relevance(before: Lengths, after: Lengths) -> int:
         return before.text * before.image * c
 
-    def cls_attention(before: Lengths, after: Lengths) -> int:
-        # The image half's own query and keys, which it computes once more on the tokens that are left.
-        return (before.image + 1) * c * c + before.image * c
-
-    return {"relevance": relevance, "cls_attention": cls_attention}
+    # CLS: the image half's own query and keys, which it computes once more on the tokens that are left.
+    return {"relevance": relevance, "cls_attention": one_query(c)}
 
 
 VISION, TEXT = "vision_model.encoder.layers.", "text_model.encoder.layers."
@@ -61,9 +63,6 @@ def image_layers(
     def cls_attention(before: Lengths, after: Lengths) -> int:
         return before.image * c
 
-    def probe_attention(before: Lengths, after: Lengths) -> int:
-        return (before.image + 1) * c * c + before.image * c
-
     macs = patches * patch * patch * 3 * c
     layers = [Layer("patches", lambda before, after: macs, graph=graph, weights=before)]
     for i in range(count):
@@ -73,13 +72,14 @@ def image_layers(
                 site,
                 cost,
                 site,
-                {"cls_attention": cls_attention} if cls else {"probe_attention": probe_attention},
+                {"cls_attention": cls_attention} if cls else {"probe_attention": one_query(c)},
                 modalities=("image",),
                 depth=i / count,
                 width=c,
                 key_width=key_width,
                 graph=graph,
                 weights=(f"{blocks}{i}.",),
+                frozen=int(cls),
             )
         )
     return layers

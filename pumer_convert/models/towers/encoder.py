@@ -62,12 +62,19 @@ class EncoderLayer(nn.Module):
         x = x + self.self_attn(self.layer_norm1(x), bias)[0]
         return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
 
-    def of_image(self, image: Tokens, step: SiteReducers | None, trace: Trace, probe: Probe | None) -> Tokens:
+    def of_image(self, image: Tokens, step: SiteReducers | None, trace: Trace, probe: Probe | None = None) -> Tokens:
         """The same on the tokens of pictures, which are reduced between its halves where there is a `step`."""
         bias = image_bias(image)
         mixed, q, k = self.self_attn(self.layer_norm1(image.states), bias)
         image = reduce_image(image.with_states(image.states + mixed), step, q, k, bias, trace, probe)
         return image.with_states(image.states + self.mlp(self.layer_norm2(image.states)))
+
+    def cls_attention(self, image: Tokens) -> Tensor:
+        """How much attention the first token, CLS, pays to each of the tokens that come in, [B, N] float32 without a
+        gradient: the mean over heads."""
+        own, x = self.self_attn, self.layer_norm1(image.states.detach())
+        q, k = attention.split_heads(own.q_proj(x[:, :1]), own.heads), attention.split_heads(own.k_proj(x), own.heads)
+        return attention.relevance(q, k, image_bias(image), image.mask[:, :1])
 
 
 class Encoder(nn.Module):

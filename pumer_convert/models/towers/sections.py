@@ -66,6 +66,15 @@ class ClipPictures(PictureTower):
 
 
 @dataclass(frozen=True)
+class SiglipPictures(PictureTower):
+    """SigLIP's."""
+
+    hidden_act: str = setting("gelu_pytorch_tanh", words=ACTIVATIONS)
+    layer_norm_eps: float = setting(1e-6, float)
+    vision_use_head: bool = setting(True, bool)
+
+
+@dataclass(frozen=True)
 class VitPictures(Pictures):
     """ViT, with its pooler."""
 

@@ -1,0 +1,64 @@
+"""transformers' folders of LLaVA as maps to the names of the vision part, and the processor of one that has none."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pumer_convert.errors import InputError
+from pumer_convert.models.llava.config import LlavaSettings, checked
+from pumer_convert.models.spec import sides_of
+from pumer_convert.models.values import square
+from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorSlice
+
+TOWER, PROJECTOR = "vision_tower.", "multi_modal_projector."
+LANGUAGE = ("language_model.", "lm_head.")
+NOTE = "This is the vision part alone, tower and projector; the language model stays in the checkpoint that it is of."
+
+
+def recognise(raw: RawCheckpoint) -> Checkpoint | None:
+    """The vision part of a LLaVA, or None for another model. Raises InputError for weights of one that nothing says how
+    to use."""
+    names = raw.source.names()
+    kind = raw.config.get("model_type")
+    if kind is None and f"{PROJECTOR}linear_1.weight" in names:
+        raise InputError(
+            f"{raw.path}: the weights of a LLaVA without its config.json, which says how they are used; put it beside "
+            "them and give the folder."
+        )
+    if kind != "llava":
+        return None
+    config = checked(raw.config, raw.path)
+    if "pumer" not in config:
+        # transformers' network takes no other table of positions
+        square(config["vision_config"], "image_size", 1, raw.path)
+    blocks = LlavaSettings.read(config).blocks
+    slices: dict[str, TensorSlice] = {}
+    ignored: list[str] = []
+    for name in names:
+        if name.startswith(LANGUAGE):
+            continue
+        own = name.replace(f"{TOWER}vision_model.", TOWER, 1)
+        if own.startswith(TOWER) and _unused(own.removeprefix(TOWER), blocks):
+            ignored.append(name)
+        else:
+            slices[own] = TensorSlice(name)
+    origin = "pumer-convert folder" if "pumer" in config else f"transformers {config['architectures'][0]} folder"
+    where = (raw.path, origin, "llava", EMBEDDINGS, config, raw.source, slices, tuple(ignored))
+    return Checkpoint(*where, raw.companions, notes=(NOTE,))
+
+
+def _unused(name: str, blocks: int) -> bool:
+    """Whether a weight of the tower stands behind all that the projector takes."""
+    if name.startswith(("post_layernorm.", "head.")) or name == "embeddings.position_ids":
+        return True
+    number = name.removeprefix("encoder.layers.").partition(".")[0]
+    return name.startswith("encoder.layers.") and number.isdecimal() and int(number) >= blocks
+
+
+def processor(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The processor of pictures for a checkpoint that has none: that of transformers' class, for its image size."""
+    height, width = sides_of(config["vision_config"]["image_size"])
+    return {
+        "image_processor_type": "LlavaImageProcessor",
+        "size": {"shortest_edge": min(height, width)},
+        "crop_size": {"height": height, "width": width},
+    }

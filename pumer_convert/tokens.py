@@ -72,12 +72,17 @@ class Tokens:
         return self.size if self.proportional else None
 
     def without_first(self) -> "Tokens":
-        """All but the first token, which is frozen where any is; the originals in it are gone."""
-        rest = {
-            name: value[:, 1:] for name, value in vars(self).items() if isinstance(value, Tensor) and name != "source"
-        }
-        source = None if self.source is None else self.source.clamp(min=0) - 1
-        return replace(self, **rest, source=source, stays=max(self.stays - 1, 0))
+        """All but the first token, which is frozen where any is, without keys; the originals in it are gone."""
+        return replace(
+            self,
+            states=self.states[:, 1:],
+            mask=self.mask[:, 1:],
+            size=None if self.size is None else self.size[:, 1:],
+            source=None if self.source is None else self.source.clamp(min=0) - 1,
+            keys=None,
+            frozen=None if self.stays <= 1 or self.frozen is None else self.frozen[:, 1:],
+            stays=max(self.stays - 1, 0),
+        )
 
     def with_states(self, states: Tensor) -> "Tokens":
         """The same tokens with new hidden states [B, N, C]."""

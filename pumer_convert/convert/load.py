@@ -14,6 +14,7 @@ from pumer_convert.models.similarity import BIAS, SCALE, Similarity
 from pumer_convert.models.spec import ModelSpec
 from pumer_convert.recipe.layer_names import layer_names
 from pumer_convert.recipe.schema import ExportSettings, export_settings
+from pumer_convert.reducers import kinds_of
 from pumer_convert.weights import Checkpoint
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ def choices_of(checkpoint: Checkpoint) -> dict[str, str]:
         return {}
     found = {key: pumer.get(key, words[0]) for key, words in family_of(checkpoint.family).choices.items()}
     return {key: value for key, value in found.items() if value is not None}
+
+
+def looping_kinds(checkpoint: Checkpoint) -> list[str]:
+    """The kinds of its reducers whose graphs have a loop."""
+    pumer = checkpoint.config.get("pumer", {})
+    kinds = kinds_of(pumer.get("semantics", "default"))
+    actions = [action for edit in pumer.get("edits", ()) for action in edit["actions"]]
+    return list(dict.fromkeys(action["by"] for action in actions if kinds[action["op"]][action["by"]].loop))
 
 
 def signature_of(checkpoint: Checkpoint, graph: str | None = None, image_size: Any = None) -> Signature:

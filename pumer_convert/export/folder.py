@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pumer_convert.artifact.describe import PARTS, differing, promise
 from pumer_convert.artifact.sidecar import read_sidecar
 from pumer_convert.checkpoint.companions import TOKENIZERS
 from pumer_convert.checkpoint.locate import EXPORTED, own_folder, resolve
 from pumer_convert.checkpoint.read import open_checkpoint
-from pumer_convert.convert.load import HALF, export_settings_of, kept_float32
+from pumer_convert.convert.load import HALF, export_settings_of, kept_float32, looping_kinds
 from pumer_convert.data.served_tokenizer import served_form
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError, VerificationError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pumer_convert.verification.verify import Case
 
 
+T = TypeVar("T")
 ATTENTION_OPSET = 23
 """The opset from which on attention is one node, which TensorRT runs by a fused kernel or refuses."""
 
@@ -82,9 +83,9 @@ def export_folder(
     `inline_functions` see `export_onnx`; `keep_float32` too (None: the layers that the recipe names). Without profiles
     of its own an engine has the recipe's. `engine_progress` is called as it is built (see `build_engine`).
 
-    `in_subprocess` runs all but the engine in a process of its own: the builder finds the memory free, and whatever
-    interrupts this process finds it where it can be interrupted, as torch cannot be in the middle of a trace.
-    `progress` is a function of a module then.
+    `in_subprocess` runs every stage in a process of its own: the builder finds the memory free and may crash, and
+    whatever interrupts this process finds it where it can be interrupted, as torch cannot be in the middle of a trace.
+    `progress` is a function of a module then, and `engine_progress` travels as well.
     Raises InputError, VerificationError or MissingDependencyError; no file is left by the step that failed.
     """
     path = resolve(path)
@@ -113,6 +114,11 @@ def export_folder(
         raise InputError(
             f"TensorRT has no fused kernel for opset {opset}'s attention in float32; export {way}, or at opset 20."
         )
+    if trt is not None and opset >= ATTENTION_OPSET and (looped := looping_kinds(checkpoint)):
+        raise InputError(
+            f"TensorRT's builder crashes on opset {opset}'s attention beside the loop of {' and '.join(looped)}; "
+            "export at opset 20."
+        )
     how: dict[str, Any] = {"dtype": chosen, "keep_float32": kept, "image_size": image_size, "opset": opset}
     how |= {"inline_functions": inline_functions, "overwrite": overwrite, "progress": progress}
     reports = {}
@@ -125,7 +131,7 @@ def export_folder(
             progress("building the engine")
             build = replace(trt, profiles=made.profiles)
             report["engine"] = engine_beside(
-                onnx_file, build, made.sidecar, overwrite=overwrite, progress=engine_progress
+                onnx_file, build, made.sidecar, overwrite=overwrite, progress=engine_progress, alone=in_subprocess
             )
         told = f"was made from the {onnx_file.name} of before; make it anew"
         report["notes"] = [f"{file} {told}" for file in stale(onnx_file)]
@@ -191,8 +197,10 @@ def engine_beside(
     *,
     overwrite: bool,
     progress: Callable[[str, int, int], None] | None,
+    alone: bool = False,
 ) -> dict[str, Any]:
-    """Build an engine beside an ONNX file, as `build_engine` does; gives what a report tells of it."""
+    """Build an engine beside an ONNX file, as `build_engine` does, `alone` in a process of its own; gives what a report
+    tells of it."""
     from pumer_convert.artifact.tensorrt_flavours import choose_flavour
     from pumer_convert.export.tensorrt import build_engine
 
@@ -203,7 +211,10 @@ def engine_beside(
         made = standing_engine(engine_file, onnx_file, replace(settings, flavour=flavour), package.__version__)
     there = made is not None
     if made is None:
-        made = build_engine(onnx_file, engine_file, settings, sidecar=sidecar, overwrite=overwrite, progress=progress)
+        how: dict[str, Any] = {"sidecar": dict(sidecar), "overwrite": overwrite, "progress": progress}
+        build = partial(build_engine, onnx_file, engine_file, settings, **how)
+        lost = f"{onnx_file}: the builder of its engine ended without a word: it crashed, or wanted too much memory."
+        made = _alone(build, engine_file, lost) if alone else build()
     return {
         "path": str(engine_file),
         "bytes": made["engine"]["bytes"],
@@ -301,12 +312,17 @@ def _export_alone(path: Path, *where: Any, **how: Any) -> _Exported:
 
 
 def _in_subprocess(checkpoint: Checkpoint, out: Path, *where: Any, **how: Any) -> _Exported:
+    lost = f"{checkpoint.path}: the export was killed by the system, most likely for want of memory."
+    return _alone(partial(_export_alone, checkpoint.path, out, *where, **how), out, lost)
+
+
+def _alone(work: Callable[[], T], out: Path, lost: str) -> T:
+    """What `work`, which writes `out`, gives in a process of its own. Raises InputError that says `lost` when that ends
+    without a word."""
     try:
-        return in_child(partial(_export_alone, checkpoint.path, out, *where, **how))
+        return in_child(work)
     except LostError:
-        raise InputError(
-            f"{checkpoint.path}: the export was killed by the system, most likely for want of memory."
-        ) from None
+        raise InputError(lost) from None
     finally:
         with deferred():
             recover(out)  # a process that was killed cannot tidy up

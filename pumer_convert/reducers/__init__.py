@@ -33,12 +33,14 @@ class Kind:
 
     `score` is what the model has to compute of its image tokens where they are pruned ("relevance": how much the text
     asks for a token, PuMer; "cls_attention": how much the image's own CLS attends to it, EViT, Liang et al. 2022;
-    "probe_attention": how much the probe that pools the image would), None where nothing is asked of the model.
+    "probe_attention": how much the probe that pools the image would; "projected": no more than the tokens as a
+    projector gives them), None where nothing is asked of the model. `loop`: its graph has a loop.
     """
 
     place: str
     cost: Cost = lambda n, gone, width, key_width: 0
     score: str | None = None
+    loop: bool = False
     params: Mapping[str, Param] = field(default_factory=dict)
 
     def load(self) -> "type[BaseReducer]":
@@ -59,6 +61,11 @@ def energies(n: int, gone: int, width: int, key_width: int) -> int:
     return n * n * key_width + gone * gone * (key_width + width)
 
 
+def picks(n: int, gone: int, width: int, key_width: int) -> int:
+    """One token after the other, each compared with all; their similarities are counted where they are projected."""
+    return (n - gone) * n
+
+
 MARGIN = Param(0.9, Rule(float, least=0, most=1), falls=True)
 """PiToMe's margin of similarity (equation 4): what counts as alike grows wider with depth."""
 
@@ -69,6 +76,8 @@ KINDS: dict[str, dict[str, Kind]] = {
         "cls_attention": Kind(f"{_HERE}.prune:PruneReducer", score="cls_attention"),
         "probe_attention": Kind(f"{_HERE}.prune:PruneReducer", score="probe_attention"),
         "random": Kind(f"{_HERE}.random_prune:RandomPruneReducer"),
+        "uniform": Kind(f"{_HERE}.uniform_prune:UniformPruneReducer"),
+        "divprune": Kind(f"{_HERE}.divprune:DivPruneReducer", picks, score="projected", loop=True),
     },
     "merge": {
         "bsm": Kind(f"{_HERE}.merge:MergeReducer", halves),
@@ -78,9 +87,10 @@ KINDS: dict[str, dict[str, Kind]] = {
 }
 """What a recipe's `by:` may say, per operation; the first is the default.
 
-Pruning by "random" looks at nothing, the baseline of baselines. Merging never asks the text: "bsm" is PuMer's matching
-of neighbours by their keys, which without the quirks of the published code is that of ToMe (Bolya et al., 2023), and
-"tome" is its name in a vision tower; "pitome" spares the tokens that are like few others.
+Pruning by "random" and at even distances ("uniform") looks at nothing, the baselines; "divprune" keeps tokens of a
+projector that lie far from each other. Merging never asks the text: "bsm" is PuMer's matching of neighbours by their
+keys, which without the quirks of the published code is that of ToMe (Bolya et al., 2023), and "tome" is its name in a
+vision tower; "pitome" spares the tokens that are like few others.
 """
 
 REFERENCE_KINDS: dict[str, dict[str, Kind]] = {

@@ -17,21 +17,7 @@ ABSENT = -1e30
 """Score of padding, below every relevance."""
 
 
-class PruneReducer(BaseReducer):
-    """Keeps the n - removed(n) most relevant tokens of each example, in their original order.
-
-    n counts the valid tokens of the example, so padding changes nothing; the places that an example does not fill
-    stand at the end and are masked.
-    """
-
-    function = "Prune"
-
-    # Two TopKs: the best K by score, then the smallest K of their positions, which restores the original order.
-    # Tokens past an example's own count get their position plus N, so that they sort behind the kept ones.
-    inputs = ("states", "keys", "mask", "frozen", "relevance")
-    outputs: ClassVar = {"kept_states": "states", "kept_keys": "keys", "kept_mask": "mask", "index": None}
-    counts = how_many("least = Min (spare0, n)")
-    statements = f"""
+EACH = f"""
         present = Cast <to = 7> (mask)
         count = ReduceSum <keepdims = 0> (present, one)
         {wanted("wanted_each", "count", "count")}
@@ -40,13 +26,11 @@ class PruneReducer(BaseReducer):
         removed_each = Min (wanted_each, room_each)
         left_each = Sub (count, removed_each)
         kept_each = Unsqueeze (left_each, one)
+"""
+"""How many of every example are kept, as ONNX text: `kept_each` [B, 1]."""
 
+TAKE = """
         k0 = Squeeze (k)
-        absent = Constant <value = float[1] {{{ABSENT}}}> ()
-        protected = Constant <value = float[1] {{{PROTECTED}}}> ()
-        spared_scores = Where (frozen, protected, relevance)
-        scores = Where (mask, spared_scores, absent)
-        best_scores, best = TopK <axis = 1, largest = 1, sorted = 1> (scores, k)
         places = Range (zero0, k0, one0)
         kept_mask = Less (places, kept_each)
         behind = Add (best, n)
@@ -58,6 +42,31 @@ class PruneReducer(BaseReducer):
         rows = Unsqueeze (position, minus_one)
         kept_states = GatherND <batch_dims = 1> (states, rows)
         kept_keys = GatherND <batch_dims = 1> (keys, rows)
+"""
+"""The outputs of `PruneReducer` as ONNX text, from the `best` [B, K] positions: a TopK of the smallest of them restores
+the original order. Tokens past an example's own count get their position plus N, so that they sort behind the rest."""
+
+
+class PruneReducer(BaseReducer):
+    """Keeps the n - removed(n) most relevant tokens of each example, in their original order.
+
+    n counts the valid tokens of the example, so padding changes nothing; the places that an example does not fill
+    stand at the end and are masked. A kind says by `scores` or by `best` what is kept.
+    """
+
+    function = "Prune"
+
+    inputs: ClassVar[tuple[str, ...]] = ("states", "keys", "mask", "frozen", "relevance")
+    outputs: ClassVar = {"kept_states": "states", "kept_keys": "keys", "kept_mask": "mask", "index": None}
+    counts = how_many("least = Min (spare0, n)")
+    statements = f"""
+        {EACH}
+        absent = Constant <value = float[1] {{{ABSENT}}}> ()
+        protected = Constant <value = float[1] {{{PROTECTED}}}> ()
+        spared_scores = Where (frozen, protected, relevance)
+        scores = Where (mask, spared_scores, absent)
+        best_scores, best = TopK <axis = 1, largest = 1, sorted = 1> (scores, k)
+        {TAKE}
     """
 
     def scores(self, tokens: Tokens, guide: Guide) -> Tensor:
@@ -66,38 +75,54 @@ class PruneReducer(BaseReducer):
             raise ValueError("pruning needs a score of the tokens")
         return guide.relevance
 
+    def asked(self, tokens: Tokens, guide: Guide) -> tuple[Tensor, ...]:
+        """What the ONNX function is given behind the tokens."""
+        return (self.scores(tokens, guide),)
+
+    def best(self, tokens: Tokens, guide: Guide, k: int) -> Tensor:
+        """The positions of the `k` tokens that are kept first, best first, [B, k]: padding behind all others."""
+        return in_order(self._guarded(tokens, guide))[:, :k]
+
+    def slack(self, tokens: Tokens, guide: Guide, index: Tensor) -> Tensor:
+        """How much worse than its own the choice of the positions `index` [B, K] is, [B] (see `Reduction`)."""
+        return _slack(self._guarded(tokens, guide), index)
+
+    def _guarded(self, tokens: Tokens, guide: Guide) -> Tensor:
+        scores = self.scores(tokens, guide).float()
+        return torch.where(tokens.mask, torch.where(tokens.held, PROTECTED, scores), ABSENT)
+
+    def kept(self, tokens: Tokens) -> Tensor:
+        """How many tokens of every example are kept, int64 [B]."""
+        count = tokens.mask.sum(1)
+        return count - self.removed_each(count, count, (count - self.spare_of(tokens.stays)).clamp(min=0))
+
     def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
-        """Prune by `scores`; `tokens.keys` follow the tokens."""
+        """Keep the best; `tokens.keys` follow the tokens."""
         if tokens.keys is None:
             raise ValueError("pruning needs the keys of the tokens")
-        scores = self.scores(tokens, guide)
         if torch.onnx.is_in_onnx_export():
-            return self._traced(tokens, scores)
+            return self._traced(tokens, self.asked(tokens, guide))
         n = tokens.states.shape[1]
-        count = tokens.mask.sum(1)
-        kept = count - self.removed_each(count, count, (count - self.spare_of(tokens.stays)).clamp(min=0))
-        k = int(self.left(n, n, tokens.stays))
-        scores = torch.where(tokens.mask, torch.where(tokens.held, PROTECTED, scores.float()), ABSENT)
         if guide.decision is None:
-            best = in_order(scores)[:, :k]
-            filled = torch.arange(k, device=best.device) < kept[:, None]
+            best = self.best(tokens, guide, int(self.left(n, n, tokens.stays)))
+            filled = torch.arange(best.shape[1], device=best.device) < self.kept(tokens)[:, None]
             position = torch.where(filled, best, best + n).sort(dim=1).values % n
             index, slack = torch.where(filled, position, -1), None
         else:
             index = guide.decision
             filled = index >= 0
-            slack = _slack(scores, index)
+            slack = self.slack(tokens, guide, index)
         states, keys = gather(tokens.states, index), gather(tokens.keys, index)
         return Reduction(taken(tokens, index, states, keys, filled), index, slack)
 
-    def _traced(self, tokens: Tokens, scores: Tensor) -> Reduction:
+    def _traced(self, tokens: Tokens, asked: tuple[Tensor, ...]) -> Reduction:
         assert tokens.keys is not None
         states, keys = tokens.states, tokens.keys
         b, n = states.shape[:2]
         k = self.left(n, n, tokens.stays)
         out = self.call(
             tokens.stays,
-            (states, keys, tokens.mask, tokens.held, scores),
+            (states, keys, tokens.mask, tokens.held, *asked),
             (states.dtype, keys.dtype, torch.bool, torch.int64),
             ((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k)),
         )

@@ -73,7 +73,7 @@ def test_texts_are_left_whole_and_a_recipe_is_told_so(tmp_path: Path) -> None:
         ("{at: vision.1, prune: {image: 0.2}}", r"prune\.by cannot be 'relevance'"),
         (
             "{at: vision.1, prune: {image: 0.2, by: probe_attention}}",
-            r"'probe_attention' at vision\.1, whose image no probe pools; allowed there: cls_attention, random, or",
+            r"'probe_attention' at vision\.1, whose image no probe pools; allowed there: cls_attention, random, u",
         ),
     ):
         (tmp_path / "r.yaml").write_text(f"recipe: 1\nmodel: clip\nreduce:\n  - {step}\n")

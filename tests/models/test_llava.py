@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tiny_llava
 import torch
@@ -21,6 +22,8 @@ from transformers import LlavaForConditionalGeneration
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from pumer_convert import Pipeline
+from pumer_convert.amount import Amount
+from pumer_convert.benchmark.reducer_cost import strip_reducers
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.cli import cli
 from pumer_convert.cli.output import plan_table
@@ -29,7 +32,13 @@ from pumer_convert.convert.inspect import inspect
 from pumer_convert.convert.load import load
 from pumer_convert.convert.plan import make_plan
 from pumer_convert.errors import InputError
+from pumer_convert.export.folder import export_folder
+from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.models.family import family_of
+from pumer_convert.reducers.base import Guide
+from pumer_convert.reducers.divprune import DivPruneReducer
+from pumer_convert.runtime import open_runtime
+from pumer_convert.tokens import Tokens
 
 EXACT = {"float32": 1e-5, "float64": 1e-9}
 FORMS: dict[str, dict[str, Any]] = {
@@ -264,3 +273,53 @@ def test_a_recipe_that_leaves_the_largest_part_as_it_is_says_so(tmp_path: Path) 
     told = plan_table(plan).splitlines()
     assert told[-2].startswith("of the dense cost: tower ")
     assert told[-1] == "note: most of the cost is the tower's, which this recipe leaves as it is"
+
+
+@pytest.mark.parametrize("by", ["cls_attention", "uniform", "divprune"])
+def test_what_the_projector_lets_through_is_exported_and_built(by: str, tmp_path: Path) -> None:
+    folder = tiny_llava.write(
+        tmp_path / "dense", vision_feature_select_strategy="full" if by == "uniform" else "default"
+    )
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("cls_attention", by))
+    apply(folder, tmp_path / "r.yaml", out := tmp_path / "out")
+    report = export_folder(out, dtype="float32")
+    assert report["verification"]["decisions_that_differ"] == 0
+    inputs = {"pixel_values": pixels().numpy()}
+    found = open_runtime(out / "vision.onnx", device="cpu").run(inputs)["image_features"]
+    assert found.shape == (3, 9, 48)
+    output = load(out)(pixels())
+    close(torch.from_numpy(found), output.outputs["image_features"], 1e-4)
+    kept = output.trace.taken["projector/prune.image"]
+    assert torch.equal(kept, kept.sort(1).values), "in the order of their places"
+    free = strip_reducers(out / "vision.onnx")
+    assert free is not None
+    assert "Loop" not in {node.op_type for f in onnx.load_from_string(free).functions for node in f.node}
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    rtx = EngineSettings("tensorrt-rtx", compute_capabilities=("8.9",))
+    report = export_folder(out, tmp_path / "half", trt=rtx, dtype="float16")
+    assert report["engine"]["bytes"] > 0
+    if by == "divprune":
+        with pytest.raises(InputError, match=r"opset 23's attention beside the loop of divprune; export at opset 20"):
+            export_folder(out, tmp_path / "fused", trt=rtx, dtype="float16", opset=23)
+
+
+def test_divprune_stands_behind_a_projector_alone(tmp_path: Path) -> None:
+    folder = tiny_llava.write(tmp_path / "dense")
+    (tmp_path / "r.yaml").write_text(
+        RECIPE.replace("merge: {image: 0.2, by: pitome}", "prune: {image: {drop: 4}, by: divprune}")
+    )
+    with pytest.raises(InputError, match=r"'divprune' at vision\.1, which gives nothing to a language model; allowed"):
+        prepare_apply(folder, tmp_path / "r.yaml")
+
+
+def test_divprune_chooses_by_what_the_projector_gives(tmp_path: Path) -> None:
+    folder = tiny_llava.write(tmp_path / "dense")
+    (tmp_path / "r.yaml").write_text(
+        f"recipe: 1\nmodel: llava\nreduce:\n{PROJECTOR.replace('cls_attention', 'divprune')}"
+    )
+    apply(folder, tmp_path / "r.yaml", tmp_path / "out")
+    dense, found = theirs(folder), load(tmp_path / "out")(pixels())
+    alone = Tokens.start(dense, torch.ones(3, 36, dtype=torch.bool)).with_keys(dense)
+    expected = DivPruneReducer(Amount(keep=9))(alone, Guide(alone.mask))
+    assert torch.equal(found.trace.taken["projector/prune.image"], expected.decision)
+    close(found.outputs["image_features"], expected.tokens.states, 1e-5)

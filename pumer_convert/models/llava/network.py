@@ -35,7 +35,7 @@ class VisionTower(nn.Module):
     def begin(self, pixels: Tensor) -> Tensor:
         """What the first block takes, [B, N, C]."""
         x: Tensor = self.embeddings(pixels)
-        return self.pre_layrnorm(x) if hasattr(self, "pre_layrnorm") else x  # type: ignore[no-any-return]
+        return self.pre_layrnorm(x) if hasattr(self, "pre_layrnorm") else x
 
 
 class Projector(nn.Module):

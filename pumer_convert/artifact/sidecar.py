@@ -82,11 +82,17 @@ def _is_text(told: Mapping[str, Any]) -> bool:
         _is_count(told.get("longest"), 2)
         and "pad_token_id" in told
         and all(told.get(name) is None or _is_count(told[name], 0) for name in ("pad_token_id", "vocab_size"))
-        and (told.get("length") is None or _is_count(told["length"], 2))
+        and (told.get("length") is None or (_is_count(told["length"], 2) and _longest(told) <= told["length"]))
         and isinstance(told.get("masked", True), bool)
         and told.get("padding", "right") in ("right", "left")
         and (told.get("tokenizer") is None or _is_tokenizer(told["tokenizer"]))
     )
+
+
+def _longest(told: Mapping[str, Any]) -> int:
+    """The longest text that the tokenizer is asked for, which a fixed length has to hold."""
+    entry = told.get("tokenizer")
+    return max(told["longest"], entry["longest"] if _is_tokenizer(entry) else 0)
 
 
 def _is_pictures(told: Mapping[str, Any]) -> bool:

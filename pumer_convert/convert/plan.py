@@ -50,8 +50,11 @@ class Plan:
         return self.dense_macs / (self.macs + self.reducer_macs)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for report.json."""
-        return {**asdict(self), "ratio": round(self.ratio, 4)}
+        """Plain values for report.json; of parts where there are several."""
+        values = asdict(self)
+        if not self.parts:
+            del values["parts"]
+        return {**values, "ratio": round(self.ratio, 4)}
 
 
 def edits_of(recipe: Recipe, spec: ModelSpec) -> tuple[dict[str, Any], ...]:

@@ -66,7 +66,7 @@ def at_image_size(checkpoint: Checkpoint, image_size: int | list[int], *, exact:
     `exact` it is rounded to what the source has.
     """
     family, config = family_of(checkpoint.family), checkpoint.config
-    name = family.positions
+    name = family.positions_of(config)
     key = checkpoint.slices[name].key
     own = family.spec(config).pictures
     old, new = (prod(grid(size, own.patch)) for size in (own.size, image_size))

@@ -78,7 +78,7 @@ class Preprocessor:
             pictures = input_of(image, family, config)
         texts, tokenizer = spec.text if any(one.text for one in graphs) else None, None
         if texts is not None:
-            tokenizer = load_tokenizer(folder, family)
+            tokenizer = load_tokenizer(folder, family, config)
             texts = fitted(texts, tokenizer, folder)
             least, most = texts.length or 2, texts.length or texts.longest or pad_to
             if pad_to is not None and most is not None and not least <= pad_to <= most:

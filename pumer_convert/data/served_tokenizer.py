@@ -79,7 +79,7 @@ def served_form(checkpoint: Checkpoint, exported: str) -> ServedForm | None:
     if (text_input := family.spec(checkpoint.config).text) is None:
         return None
     try:
-        tokenizer = load_tokenizer(folder, checkpoint.family)
+        tokenizer = load_tokenizer(folder, checkpoint.family, checkpoint.config)
         text_input = fitted(text_input, tokenizer, folder)
     except (InputError, MissingDependencyError):
         return None  # whoever gives a text is told

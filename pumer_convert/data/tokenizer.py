@@ -23,8 +23,9 @@ _PLACEHOLDER = re.compile(r"▁?<[^<>]+>")
 """Words that no text has: T5's <extra_id_7> and the like, for which a model may have no embedding."""
 
 
-def load_tokenizer(folder: Path, family: str | None = None) -> Any:
-    """The tokenizer in a folder, for a model of `family` (None: the one that its config.json names).
+def load_tokenizer(folder: Path, family: str | None = None, config: Mapping[str, Any] | None = None) -> Any:
+    """The tokenizer in a folder, for a model of `family` (None: the one that its config.json names) with this config
+    (None: its config.json, where there is one).
 
     tokenizer_config.json says which class it is and how that is set (do_lower_case, model_max_length, ...); without
     one it is the class that transformers takes for such a model, so a vocab.txt is enough for ViLT, and vocab.json
@@ -40,10 +41,11 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
     except ModuleNotFoundError as error:
         raise missing(error) or error from None
     alone = files[0] == "tokenizer.json" and not (folder / "tokenizer_config.json").exists()
-    if family is None and (folder / "config.json").exists():
-        family = read_object(folder / "config.json").get("model_type")
+    if config is None:
+        config = read_object(folder / "config.json") if (folder / "config.json").exists() else {}
+    family = config.get("model_type") if family is None else family
+    like: str | None = family_of(str(family)).tokenizer_of(config) if str(family) in FAMILIES else None
     try:
-        like: str | None = family_of(str(family)).tokenizer if str(family) in FAMILIES else None
         with _without_marks(folder) as place:
             if alone and like != family:
                 # Whatever kind it is, the file describes it whole.
@@ -55,12 +57,18 @@ def load_tokenizer(folder: Path, family: str | None = None) -> Any:
         # One without a token for what it does not know would fail at a user's first such word.
         if None in tokenizer("\u4e28")["input_ids"]:
             raise ValueError("a token that it puts into every text, or for what it does not know, has no id")
-        return tokenizer
     except BaseException as error:
         # The package tokenizers raises plain Exceptions, and a panic of its Rust, which is none.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise _refusal(folder, files, error) from None
+    own = type(tokenizer).vocab_files_names.values()
+    if own and not any((folder / name).exists() for name in own):  # transformers has made up an empty one
+        raise InputError(
+            f"{folder}: its tokenizer is read as a {type(tokenizer).__name__}, of which there is no file "
+            f"({', '.join(own)}); take the files of the tokenizer that the model was trained with."
+        )
+    return tokenizer
 
 
 def _refusal(folder: Path, files: Sequence[str], error: BaseException) -> PumerError:
@@ -113,7 +121,7 @@ def check_tokenizer(tokenizer: Any, folder: Path, vocabulary: int | None, pad_id
 def check_fits(folder: Path, family: str, config: Mapping[str, Any]) -> None:
     """Raises InputError when the tokenizer in a folder cannot be that of a model with this config."""
     if (text := family_of(family).spec(config).text) is not None:
-        fitted(text, load_tokenizer(folder, family), folder)
+        fitted(text, load_tokenizer(folder, family, config), folder)
 
 
 def fitted(text: TextInput, tokenizer: Any, folder: Path) -> TextInput:

@@ -20,6 +20,7 @@ FAMILIES = {
     "vilt": "pumer_convert.models.vilt",
     "meter": "pumer_convert.models.meter",
     "bridgetower": "pumer_convert.models.bridgetower",
+    "vision-text-dual-encoder": "pumer_convert.models.vision_text_dual_encoder",
     "clip": "pumer_convert.models.clip",
     "siglip": "pumer_convert.models.siglip",
     "dinov2": "pumer_convert.models.dinov2",
@@ -46,7 +47,8 @@ class Family(ABC):
     known_by         names of weights by which it is known inside a larger module.
     image_processor  the class of transformers that a processor's file means when it names none.
     tokenizer        the model of transformers whose tokenizer the text has, where no file names another; None: no text.
-    positions        the name of the image's position table.
+                     See `tokenizer_of`.
+    positions        the name of the image's position table; see `positions_of`.
     interpolation    how that is fitted to other images.
     image_section    the section of a config that says "image_size"; None: the config itself.
     rates            published learning rates, by task.
@@ -89,6 +91,14 @@ class Family(ABC):
     def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The processor of a checkpoint that has none."""
 
+    def tokenizer_of(self, config: Mapping[str, Any]) -> str | None:
+        """`tokenizer` of a model with this config, which may be unchecked, or say nothing."""
+        return self.tokenizer
+
+    def positions_of(self, config: Mapping[str, Any]) -> str:
+        """`positions` of a model with this config."""
+        return self.positions
+
     def plain_tokenizer(self, tokenizer: Any) -> Any:
         """A tokenizer of transformers as one of the package tokenizers, by which a served model takes texts; None where
         it cannot be one. It may refuse a text by an id that the model has not."""
@@ -101,7 +111,7 @@ class Family(ABC):
     def fit_positions(self, name: str, tensor: "Tensor", config: Mapping[str, Any], image_size: Any) -> "Tensor":
         """The image's position table, as `interpolated` says, for another image size S or [H, W]; other tensors as
         they are. Raises InputError for a table that is not of the config's own size."""
-        if name != self.positions:
+        if name != self.positions_of(config):
             return tensor
         from pumer_convert.models.positions import resize_table
 

@@ -158,7 +158,7 @@ def _same_tokenizer(teacher: Checkpoint, student: Checkpoint) -> bool:
     ):
         return True
     words = [
-        load_tokenizer(next(iter(f.values())).parent, c.family).get_vocab()
+        load_tokenizer(next(iter(f.values())).parent, c.family, c.config).get_vocab()
         for f, c in zip(files, (teacher, student), strict=True)
     ]
     return bool(words[0] == words[1])

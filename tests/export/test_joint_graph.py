@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_clip
+import tiny_pairs
 import tiny_siglip
 import torch
 import transformers
@@ -21,13 +22,13 @@ from pumer_convert.export.triton import export_triton
 from pumer_convert.models.similarity import Similarity
 from pumer_convert.runtime import open_runtime
 
-MADE = {"clip": tiny_clip.write, "siglip": tiny_siglip.write}
+MADE = {"clip": tiny_clip.write, "siglip": tiny_siglip.write, "pairs": tiny_pairs.write}
 OUTPUTS = ("logits_per_image", "logits_per_text", "text_embeds", "image_embeds")
 RECIPE = "recipe: 1\nmodel: siglip\nreduce:\n- {at: vision.1-2, merge: {image: 0.2, by: tome}}\n"
 
 
 def batch(family: str, texts: int, pictures: int) -> dict[str, torch.Tensor]:
-    """Inputs by name; of CLIP every second text is padded."""
+    """Inputs by name; but for SigLIP's every second text is padded."""
     generator = torch.Generator().manual_seed(texts)
     pixels = torch.randn(pictures, 3, 48, 48, generator=generator)
     if family == "siglip":

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_clip
+import tiny_pairs
 import tiny_siglip
 import torch
 import transformers
@@ -27,10 +28,10 @@ LABELS = ["cat", "red star", "the cat sat"]
 TEMPLATE = "a {}!"
 
 
-@pytest.fixture(scope="module", params=["clip", "siglip"])
+@pytest.fixture(scope="module", params=["clip", "siglip", "pairs"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint, and in served/ its two graphs."""
-    module = {"clip": tiny_clip, "siglip": tiny_siglip}[request.param]
+    module = {"clip": tiny_clip, "siglip": tiny_siglip, "pairs": tiny_pairs}[request.param]
     folder = module.write(tmp_path_factory.mktemp(request.param) / "dense")
     export_folder(folder, folder / "served")
     return folder
@@ -50,15 +51,16 @@ def theirs(folder: Path, pictures: list[Path], texts: list[str]) -> Any:
     model, processor = {
         "clip": (transformers.CLIPModel, transformers.CLIPImageProcessorPil),
         "siglip": (transformers.SiglipModel, transformers.SiglipImageProcessorPil),
+        "vision-text-dual-encoder": (transformers.VisionTextDualEncoderModel, transformers.ViTImageProcessorPil),
     }[kind]
     pixels = processor.from_pretrained(folder)([Image.open(file) for file in pictures], return_tensors="pt")
-    how = {"padding": True} if kind == "clip" else {"padding": "max_length", "max_length": 16}
+    how = {"padding": "max_length", "max_length": 16} if kind == "siglip" else {"padding": True}
     tokens = transformers.AutoTokenizer.from_pretrained(folder)(texts, return_tensors="pt", **how)
-    given = tokens if kind == "clip" else {"input_ids": tokens["input_ids"]}
+    given = {"input_ids": tokens["input_ids"]} if kind == "siglip" else tokens
     with torch.no_grad():
         found = model.from_pretrained(folder).eval()(**pixels, **given)
     logits = found.logits_per_image
-    found["scores"] = logits.softmax(-1) if kind == "clip" else logits.sigmoid()
+    found["scores"] = logits.sigmoid() if kind == "siglip" else logits.softmax(-1)
     return found
 
 
@@ -117,8 +119,9 @@ def test_pictures_alone_need_no_text_and_texts_no_pictures(folder: Path, picture
 
 
 def test_a_folder_without_tokenizer_embeds_pictures(folder: Path, pictures: list[Path], tmp_path: Path) -> None:
-    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
-        shutil.copy(folder / name, tmp_path)
+    for file in (*folder.glob("*config.json"), folder / "model.safetensors"):
+        if file.name != "tokenizer_config.json":
+            shutil.copy(file, tmp_path)
     pipeline = Pipeline(tmp_path, device="cpu")
     np.testing.assert_array_equal(pipeline.embed_images(pictures), Pipeline(folder).embed_images(pictures))
     assert pipeline.notes == ()

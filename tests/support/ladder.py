@@ -9,6 +9,7 @@ import saved_bridgetower
 import tiny_clip
 import tiny_dinov2
 import tiny_llava
+import tiny_pairs
 import tiny_siglip
 import toy_dual
 import toy_memory
@@ -34,7 +35,11 @@ def _bridgetower(task: str) -> Callable[[Path], Path]:
     return write
 
 
-MADE: dict[tuple[str, str], Callable[[Path], Path]] = {
+def _pair(vision: str, text: str) -> Callable[[Path], Path]:
+    return lambda path: tiny_pairs.write(path, vision, text)
+
+
+MADE: dict[tuple[str, ...], Callable[[Path], Path]] = {
     **{("vilt", task): _random("vilt", "transformers", task, depth=3) for task in random_checkpoint.TASKS},
     **{("meter", task): _random("meter", "original", task, depth=3, fusion=2) for task in random_checkpoint.TASKS},
     **{("bridgetower", task): _bridgetower(task) for task in saved_bridgetower.HEADS},
@@ -42,10 +47,12 @@ MADE: dict[tuple[str, str], Callable[[Path], Path]] = {
     ("siglip", EMBEDDINGS): tiny_siglip.write,
     ("dinov2", EMBEDDINGS): tiny_dinov2.write,
     ("llava", EMBEDDINGS): tiny_llava.write,
+    ("vision-text-dual-encoder", EMBEDDINGS): _pair("vit", "bert"),
+    ("vision-text-dual-encoder", EMBEDDINGS, "clip"): _pair("clip_vision_model", "roberta"),
     ("toy_dual", EMBEDDINGS): toy_dual.write,
     ("toy_memory", EMBEDDINGS): toy_memory.write,
 }
-"""(family, task) -> what writes a tiny checkpoint to a place."""
+"""(family, task), and what tells apart several -> what writes a tiny checkpoint to a place."""
 
 
 def registered() -> Iterator[None]:

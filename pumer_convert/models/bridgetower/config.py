@@ -6,6 +6,7 @@ from typing import Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.spec import grid
+from pumer_convert.models.towers.sections import bert
 from pumer_convert.models.towers.settings import BertSettings, ClipSettings
 from pumer_convert.models.values import (
     GENERAL,
@@ -27,6 +28,7 @@ HEADS = {RETRIEVAL: "itm_score.fc.weight", CONTRASTIVE: "itc_cross_modal_head.fc
 LINK_TYPES = ("add", "scaled_add", "interpolate")
 LINKS = ("reduce", "pool")
 """What a recipe may say of the towers beside reduced fusion layers, see `pools`."""
+_DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 _UNREAD = frozenset(
     (
         # Of training, of the head that fills in words, and of older versions; no other head asks for these.
@@ -81,7 +83,8 @@ class BridgeTowerSettings:
         if architecture is None:
             raise InputError(f"{where}: its config has no architectures; name one of {', '.join(HEADS)}.")
         pixels, vision = _vision(_section(config, "vision_config", where), where)
-        text = _text(_section(config, "text_config", where), where)
+        words = {key: value for key, value in _section(config, "text_config", where).items() if key != "model_type"}
+        text = bert(words, where, "text_config.", **_DROPOUT)
         found = cls(architecture, *pixels, vision, text, **read_values(cls, config, where))
         found._check(where)
         return found
@@ -135,23 +138,6 @@ def _vision(values: Mapping[str, Any], where: object) -> tuple[tuple[int | list[
         raise wrong(where, prefix + "hidden_size", width, f"it is no multiple of its attention heads, {heads} by 64")
     layers = found.num_hidden_layers - found.remove_last_layer
     return (size, patch), ClipSettings(width, layers, heads, 4 * width, found.layer_norm_eps)
-
-
-def _text(values: Mapping[str, Any], where: object) -> BertSettings:
-    prefix, usual = "text_config.", {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-    known = {f.name for f in fields(BertSettings)} - {"max_text_len"} | {"initializer_factor"}
-    check_keys(values, known | GENERAL, where, prefix)
-    given = {**usual, **{name: value for name, value in values.items() if name in known - {"model_type"}}}
-    found = BertSettings(**read_values(BertSettings, given, where, prefix))
-    if found.hidden_size % found.num_attention_heads:
-        why = f"{prefix}hidden_size, {found.hidden_size}, is no multiple of it"
-        raise wrong(where, prefix + "num_attention_heads", found.num_attention_heads, why)
-    if found.pad_token_id >= found.vocab_size:
-        raise wrong(where, prefix + "pad_token_id", found.pad_token_id, f"there are {found.vocab_size} tokens")
-    if found.longest < 2:
-        why = "that leaves no place for a text"
-        raise wrong(where, prefix + "max_position_embeddings", found.max_position_embeddings, why)
-    return found
 
 
 def pools(config: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from pumer_convert.models.clip.config import ARCHITECTURES, TextSettings, checked
 from pumer_convert.models.spec import sides_of
 from pumer_convert.models.towers import open_clip
-from pumer_convert.models.towers.folders import TwoTowers
+from pumer_convert.models.towers.folders import TwoTowers, cropping
 from pumer_convert.models.towers.sections import ClipPictures
 from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint
 
@@ -27,9 +27,4 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
 
 def processor(config: Mapping[str, Any]) -> dict[str, Any]:
     """The processor of pictures for a checkpoint that has none: that of transformers' class, for its image size."""
-    height, width = sides_of(config["vision_config"]["image_size"])
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": min(height, width)},
-        "crop_size": {"height": height, "width": width},
-    }
+    return cropping("CLIPImageProcessor", sides_of(config["vision_config"]["image_size"]))

@@ -6,6 +6,7 @@ from typing import Any
 from pumer_convert.errors import InputError
 from pumer_convert.models.dinov2.config import KINDS, checked
 from pumer_convert.models.spec import sides_of
+from pumer_convert.models.towers.folders import cropping
 from pumer_convert.models.values import square
 from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorSlice
 
@@ -44,11 +45,5 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
 
 def processor(config: Mapping[str, Any]) -> dict[str, Any]:
     """The processor of pictures for a checkpoint that has none: that of the published ones, for its image size."""
-    height, width = sides_of(config["image_size"])
-    return {
-        "image_processor_type": "BitImageProcessor",
-        "size": {"shortest_edge": min(height, width)},
-        "crop_size": {"height": height, "width": width},
-        "image_mean": MEAN,
-        "image_std": STD,
-    }
+    normal = {"image_mean": MEAN, "image_std": STD}
+    return {**cropping("BitImageProcessor", sides_of(config["image_size"])), **normal}

@@ -6,6 +6,7 @@ from typing import Any
 from pumer_convert.errors import InputError
 from pumer_convert.models.llava.config import LlavaSettings, checked
 from pumer_convert.models.spec import sides_of
+from pumer_convert.models.towers.folders import cropping
 from pumer_convert.models.values import square
 from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorSlice
 
@@ -56,9 +57,4 @@ def _unused(name: str, blocks: int) -> bool:
 
 def processor(config: Mapping[str, Any]) -> dict[str, Any]:
     """The processor of pictures for a checkpoint that has none: that of transformers' class, for its image size."""
-    height, width = sides_of(config["vision_config"]["image_size"])
-    return {
-        "image_processor_type": "LlavaImageProcessor",
-        "size": {"shortest_edge": min(height, width)},
-        "crop_size": {"height": height, "width": width},
-    }
+    return cropping("LlavaImageProcessor", sides_of(config["vision_config"]["image_size"]))

@@ -13,6 +13,7 @@ from pumer_convert.models.meter import formats
 from pumer_convert.models.meter.config import MeterSettings, checked
 from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import ImageSpec, Layer, ModelSpec, grid, logits, sides_of
+from pumer_convert.models.towers import sections as towers
 from pumer_convert.models.towers.costs import block, fusion, fusion_scores, image_layers
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
@@ -44,6 +45,10 @@ class MeterFamily(Family):
     def checked(self, config: Mapping[str, Any], where: object) -> dict[str, Any]:
         """See `Family`."""
         return checked(config, where)
+
+    def tokenizer_of(self, config: Mapping[str, Any]) -> str:
+        """See `Family`."""
+        return towers.kind_of(config, "text", self.tokenizer)
 
     def build(self, config: dict[str, Any], image_size: Any = None) -> "Meter":
         """See `Family`."""

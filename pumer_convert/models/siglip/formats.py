@@ -6,7 +6,7 @@ from typing import Any
 from pumer_convert.errors import InputError
 from pumer_convert.models.siglip.config import ARCHITECTURES, TextSettings, VisionSettings, checked
 from pumer_convert.models.spec import sides_of
-from pumer_convert.models.towers.folders import TwoTowers
+from pumer_convert.models.towers.folders import TwoTowers, squashing
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 SECTIONS = {"vision": VisionSettings.read, "text": TextSettings.read}
@@ -25,5 +25,4 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
 
 def processor(config: Mapping[str, Any]) -> dict[str, Any]:
     """The processor of pictures for a checkpoint that has none: that of transformers' class, for its image size."""
-    height, width = sides_of(config["vision_config"]["image_size"])
-    return {"image_processor_type": "SiglipImageProcessor", "size": {"height": height, "width": width}}
+    return squashing("SiglipImageProcessor", sides_of(config["vision_config"]["image_size"]))

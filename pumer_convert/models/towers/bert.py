@@ -102,9 +102,10 @@ class Layer(nn.Module):
 
 
 class Bert(nn.Module):
-    """`ids` [B, T] and which of them are no padding, `mask` [B, T] -> hidden states [B, T, C]."""
+    """`ids` [B, T] and which of them are no padding, `mask` [B, T] -> hidden states [B, T, C], which a `pooler` may
+    take."""
 
-    def __init__(self, settings: BertSettings) -> None:
+    def __init__(self, settings: BertSettings, *, pooler: bool = False) -> None:
         super().__init__()
         c, padding = settings.hidden_size, settings.pad_token_id
         behind = padding if settings.model_type == "roberta" else None
@@ -118,6 +119,8 @@ class Bert(nn.Module):
         )
         self.encoder = nn.Module()
         self.encoder.layer = nn.ModuleList(Layer(settings) for _ in range(settings.num_hidden_layers))
+        if pooler:
+            self.pooler = Pooler(c)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         x = self.embeddings(ids)

@@ -24,7 +24,7 @@ class TwoTowerBody(Body):
     image_size     (H, W) of its pictures.
     vision_model   of pixels [B, 3, H, W], what gives the reducers at a site, and a trace: the tokens as they end, and
                    what it pools of them, [B, C].
-    text_model     the same of what the graph "text" takes, without reducers.
+    text_model     that of texts; `read_text` says what it pools of them.
     visual_projection, text_projection
                    what makes embeddings [B, D] of what is pooled, where there is one.
     """
@@ -66,10 +66,15 @@ class TwoTowerBody(Body):
         image, pooled = self.vision_model(pixel_values, self.step, trace)
         return self._output("image", "visual_projection", image, pooled, trace)
 
-    def of_text(self, *words: Tensor, trace: Trace | None = None, **named: Tensor) -> Output:
+    def of_text(self, *words: Any, trace: Trace | None = None, **named: Any) -> Output:
         """The graph "text"."""
-        text, pooled = self.text_model(*words, **named)
+        text, pooled = self.read_text(*words, **named)
         return self._output("text", "text_projection", text, pooled, Trace() if trace is None else trace)
+
+    def read_text(self, *words: Any, **named: Any) -> tuple[Tokens, Tensor]:
+        """The tokens of texts as they end, and what is pooled of them, [B, C]."""
+        found: tuple[Tokens, Tensor] = self.text_model(*words, **named)
+        return found
 
     def _output(self, stream: str, projection: str, tokens: Tokens, pooled: Tensor, trace: Trace) -> Output:
         projected = hasattr(self, projection)

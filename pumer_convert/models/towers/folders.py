@@ -11,7 +11,7 @@ from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorS
 
 _BARE = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.", "final_layer_norm.", "head.")
 """How the names of a tower begin that has no model around it."""
-_UNUSED = "embeddings.position_ids"
+_UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids", "embeddings.mask_token")
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class TwoTowers:
     sections: Mapping[str, Callable[[Mapping[str, Any], object, str], object]]
     checked: Callable[[Mapping[str, Any], object], dict[str, Any]]
 
-    def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
-        """The checkpoint in the one form, or None when it is not of the family. Raises InputError for weights of one
-        that nothing says how to use."""
+    def recognise(self, raw: RawCheckpoint, renamed: Callable[[str], str] = str) -> Checkpoint | None:
+        """The checkpoint in the one form, or None when it is not of the family; `renamed` gives the names that
+        transformers saves today. Raises InputError for weights of one that nothing says how to use."""
         kinds = {self.family: None, **{f"{self.family}_{tower}_model": tower for tower in ("vision", "text")}}
         kind = raw.config.get("model_type")
         if kind is None and any(name.endswith(self.mark) for name in raw.source.names()):
@@ -51,7 +51,7 @@ class TwoTowers:
         slices: dict[str, TensorSlice] = {}
         for name in raw.source.names():
             if not name.endswith(_UNUSED):
-                slices[start + name if name.startswith(_BARE) else name] = TensorSlice(name)
+                slices[start + name if name.startswith(_BARE) else renamed(name)] = TensorSlice(name)
         ignored = tuple(name for name in raw.source.names() if name.endswith(_UNUSED))
         origin = "pumer-convert folder" if "pumer" in config else f"transformers {architecture} folder"
         where = (raw.path, origin, self.family, EMBEDDINGS, config)
@@ -82,3 +82,18 @@ class TwoTowers:
         projected = any("_projection." in name for name in names)
         fitting = [name for name, own in self.architectures.items() if own == towers]
         return next((n for n in fitting if n.endswith("WithProjection") == projected), next(iter(self.architectures)))
+
+
+def cropping(kind: str, size: tuple[int, int]) -> dict[str, Any]:
+    """What a processor of pictures of that class says for (H, W) pixels that it cuts out of the middle."""
+    height, width = size
+    return {
+        "image_processor_type": kind,
+        "size": {"shortest_edge": min(height, width)},
+        "crop_size": {"height": height, "width": width},
+    }
+
+
+def squashing(kind: str, size: tuple[int, int]) -> dict[str, Any]:
+    """The same of one whose pictures become that size whatever their shape."""
+    return {"image_processor_type": kind, "size": {"height": size[0], "width": size[1]}}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from pumer_convert.models.spec import grid
+from pumer_convert.models.towers.settings import BertSettings
 from pumer_convert.models.values import (
     ACTIVATIONS,
     GENERAL,
@@ -20,6 +21,14 @@ from pumer_convert.rules import setting
 
 DRAWN = frozenset(("initializer_factor", "logit_scale_init_value"))
 """Keys that transformers reads when it draws weights, and no other time."""
+
+_OF_GOOGLE = frozenset(
+    (
+        *("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"),
+        *("pooler_size_per_head", "pooler_type"),
+    )
+)
+"""Keys of Google's own BERTs of many languages, which transformers carries along and reads at no time."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,25 @@ class TextTower:
     def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> Self:
         """See `Pictures.read`."""
         return cls(**tower_values(cls, values, where, prefix))
+
+
+def bert(values: Mapping[str, Any], where: object, prefix: str, **usual: Any) -> BertSettings:
+    """A section for BERT or RoBERTa, with `usual` values where it says nothing; as for `Pictures.read`."""
+    values = {key: value for key, value in values.items() if key not in _OF_GOOGLE}
+    check_keys(values, {f.name for f in fields(BertSettings)} - {"max_text_len"} | GENERAL | DRAWN, where, prefix)
+    found = BertSettings(**tower_values(BertSettings, {**usual, **values}, where, prefix))
+    if found.pad_token_id >= found.vocab_size:
+        raise wrong(where, f"{prefix}pad_token_id", found.pad_token_id, f"there are {found.vocab_size} tokens")
+    if found.longest < 2:
+        why = "that leaves no place for a text"
+        raise wrong(where, f"{prefix}max_position_embeddings", found.max_position_embeddings, why)
+    return found
+
+
+def kind_of(config: Mapping[str, Any], key: str, usual: str) -> str:
+    """The model_type of the section under a key, `usual` where it says none; of a config that may be unchecked."""
+    given = config.get(key)
+    return str(given.get("model_type") or usual) if isinstance(given, Mapping) else usual
 
 
 def section(config: Mapping[str, Any], key: str, kind: str, where: object) -> dict[str, Any]:

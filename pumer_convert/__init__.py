@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pumer_convert.errors import InputError, MissingDependencyError, PumerError, VerificationError
     from pumer_convert.evaluation.evaluate import Evaluation, evaluate
     from pumer_convert.export.folder import export_folder, verify_export
+    from pumer_convert.export.layouts.hf import export_hf, register
     from pumer_convert.export.onnx import export_onnx
     from pumer_convert.export.quantize import quantize
     from pumer_convert.export.quantize_folder import quantize_folder
@@ -64,6 +65,7 @@ _PUBLIC = {
     "distill": "training.distill",
     "evaluate": "evaluation.evaluate",
     "export_folder": "export.folder",
+    "export_hf": "export.layouts.hf",
     "export_onnx": "export.onnx",
     "export_triton": "export.triton",
     "inspect": "convert.inspect",
@@ -74,6 +76,7 @@ _PUBLIC = {
     "quantize": "export.quantize",
     "quantize_folder": "export.quantize_folder",
     "read_samples": "data.formats",
+    "register": "export.layouts.hf",
     "show": "visualize.visualize",
     "training_samples": "training.samples",
     "verify_export": "export.folder",
@@ -108,6 +111,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export_folder",
+    "export_hf",
     "export_onnx",
     "export_triton",
     "inspect",
@@ -118,6 +122,7 @@ __all__ = [
     "quantize",
     "quantize_folder",
     "read_samples",
+    "register",
     "show",
     "training_samples",
     "verify_export",

@@ -9,7 +9,9 @@ from pumer_convert.cli.engine import engine_options, engine_summary
 from pumer_convert.cli.help import Sectioned, option, section
 from pumer_convert.cli.output import EngineBar, emit, equal, graphs_in, image_size, progress
 from pumer_convert.cli.paths import PATH
+from pumer_convert.errors import InputError
 from pumer_convert.export.folder import converted_folder, export_folder
+from pumer_convert.export.layouts.hf import export_hf
 from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.models.spec import in_ranges
 from pumer_convert.system.heap import give_back_at_once
@@ -27,6 +29,11 @@ from pumer_convert.system.heap import give_back_at_once
         type=click.Choice(["onnxruntime", "tensorrt", "python"]),
         needs="--triton",
         help="What runs the tensors (default: tensorrt for an engine of TensorRT, else onnxruntime).",
+    ),
+    option(
+        "--layout",
+        type=click.Choice(["hf"]),
+        help="Instead of that, the whole model of a reduced vision part as transformers loads it, to the folder -o.",
     ),
 )
 @section(
@@ -62,6 +69,7 @@ def command(
     trt: bool,
     triton: bool,
     triton_backend: str | None,
+    layout: str | None,
     joint: bool,
     out: Path | None,
     dtype: str | None,
@@ -77,6 +85,16 @@ def command(
     if checkpoint is None:
         checkpoint = converted_folder(Path.cwd())
         progress(f"exporting {checkpoint}")
+    if layout is not None:
+        if only_onnx or trt or triton or joint or dtype or keep_float32 or image_size or inline_functions:
+            raise InputError(
+                "--layout writes the whole model as it is; of the other options it takes -o and --overwrite."
+            )
+        if out is None:
+            raise InputError(f"--layout {layout} writes a folder of its own; name it with -o.")
+        report = export_hf(checkpoint, out, overwrite=overwrite, progress=progress)
+        emit(report, as_json, lambda: f"wrote {out} ({report['image_tokens']} tokens of a picture)")
+        return
     give_back_at_once()
     bar = EngineBar()
     report = export_folder(

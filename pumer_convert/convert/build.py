@@ -1,6 +1,6 @@
 """Plan -> a network with reducers standing in it, and checkpoint -> network."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,10 +10,9 @@ from pumer_convert.checkpoint.read import check_complete
 from pumer_convert.checkpoint.resized import check_image_size
 from pumer_convert.convert.load import HALF, kept_float32
 from pumer_convert.errors import InputError
-from pumer_convert.models.body import Body
+from pumer_convert.models.body import Body, insert
 from pumer_convert.models.family import family_of
 from pumer_convert.models.spec import ModelSpec
-from pumer_convert.reducers.site import SiteReducers
 from pumer_convert.weights import Checkpoint, is_finite
 
 DTYPES = {
@@ -22,15 +21,6 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float64": torch.float64,
 }
-
-
-def insert(model: Body, pumer: Mapping[str, Any]) -> Body:
-    """Replay the edits that a config's `pumer` section records onto a dense network; gives it back."""
-    for edit in pumer.get("edits", ()):
-        model.reducers[edit["at"].replace(".", "_")] = SiteReducers(
-            edit["at"], edit["actions"], pumer.get("semantics", "default"), pumer.get("proportional_attention", False)
-        )
-    return model
 
 
 def build(

@@ -1,6 +1,7 @@
 """A network with reducers standing in it: what is the same for every family."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,15 @@ class Body(nn.Module):
         """One graph (see `ModelSpec.graphs`) on its inputs by name. Models of several say how."""
         output: Output = self(**inputs, trace=trace)
         return output
+
+
+def insert(model: Body, pumer: Mapping[str, Any]) -> Body:
+    """Replay the edits that a config's `pumer` section records onto a dense network; gives it back."""
+    for edit in pumer.get("edits", ()):
+        model.reducers[edit["at"].replace(".", "_")] = SiteReducers(
+            edit["at"], edit["actions"], pumer.get("semantics", "default"), pumer.get("proportional_attention", False)
+        )
+    return model
 
 
 def in_full(value: Tensor) -> Tensor:

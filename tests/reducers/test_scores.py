@@ -11,12 +11,12 @@ from torch import nn
 
 from pumer_convert.amount import Amount
 from pumer_convert.convert.apply import apply, prepare_apply
-from pumer_convert.convert.build import insert
 from pumer_convert.convert.load import load
 from pumer_convert.convert.plan import TOP_K
 from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
 from pumer_convert.export.onnx import export_onnx
+from pumer_convert.models.body import insert
 from pumer_convert.recipe.schema import parse_recipe
 from pumer_convert.reducers import KINDS
 from pumer_convert.reducers.base import Guide

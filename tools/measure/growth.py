@@ -24,9 +24,9 @@ from random_checkpoint import config as base_config
 from torch import Tensor, nn
 
 from pumer_convert.benchmark.memory import taken
-from pumer_convert.convert.build import insert
 from pumer_convert.convert.plan import edits_of, pumer_section
 from pumer_convert.device import open_device
+from pumer_convert.models.body import insert
 from pumer_convert.models.family import family_of
 from pumer_convert.recipe.schema import load_recipe
 from pumer_convert.system.heap import give_back_at_once

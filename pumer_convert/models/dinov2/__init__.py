@@ -7,6 +7,7 @@ to where their patches stood.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pumer_convert.models.dinov2 import formats
@@ -67,7 +68,8 @@ class Dinov2Family(Family):
             Port("last_hidden_state", "float32", ("batch", tokens, c)),
         )
         names: dict[str, Any] = {"blocks": "encoder.layer.", "before": ("embeddings.",)}
-        layers = image_layers(settings, settings.patch_size, rows * columns, "image", cls=True, **names)
+        tower = image_layers(settings, settings.patch_size, rows * columns, "image", cls=True, **names)
+        layers = [replace(layer, frozen=settings.first) for layer in tower]
         return ModelSpec(
             image_tokens=tokens,
             layers=tuple(layers),

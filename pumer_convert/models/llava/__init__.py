@@ -35,6 +35,7 @@ class LlavaFamily(Family):
     image_section = "vision_config"
     rates: ClassVar[Mapping[str, Rates]] = {}
     heads = ("multi_modal_projector.",)
+    generation = "pumer_convert.models.llava.generation"
 
     def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
         """See `Family`."""

@@ -1,0 +1,1 @@
+"""What existing runtimes take of a reduced model."""

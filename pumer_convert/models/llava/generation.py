@@ -1,0 +1,94 @@
+"""LLaVA with a reduced vision part as a class of transformers, which loads the folders of the layout hf."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration, LlavaModel
+from transformers.conversion_mapping import (
+    get_checkpoint_conversion_mapping,
+    register_checkpoint_conversion_mapping,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from pumer_convert.errors import InputError
+from pumer_convert.models.body import Body, insert
+from pumer_convert.models.llava.config import LlavaSettings
+from pumer_convert.models.llava.formats import PROJECTOR, TOWER
+from pumer_convert.models.llava.network import Llava
+from pumer_convert.models.spec import grid
+from pumer_convert.weights import NESTED_PROCESSOR
+
+
+class ReducedLlavaModel(LlavaModel):  # type: ignore[no-untyped-call]
+    """Its vision part runs with the reducers that config.json records under "pumer"; the weights are those of the dense
+    model, under the same names."""
+
+    _vision: tuple[Body, ...] = ()  # in a tuple, so that it is no part of this module
+
+    def get_image_features(
+        self,
+        pixel_values: Tensor,
+        vision_feature_layer: int | list[int] | None = None,
+        vision_feature_select_strategy: str | None = None,
+        image_sizes: Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPooling:
+        """The embeddings of each picture, `pooler_output` a list of [N, D]. Raises InputError for features that are to
+        be chosen otherwise than config.json says."""
+        own = (self.config.vision_feature_layer, self.config.vision_feature_select_strategy)
+        for asked, here in zip((vision_feature_layer, vision_feature_select_strategy), own, strict=True):
+            if asked is not None and asked != here:
+                raise InputError(f"the vision part was reduced for the features {here!r}, not {asked!r}.")
+        if not self._vision:
+            config = json.loads(self.config.to_json_string())
+            with torch.device("meta"):
+                self._vision = (insert(Llava(config), config.get("pumer", {})).eval(),)
+        weights = {
+            name.replace(f"{TOWER}vision_model.", TOWER, 1): value
+            for name, value in self.named_parameters()
+            if name.startswith((TOWER, PROJECTOR))
+        }
+        needed: dict[str, Tensor] = {name: weights[name] for name, _ in self._vision[0].named_parameters()}
+        pixels = pixel_values.to(needed[f"{TOWER}embeddings.patch_embedding.weight"].dtype)
+        output = torch.func.functional_call(self._vision[0], needed, (pixels,))
+        features: Any = list(output.outputs["image_features"])
+        return BaseModelOutputWithPooling(pooler_output=features)
+
+
+class ReducedLlava(LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]
+    """The same with its language model's head."""
+
+    def __init__(self, config: LlavaConfig) -> None:
+        super(LlavaForConditionalGeneration, self).__init__(config)
+        self.model = ReducedLlavaModel(config)
+        language: Any = config.text_config
+        self.lm_head = nn.Linear(language.hidden_size, language.vocab_size, bias=False)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+
+# transformers knows by these which names in files are which of a class: without them a language model would be random.
+for _own, _of in ((ReducedLlava, "llava"), (ReducedLlavaModel, "LlavaModel")):
+    register_checkpoint_conversion_mapping(_own.__name__, get_checkpoint_conversion_mapping(_of), overwrite=True)
+
+
+def count(config: Mapping[str, Any], tokens: int) -> dict[str, dict[str, Any]]:
+    """Where files of a checkpoint say that a picture has that many `tokens`: name -> the keys that do. LlavaProcessor
+    counts the patches of the grid and adds to them, less the first token where that is left out."""
+    settings = LlavaSettings.read(config)
+    vision = settings.vision
+    rows, columns = grid(vision.image_size, vision.patch_size)
+    processor = {
+        "processor_class": "LlavaProcessor",
+        "patch_size": vision.patch_size,
+        "vision_feature_select_strategy": "default" if settings.trimmed else "full",
+        "num_additional_image_tokens": tokens - rows * columns + settings.trimmed,
+    }
+    return {NESTED_PROCESSOR: processor, "config.json": {"image_seq_length": tokens}}
+
+
+def register() -> None:
+    """From now on transformers' AutoModelForImageTextToText loads every LLaVA as this class."""
+    AutoModelForImageTextToText.register(LlavaConfig, ReducedLlava, exist_ok=True)

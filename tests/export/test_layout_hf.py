@@ -1,0 +1,168 @@
+"""The layout hf: transformers loads the whole folder and generates with the reduced vision part."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_clip
+import tiny_llava
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+import pumer_convert
+from pumer_convert.cli import cli
+from pumer_convert.convert.apply import apply
+from pumer_convert.convert.load import load
+from pumer_convert.errors import InputError
+from pumer_convert.export.layouts.hf import export_hf
+
+IMAGE, PAD, NEW = 98, 0, 6
+RECIPE = """recipe: 1
+model: llava
+reduce:
+  - {at: vision.1, merge: {image: 0.2, by: pitome}}
+  - {at: projector, prune: {image: {keep: 9}, by: divprune}}
+"""
+
+
+def write(folder: Path, **config: Any) -> Path:
+    """A tiny LLaVA with a processor of pictures and texts."""
+    tiny_llava.write(folder, **config)
+    words = {"<pad>": PAD, "<unk>": 1, **{f"w{i}": i for i in range(2, IMAGE)}, "<image>": IMAGE}
+    plain = Tokenizer(models.WordLevel(words, "<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=plain,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        additional_special_tokens=["<image>"],
+        padding_side="left",
+    )
+    values = json.loads((folder / "config.json").read_text())
+    strategy = values["vision_feature_select_strategy"]
+    LlavaProcessor(
+        LlavaImageProcessorPil.from_pretrained(folder),
+        tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy=strategy,
+        num_additional_image_tokens=1 if "clip" in values["vision_config"]["model_type"] else 0,
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.register(LlavaConfig, LlavaForConditionalGeneration, exist_ok=True)
+
+
+def reduced(folder: Path, **config: Any) -> Path:
+    write(folder / "dense", **config)
+    (folder / "r.yaml").write_text(RECIPE.replace("vision.1", "vision.0"))
+    apply(folder / "dense", folder / "r.yaml", folder / "part")
+    return folder / "part"
+
+
+def inputs(folder: Path) -> Any:
+    """Two prompts of different lengths with a picture each, padded on the left."""
+    random = np.random.default_rng(0)
+    pictures = [Image.fromarray(random.integers(0, 256, (*side, 3), np.uint8)) for side in ((48, 48), (60, 90))]
+    processor = AutoProcessor.from_pretrained(folder)
+    return processor(images=pictures, text=["w5 <image> w7 w9", "<image> w3"], padding=True, return_tensors="pt")
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "as published": {},
+    "every token": {"vision_feature_select_strategy": "full"},
+    "SigLIP": {"tower": "siglip", "vision_feature_layer": -1, "vision_feature_select_strategy": "full"},
+    "in shards": {"shards": "60KB"},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_it_generates_what_the_reduced_model_gives_it_to_read(form: str, tmp_path: Path) -> None:
+    part = reduced(tmp_path, **FORMS[form])
+    report = export_hf(part, tmp_path / "whole")
+    assert report["image_tokens"] == 9
+    pumer_convert.register()
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "whole").eval()
+    assert type(model).__name__ == "ReducedLlava"
+    given = inputs(tmp_path / "whole")
+    assert (given["input_ids"] == IMAGE).sum(1).tolist() == [9, 9]
+    found = model.generate(**given, max_new_tokens=NEW, do_sample=False, pad_token_id=PAD)[
+        :, given["input_ids"].shape[1] :
+    ]
+    # The dense model, which is handed the embeddings that the reduced vision part gives.
+    dense = LlavaForConditionalGeneration.from_pretrained(tmp_path / "dense").eval()
+    features = load(part)(given["pixel_values"]).outputs["image_features"]
+    embedded = dense.get_input_embeddings()(given["input_ids"].where(given["input_ids"] != IMAGE, PAD))
+    embedded = embedded.masked_scatter((given["input_ids"] == IMAGE)[..., None], features)
+    expected = dense.generate(
+        inputs_embeds=embedded,
+        attention_mask=given["attention_mask"],
+        max_new_tokens=NEW,
+        do_sample=False,
+        pad_token_id=PAD,
+    )
+    assert torch.equal(found, expected)
+    assert found.unique().numel() > 1
+
+
+def test_without_registration_transformers_stops(tmp_path: Path) -> None:
+    export_hf(reduced(tmp_path), tmp_path / "whole")
+    model = LlavaForConditionalGeneration.from_pretrained(tmp_path / "whole").eval()
+    with pytest.raises(ValueError, match="do not match"):
+        model.generate(**inputs(tmp_path / "whole"), max_new_tokens=1, pad_token_id=PAD)
+
+
+def test_a_dense_model_is_what_it_was(tmp_path: Path) -> None:
+    folder = write(tmp_path / "dense")
+    given = inputs(folder)
+    dense = LlavaForConditionalGeneration.from_pretrained(folder).eval()(**given).logits
+    pumer_convert.register()
+    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    torch.testing.assert_close(model(**given).logits, dense, atol=1e-5, rtol=1e-5)
+
+
+def test_weights_are_linked_and_the_files_tell_the_count(tmp_path: Path) -> None:
+    part = reduced(tmp_path)
+    found = CliRunner().invoke(
+        cli, ["export", str(part), "--layout", "hf", "-o", str(tmp_path / "whole")], catch_exceptions=False
+    )
+    assert found.stdout == f"wrote {tmp_path / 'whole'} (9 tokens of a picture)\n"
+    assert (tmp_path / "whole" / "model.safetensors").samefile(tmp_path / "dense" / "model.safetensors")
+    values = {
+        name: json.loads((tmp_path / "whole" / f"{name}.json").read_text()) for name in ("config", "processor_config")
+    }
+    assert values["config"]["image_seq_length"] == 9
+    assert values["processor_config"]["num_additional_image_tokens"] == 9 - 36 + 1
+    export_hf(part, tmp_path / "whole", overwrite=True)
+    assert (tmp_path / "dense" / "model.safetensors").exists()
+
+
+def test_what_has_no_whole_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a clip has no language model to generate with"):
+        export_hf(tiny_clip.write(tmp_path / "clip"), tmp_path / "out")
+    part = reduced(tmp_path)
+    with pytest.raises(InputError, match="nothing says what it was made from; the layout hf needs the whole model"):
+        export_hf(tmp_path / "dense", tmp_path / "out")
+    (tmp_path / "dense").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is not there any more; the layout hf needs the whole model"):
+        export_hf(part, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -61,6 +61,11 @@ def energies(n: int, gone: int, width: int, key_width: int) -> int:
     return n * n * key_width + gone * gone * (key_width + width)
 
 
+def summaries(n: int, gone: int, width: int, key_width: int) -> int:
+    """Similarities of all keys, and the mixing of what is gone into what is left."""
+    return n * n * key_width + (n - gone) * n * width
+
+
 def picks(n: int, gone: int, width: int, key_width: int) -> int:
     """One token after the other, each compared with all; their similarities are counted where they are projected."""
     return (n - gone) * n
@@ -68,6 +73,9 @@ def picks(n: int, gone: int, width: int, key_width: int) -> int:
 
 MARGIN = Param(0.9, Rule(float, least=0, most=1), falls=True)
 """PiToMe's margin of similarity (equation 4): what counts as alike grows wider with depth."""
+
+CONTEXTUAL = Param(0.15625, Rule(float, least=0, most=1, below=True))
+"""The share of VisionZip's tokens that sum up others: 10 of 64, as published."""
 
 _HERE = "pumer_convert.reducers"
 KINDS: dict[str, dict[str, Kind]] = {
@@ -78,6 +86,9 @@ KINDS: dict[str, dict[str, Kind]] = {
         "random": Kind(f"{_HERE}.random_prune:RandomPruneReducer"),
         "uniform": Kind(f"{_HERE}.uniform_prune:UniformPruneReducer"),
         "divprune": Kind(f"{_HERE}.divprune:DivPruneReducer", picks, score="projected", loop=True),
+        "visionzip": Kind(
+            f"{_HERE}.visionzip:VisionZipReducer", summaries, "cls_attention", params={"contextual": CONTEXTUAL}
+        ),
     },
     "merge": {
         "bsm": Kind(f"{_HERE}.merge:MergeReducer", halves),
@@ -88,9 +99,10 @@ KINDS: dict[str, dict[str, Kind]] = {
 """What a recipe's `by:` may say, per operation; the first is the default.
 
 Pruning by "random" and at even distances ("uniform") looks at nothing, the baselines; "divprune" keeps tokens of a
-projector that lie far from each other. Merging never asks the text: "bsm" is PuMer's matching of neighbours by their
-keys, which without the quirks of the published code is that of ToMe (Bolya et al., 2023), and "tome" is its name in a
-vision tower; "pitome" spares the tokens that are like few others.
+projector that lie far from each other, and "visionzip" sums up those that CLS does not attend to. Merging never asks
+the text: "bsm" is PuMer's matching of neighbours by their keys, which without the quirks of the published code is that
+of ToMe (Bolya et al., 2023), and "tome" is its name in a vision tower; "pitome" spares the tokens that are like few
+others.
 """
 
 REFERENCE_KINDS: dict[str, dict[str, Kind]] = {

@@ -81,13 +81,14 @@ class PruneReducer(BaseReducer):
 
     def best(self, tokens: Tokens, guide: Guide, k: int) -> Tensor:
         """The positions of the `k` tokens that are kept first, best first, [B, k]: padding behind all others."""
-        return in_order(self._guarded(tokens, guide))[:, :k]
+        return in_order(self.guarded(tokens, guide))[:, :k]
 
     def slack(self, tokens: Tokens, guide: Guide, index: Tensor) -> Tensor:
         """How much worse than its own the choice of the positions `index` [B, K] is, [B] (see `Reduction`)."""
-        return _slack(self._guarded(tokens, guide), index)
+        return slack_of(self.guarded(tokens, guide), index)
 
-    def _guarded(self, tokens: Tokens, guide: Guide) -> Tensor:
+    def guarded(self, tokens: Tokens, guide: Guide) -> Tensor:
+        """`scores` with frozen tokens above all others and padding below, [B, N] float32."""
         scores = self.scores(tokens, guide).float()
         return torch.where(tokens.mask, torch.where(tokens.held, PROTECTED, scores), ABSENT)
 
@@ -137,13 +138,13 @@ def taken(tokens: Tokens, index: Tensor, states: Tensor, keys: Tensor, mask: Ten
         states=states,
         mask=mask,
         size=None if tokens.size is None else gather(tokens.size, index),
-        source=tokens.moved(lambda: _places(index, tokens.states.shape[1])),
+        source=tokens.moved(lambda: places_of(index, tokens.states.shape[1])),
         keys=keys,
         frozen=None if tokens.frozen is None else gather(tokens.frozen, index),
     )
 
 
-def _places(index: Tensor, n: int) -> Tensor:
+def places_of(index: Tensor, n: int) -> Tensor:
     """Where each of n tokens is, int64 [B, n], when those at `index` [B, K] are taken; -1: it is gone."""
     places = torch.arange(index.shape[1], device=index.device).expand_as(index)
     # Empty places write to an extra last column, which is then cut off.
@@ -151,7 +152,7 @@ def _places(index: Tensor, n: int) -> Tensor:
     return gone.scatter(1, torch.where(index >= 0, index, n), places)[:, :n]
 
 
-def _slack(scores: Tensor, index: Tensor) -> Tensor:
+def slack_of(scores: Tensor, index: Tensor) -> Tensor:
     """How far the lowest kept score lies below the highest one left out, as a share of the highest of all."""
     kept = torch.zeros_like(scores, dtype=torch.bool).scatter(1, index.clamp(min=0), index >= 0)
     kept[:, 0] |= (index == 0).any(1)

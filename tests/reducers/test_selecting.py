@@ -9,6 +9,7 @@ from pumer_convert.amount import Amount
 from pumer_convert.reducers.base import Guide
 from pumer_convert.reducers.divprune import DivPruneReducer
 from pumer_convert.reducers.uniform_prune import UniformPruneReducer
+from pumer_convert.reducers.visionzip import VisionZipReducer
 from pumer_convert.tokens import Tokens
 
 
@@ -99,3 +100,57 @@ def test_uniform_spares_what_is_frozen_and_counts_no_padding() -> None:
     tokens = Tokens.start(states, mask, first=1).with_keys(states)
     found = UniformPruneReducer(Amount.share("1/3"))(tokens, Guide(tokens.mask)).decision
     assert found.tolist() == [[0, 1, 3, 4, 6, 8], [0, 1, 3, -1, -1, -1]]
+
+
+def test_visionzip_by_hand() -> None:
+    # 1 and 4 are dominant. Of 0, 2, 3, 5, 6 two at even distances are contextual, 0 and 3 (every second of five); 2 is
+    # most like 0, and 5 and 6 are most like 3.
+    tokens = tokens_at([0.0, 45, 10, 90, 45, 80, 120])
+    score = torch.tensor([[0.1, 0.9, 0.2, 0.3, 0.8, 0.1, 0.1]])
+    found = VisionZipReducer(Amount(keep=4), contextual=0.5)(tokens, Guide(tokens.mask, score))
+    assert found.decision.tolist() == [[0, 8, 0, 3, 11, 3, 3]]
+    assert found.tokens.states[0, :, 0].tolist() == [0 + 2, 1, 3 + (5 + 6) / 2, 4]
+    assert found.tokens.sizes.tolist() == [[2, 1, 3, 1]]
+    assert found.tokens.source is not None
+    assert found.tokens.source.tolist() == [[0, 1, 0, 2, 3, 2, 2]]
+
+
+def test_visionzip_keeps_what_is_frozen_and_counts_no_padding() -> None:
+    states = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(12) < torch.tensor([[12], [7]])
+    tokens = Tokens.start(states, mask, first=1).with_keys(states)
+    score = torch.rand(2, 12, generator=torch.Generator().manual_seed(1))
+    score[:, 0] = 0
+    reducer = VisionZipReducer(Amount.share("1/2"), contextual=0.4)
+    found = reducer(tokens, Guide(tokens.mask, score))
+    short = Tokens.start(states[1:, :7], mask[1:, :7], first=1).with_keys(states[1:, :7])
+    alone = reducer(short, Guide(short.mask, score[1:, :7]))
+    assert found.tokens.mask.sum(1).tolist() == [6, 3]
+    torch.testing.assert_close(found.tokens.states[1, :3], alone.tokens.states[0])
+    torch.testing.assert_close(found.tokens.states[:, 0], states[:, 0])
+    assert found.tokens.sizes[found.tokens.mask].sum() == 12 + 7
+
+
+def test_visionzip_without_summaries_is_pruning_by_attention() -> None:
+    tokens, score = tokens_at([0.0, 45, 10, 90]), torch.tensor([[0.1, 0.9, 0.2, 0.3]])
+    found = VisionZipReducer(Amount(keep=2), contextual=0.0)(tokens, Guide(tokens.mask, score))
+    assert found.tokens.states[0, :, 0].tolist() == [1, 3]
+    assert found.decision.tolist() == [[-1, 5, -1, 7]]
+
+
+def test_the_slack_of_summaries() -> None:
+    tokens = tokens_at([0.0, 45, 10, 90, 45, 80, 120])
+    score = torch.tensor([[0.1, 0.9, 0.2, 0.3, 0.8, 0.1, 0.1]])
+    reducer = VisionZipReducer(Amount(keep=4), contextual=0.5)
+
+    def slack(decision: list[int]) -> float:
+        found = reducer(tokens, Guide(tokens.mask, score, torch.tensor([decision]))).slack
+        assert found is not None
+        return float(found)
+
+    assert slack([0, 8, 0, 3, 11, 3, 3]) == 0
+    cosines = math.cos(math.radians(10)), math.cos(math.radians(80))
+    assert slack([0, 8, 3, 3, 11, 3, 3]) == pytest.approx(cosines[0] - cosines[1], abs=1e-6)
+    # 3 instead of 4 is dominant: 0 and 4 are contextual then.
+    assert slack([0, 8, 0, 10, 4, 4, 4]) == pytest.approx((0.8 - 0.3) / 0.9, abs=1e-6)
+    assert slack([0, 8, 2, 3, 11, 3, 3]) == math.inf

@@ -105,7 +105,7 @@ class LlavaFamily(Family):
                 {**({} if score is None else {score: one_query(vision.hidden_size)}), "projected": projected},
                 modalities=("image",),
                 width=wide,
-                key_width=wide,
+                key_width=vision.hidden_size // vision.num_attention_heads,
                 graph=GRAPH,
                 weights=("multi_modal_projector.",),
                 frozen=int(settings.cls and not settings.trimmed),

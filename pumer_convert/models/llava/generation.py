@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration, LlavaModel
-from transformers.conversion_mapping import (
-    get_checkpoint_conversion_mapping,
-    register_checkpoint_conversion_mapping,
+from transformers import (
+    AutoModelForImageTextToText,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaModel,
+    conversion_mapping,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -70,8 +72,10 @@ class ReducedLlava(LlavaForConditionalGeneration):  # type: ignore[no-untyped-ca
 
 
 # transformers knows by these which names in files are which of a class: without them a language model would be random.
+_names: Any = conversion_mapping
 for _own, _of in ((ReducedLlava, "llava"), (ReducedLlavaModel, "LlavaModel")):
-    register_checkpoint_conversion_mapping(_own.__name__, get_checkpoint_conversion_mapping(_of), overwrite=True)
+    _mapping = _names.get_checkpoint_conversion_mapping(_of)
+    _names.register_checkpoint_conversion_mapping(_own.__name__, _mapping, overwrite=True)
 
 
 def count(config: Mapping[str, Any], tokens: int) -> dict[str, dict[str, Any]]:

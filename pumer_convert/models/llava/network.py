@@ -71,20 +71,21 @@ class Llava(Body):
         self.check_pixels(pixel_values, self.image_size)
         x, first = self.vision_tower.begin(pixel_values), int(settings.cls or settings.trimmed)
         image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool), first=first)
-        step, states, asked = self.step("projector"), {0: x}, None
+        step, states = self.step("projector"), {0: x}
+        after = step is not None and step.score == "projected"
+        asked, keys = None, x.detach()
         for i, block in enumerate(self.vision_tower.encoder.layers):
             assert isinstance(block, EncoderLayer)
-            if i == settings.sites and step is not None and step.score == "cls_attention":
-                asked = block.cls_attention(image)
+            if i == settings.sites and step is not None and not after:
+                asked, keys = block.looked_at(image)
             image = block.of_image(image, self.step(f"vision.{i}"), trace)
             states[i + 1] = image.states
         # No token was dropped behind the first of these states.
         image = image.with_states(torch.cat([states[tap] for tap in settings.taps], -1))
         if settings.trimmed:
-            image, asked = image.without_first(), None if asked is None else asked[:, 1:]
-        after = step is not None and step.score == "projected"
+            image, keys, asked = image.without_first(), keys[:, 1:], None if asked is None else asked[:, 1:]
         if step is not None and not after:
-            image = step.of_image(image.with_keys(image.states.detach()), asked, trace)
+            image = step.of_image(image.with_keys(keys), asked, trace)
         image = image.with_states(self.multi_modal_projector(image.states))
         if step is not None and after:
             image = step.of_image(image.with_keys(image.states.detach()), None, trace)

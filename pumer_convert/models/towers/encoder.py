@@ -69,12 +69,12 @@ class EncoderLayer(nn.Module):
         image = reduce_image(image.with_states(image.states + mixed), step, q, k, bias, trace, probe)
         return image.with_states(image.states + self.mlp(self.layer_norm2(image.states)))
 
-    def cls_attention(self, image: Tokens) -> Tensor:
-        """How much attention the first token, CLS, pays to each of the tokens that come in, [B, N] float32 without a
-        gradient: the mean over heads."""
+    def looked_at(self, image: Tokens) -> tuple[Tensor, Tensor]:
+        """How much attention the first token, CLS, pays to each of the tokens that come in, [B, N] float32, and their
+        keys, [B, N, D]: means over heads, without a gradient."""
         own, x = self.self_attn, self.layer_norm1(image.states.detach())
         q, k = attention.split_heads(own.q_proj(x[:, :1]), own.heads), attention.split_heads(own.k_proj(x), own.heads)
-        return attention.relevance(q, k, image_bias(image), image.mask[:, :1])
+        return attention.relevance(q, k, image_bias(image), image.mask[:, :1]), k.mean(1).detach()
 
 
 class Encoder(nn.Module):

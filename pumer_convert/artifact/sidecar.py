@@ -91,8 +91,8 @@ def _is_text(told: Mapping[str, Any]) -> bool:
 
 def _longest(told: Mapping[str, Any]) -> int:
     """The longest text that the tokenizer is asked for, which a fixed length has to hold."""
-    entry = told.get("tokenizer")
-    return max(told["longest"], entry["longest"] if _is_tokenizer(entry) else 0)
+    entry: Any = told.get("tokenizer")
+    return max(int(told["longest"]), int(entry["longest"]) if _is_tokenizer(entry) else 0)
 
 
 def _is_pictures(told: Mapping[str, Any]) -> bool:

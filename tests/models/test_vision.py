@@ -216,7 +216,10 @@ def test_what_a_tower_costs() -> None:
             "{at: vision.3, merge: {image: .2, by: pitome, margin: 2}}",
             "merge.margin cannot be '2'; allowed: a number from 0 to 1.",
         ),
-        ("{at: vision.3, prune: {image: .2, margin: .9}}", "'margin' is not a key of prune; allowed: image, by."),
+        (
+            "{at: vision.3, prune: {image: .2, margin: .9}}",
+            "'margin' is not a key of prune; allowed: image, by, contextual.",
+        ),
         (
             "{at: vision.3, merge: {image: .2, by: pitom}}",
             "merge.by cannot be 'pitom'; allowed: bsm, tome, pitome. Did you mean 'pitome'?",

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The tensors of another source, the one under `key` with `change`d values, a new shape and a `kind` of element."""
+    """The tensors of another source, the one under `key` with `change`d values, a new shape and a `kind` of element;
+    the `inner` one is for images of `size`, S or [H, W]."""
 
     inner: TensorSource
+    size: int | list[int]
     key: str
     new_shape: tuple[int, ...]
     kind: str
@@ -65,6 +67,7 @@ def at_image_size(checkpoint: Checkpoint, image_size: int | list[int], *, exact:
     The table is float32 where the source has half precision, as transformers interpolates it at every call; unless
     `exact` it is rounded to what the source has.
     """
+    checkpoint = as_stored(checkpoint)
     family, config = family_of(checkpoint.family), checkpoint.config
     name = family.positions_of(config)
     key = checkpoint.slices[name].key
@@ -81,8 +84,18 @@ def at_image_size(checkpoint: Checkpoint, image_size: int | list[int], *, exact:
     return replace(
         checkpoint,
         config=family.for_image_size(config, image_size),
-        source=Fitted(checkpoint.source, key, (*front, places - old + new, width), kind, change),
+        source=Fitted(checkpoint.source, list(own.size), key, (*front, places - old + new, width), kind, change),
     )
+
+
+def as_stored(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with the position table and the image size of its files: a table that was fitted before, to the
+    pictures of the processor, and is fitted once more is not what transformers makes of them."""
+    source = checkpoint.source
+    if not isinstance(source, Fitted):
+        return checkpoint
+    config = family_of(checkpoint.family).for_image_size(checkpoint.config, source.size)
+    return replace(checkpoint, config=config, source=source.inner)
 
 
 def check_image_size(image_size: Any, checkpoint: Checkpoint) -> None:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from pumer_convert.checkpoint.read import check_complete
-from pumer_convert.checkpoint.resized import check_image_size
+from pumer_convert.checkpoint.resized import as_stored, check_image_size
 from pumer_convert.convert.load import HALF, kept_float32
 from pumer_convert.errors import InputError
 from pumer_convert.models.body import Body, insert
 from pumer_convert.models.family import family_of
-from pumer_convert.models.spec import ModelSpec
+from pumer_convert.models.spec import ModelSpec, sides_of
 from pumer_convert.weights import Checkpoint, is_finite
 
 DTYPES = {
@@ -38,8 +38,11 @@ def build(
     """
     check_complete(checkpoint)
     family = family_of(checkpoint.family)
+    stored = checkpoint
     if image_size is not None:
         check_image_size(image_size, checkpoint)
+        if sides_of(image_size) != family.spec(checkpoint.config).pictures.size:
+            stored = as_stored(checkpoint)
     with torch.device("meta"):
         network: Body = family.build(checkpoint.config, image_size)
     spec = family.spec(checkpoint.config)
@@ -57,9 +60,9 @@ def build(
         tensor = tensor.contiguous()
         tensor = tensor.clone() if tensor.data_ptr() in known else tensor
         known.add(tensor.data_ptr())
-        return tensor if image_size is None else family.fit_positions(name, tensor, checkpoint.config, image_size)
+        return tensor if image_size is None else family.fit_positions(name, tensor, stored.config, image_size)
 
-    network.load_state_dict(dict(checkpoint.tensors(fit)), strict=True, assign=True)
+    network.load_state_dict(dict(stored.tensors(fit)), strict=True, assign=True)
     for parameter in network.parameters():
         parameter.requires_grad_(True)
     return insert(network, checkpoint.config.get("pumer", {})).eval()

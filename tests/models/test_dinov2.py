@@ -113,6 +113,16 @@ def test_from_a_file_to_features_at_the_size_of_the_processor(tmp_path: Path, ar
     assert "64x64 pixels; the positions are interpolated" in " ".join(open_checkpoint(folder).notes)
 
 
+def test_positions_are_interpolated_once_whatever_the_size(tmp_path: Path) -> None:
+    """From the file's own table, not from the one that is fitted to the processor's pictures."""
+    folder = tiny_dinov2.write(tmp_path / "dense", image_size=104, side=64)
+    expected = theirs(folder, "Dinov2Model", pixels(side=80))
+    close(load(folder, image_size=80)(pixels(side=80)).outputs, expected, 1e-5)
+    (tmp_path / "r.yaml").write_text("recipe: 1\nmodel: dinov2\nimage_size: 80\n")
+    apply(folder, tmp_path / "r.yaml", tmp_path / "out")
+    close(load(tmp_path / "out")(pixels(side=80)).outputs, expected, 1e-5)
+
+
 def test_a_checkpoint_without_a_processor_is_taken_for_a_published_one(tmp_path: Path) -> None:
     folder = tiny_dinov2.write(tmp_path / "dense")
     own = settings_of(open_checkpoint(folder).processor, "dinov2")

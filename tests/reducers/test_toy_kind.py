@@ -26,7 +26,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_its_line_it_is_not_known(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"prune\.by cannot be 'every_second'; allowed: .*random\."):
+    with pytest.raises(InputError, match=r"prune\.by cannot be 'every_second'; allowed: .*visionzip\."):
         prepare_apply(CHECKPOINT, tiny.recipe(tmp_path / "r.yaml", BODY))
 
 

@@ -21,7 +21,7 @@ CONFIGS = ("config.json", "open_clip_config.json")
 NESTED_PROCESSOR = "processor_config.json"
 """The file in which transformers 5 says so, under "image_processor"; where that is there, it goes before the other."""
 EMBEDDINGS = "embeddings"
-"""What a checkpoint is for whose model gives embeddings and answers nothing; no task measures it yet."""
+"""What a checkpoint is for whose model gives embeddings and answers nothing."""
 BYTES = {
     "float64": 8,
     "float32": 4,

@@ -9,7 +9,7 @@ from pumer_convert.cli.help import Sectioned, option, section
 from pumer_convert.cli.output import chosen, emit, plan_table, progress
 from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.progress import Bar
-from pumer_convert.cli.training_options import DATA, RUN, summary, take_data_options
+from pumer_convert.cli.training_options import DATA, RUN, TWO_TOWERS, data_task, summary, take_data_options
 from pumer_convert.convert.apply import ApplyPlan, prepare_apply
 from pumer_convert.errors import InputError
 
@@ -32,6 +32,7 @@ from pumer_convert.errors import InputError
     option("--distill", is_flag=True, help="Finetune as the recipe's `distill:` says, on --data, in one go."),
     option("--data", type=PATH, help="A data set for --distill, in any readable format."),
     *DATA,
+    *TWO_TOWERS,
     *RUN,
     needs="--distill",
 )
@@ -75,12 +76,13 @@ def command(
 
 
 def both(prepared: ApplyPlan, data: Path, overwrite: bool, learning: dict[str, Any]) -> dict[str, Any]:
-    """Read the data and do both stages; gives the report. `learning` has the values of `DATA` and `RUN`."""
+    """Read the data and do both stages; gives the report. `learning` has the values of `DATA`, `TWO_TOWERS`, `RUN`."""
     from pumer_convert.training.apply_and_distill import apply_and_distill, check_both
     from pumer_convert.training.samples import training_samples
 
     check_both(prepared, overwrite)  # before the data are read, which may take minutes
     bar = Bar()
     reading = take_data_options(learning)
-    train, validation = training_samples(data, prepared.checkpoint.task, **reading, progress=bar.line)
+    task = data_task(prepared.checkpoint, learning.pop("task"))
+    train, validation = training_samples(data, task, **reading, progress=bar.line)
     return apply_and_distill(prepared, train, validation, overwrite=overwrite, progress=bar.line, watch=bar, **learning)

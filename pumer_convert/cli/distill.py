@@ -12,6 +12,8 @@ from pumer_convert.cli.progress import Bar
 from pumer_convert.cli.training_options import (
     DATA,
     RUN,
+    TWO_TOWERS,
+    data_task,
     distill_settings,
     first_process,
     summary,
@@ -22,12 +24,15 @@ from pumer_convert.cli.training_options import (
 @click.command("distill", cls=Sectioned)
 @click.argument("checkpoint", type=PATH)
 @section("The data", option("--data", required=True, type=PATH, help="A data set, in any readable format."), *DATA)
+@section("Two towers", *TWO_TOWERS)
 @section(
     "The teacher",
     option("--teacher", type=PATH, help="The dense checkpoint (default: what CHECKPOINT was reduced from)."),
     option("--kd", type=float, help="Weight of the teacher's answers; 0 trains without a teacher."),
     option("--temperature", type=float, help="Temperature of the teacher's answers."),
+    option("--cosine", type=float, help="Weight of the cosine to the teacher's embeddings, of two towers."),
     option("--hidden", type=float, help="Weight of the teacher's hidden states."),
+    option("--contrastive", type=float, help="Weight of the contrastive loss, of two towers with captions."),
 )
 @section(
     "The training",
@@ -52,6 +57,8 @@ def command(
     teacher: Path | None,
     data: Path,
     out: Path | None,
+    task: str | None,
+    classes: Path | None,
     device: str,
     workers: int,
     cache: Path | None,
@@ -74,7 +81,7 @@ def command(
     bar, student = Bar(), open_checkpoint(checkpoint)
     reading = take_data_options(options)
     settings = distill_settings(student.path).replaced(options)
-    train, validation = training_samples(data, student.task, **reading, progress=bar.line)
+    train, validation = training_samples(data, data_task(student, task), **reading, progress=bar.line)
     report = distill(
         student,
         teacher,
@@ -82,6 +89,7 @@ def command(
         validation,
         out,
         settings,
+        classes=classes,
         device=device,
         workers=workers,
         cache=cache,

@@ -57,7 +57,7 @@ def sentence(status: "Status") -> str:
     """The status for a person: "step 20/300, loss 1.204, accuracy 61.2%, 35.1 examples/s, 2:14 left"."""
     parts = [f"step {status.step}/{status.steps}"]
     if status.loss is not None and status.accuracy is not None:
-        parts += [f"loss {status.loss:.4g}", f"accuracy {status.accuracy:.1%}"]
+        parts += [f"loss {status.loss:.4g}", f"{status.metric} {status.accuracy:.1%}"]
     left = round(status.seconds_left)
     clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}" if left >= 3600 else f"{left // 60}:{left % 60:02}"
     return ", ".join([*parts, f"{status.examples_per_second:.1f} examples/s", f"{clock} left"])

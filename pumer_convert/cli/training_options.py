@@ -7,8 +7,10 @@ from typing import Any
 from pumer_convert.cli.help import option
 from pumer_convert.cli.paths import PATH
 from pumer_convert.cli.shared_options import device, max_pixels, on_error, workers
+from pumer_convert.errors import InputError, nearest
 from pumer_convert.recipe.schema import load_recipe
 from pumer_convert.recipe.settings import DistillSettings
+from pumer_convert.weights import EMBEDDINGS, Checkpoint
 
 DATA = (
     option("--images", type=PATH, help="Folder of the pictures, if not beside the data."),
@@ -19,12 +21,30 @@ DATA = (
     max_pixels,
 )
 """The options that `training_samples` takes; `--data` is the verb's own."""
+TWO_TOWERS = (
+    option("--task", metavar="TASK", help="Take this of the data: retrieval, zero_shot or pictures (default: it all)."),
+    option("--classes", type=PATH, help="Classes that validate, a line each; lines with {} are templates."),
+)
+"""The options of models of two towers; `data_task` takes the first."""
 RUN = (
     device,
     workers,
-    option("--cache", type=PATH, help="Folder that keeps the teacher's logits for other trainings."),
+    option("--cache", type=PATH, help="Folder that keeps the teacher's answers for other trainings."),
     option("--resume", is_flag=True, help="Resume a training that was not finished."),
 )
+
+
+def data_task(checkpoint: Checkpoint, asked: str | None) -> str:
+    """What `training_samples` reads for a checkpoint. Raises InputError when it is `asked` for what is not the
+    checkpoint's."""
+    from pumer_convert.data import formats
+
+    known = formats.TWO_TOWERS
+    if checkpoint.task == EMBEDDINGS and asked is not None and asked not in known:
+        raise InputError(f"two towers are not taught by '{asked}', but by {', '.join(known)}.{nearest(asked, known)}")
+    if checkpoint.task != EMBEDDINGS and asked not in (None, checkpoint.task):
+        raise InputError(f"{checkpoint.path}: answers {checkpoint.task}; a task is chosen for models of two towers.")
+    return asked or checkpoint.task
 
 
 def take_data_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -86,6 +86,7 @@ class Sample:
     ve          one of `LABELS`
     retrieval   str: the identity of the image that the caption belongs to
     zero_shot   str: the class of the picture; there is no text
+    pictures    None; there is no text
     """
 
     id: str

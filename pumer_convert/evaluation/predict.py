@@ -14,7 +14,7 @@ from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.models.body import Body
 from pumer_convert.tasks.base import Measurement, Task
 from pumer_convert.tasks.batches import batches, picture_batches
-from pumer_convert.tasks.embeddings import EmbeddingTask
+from pumer_convert.tasks.embeddings import EmbeddingTask, embedding_of
 from pumer_convert.tasks.retrieval import Gallery, Ranks, score_matrix
 from pumer_convert.tasks.retrieval import Task as Retrieval
 
@@ -146,7 +146,7 @@ def _logits(model: nn.Module) -> Run:
 
 def _tower(model: nn.Module, graph: str) -> Run:
     assert isinstance(model, Body)
-    return lambda inputs: next(iter(model.run(graph, inputs).outputs.values()))
+    return lambda inputs: embedding_of(model.run(graph, inputs))
 
 
 class _Timed:
@@ -260,7 +260,7 @@ def _embed(
         for model, found in zip(images, seen, strict=True):
             found.append(model(batch))
         progress(min(number * batch_size, len(pictures)), len(pictures))
-    read: list[list[Tensor]] = [[] for _ in texts]
+    read = [[torch.empty(0)] for _ in texts]  # all that there is where a task has no texts
     for start in range(0, len(words), batch_size):
         given = preprocessor.words(words[start : start + batch_size])
         for model, found in zip(texts, read, strict=True):

@@ -10,3 +10,7 @@ class Rates:
     body: float
     head: float
     cross_modal: float
+
+
+UNPUBLISHED = Rates(1e-5, 1, 1)
+"""For what nobody has published rates of, such as the reduced towers of dual encoders."""

@@ -35,7 +35,10 @@ class DistillSettings:
     warmup                  the share of the steps in which the rate rises; behind it it falls linearly to 0.
     clip                    the largest norm of a gradient; None: any.
     kd                      the weight of KL(teacher || student) beside the task's loss; 0: no teacher is needed.
-    temperature             of both softmaxes in that term.
+                            Of two towers it is between the similarities of a batch's pictures and captions.
+    temperature             of both softmaxes in that term; of two towers beside their own.
+    cosine                  of two towers: the weight of 1 - the cosine of embeddings to the teacher's; None: 1.
+    contrastive             of two towers: the weight of the contrastive loss of pictures and captions; None: off.
     hidden                  the weight of the hidden-state term (training/loss.py); 0: off.
     ema                     decay of an average of the weights that is validated and kept instead; None: off.
     ramp                    the share of the steps over which the reducers' amounts grow to their full size; 0: off.
@@ -59,6 +62,8 @@ class DistillSettings:
     clip: float | None = setting(None, float, above=True)
     kd: float = setting(1.0, float)
     temperature: float = setting(1.0, float, above=True)
+    cosine: float | None = setting(None, float)
+    contrastive: float | None = setting(None, float)
     hidden: float = setting(0.0, float)
     ema: float | None = setting(None, float, above=True, most=1, below=True)
     ramp: float = setting(0.0, float, most=1)

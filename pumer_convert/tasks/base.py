@@ -82,18 +82,11 @@ class Measurement:
         return ""
 
 
-class Task(Measurement, ABC):
-    """One task with the labels of one checkpoint, for models that answer.
+class Rows(Measurement, ABC):
+    """What batches are made for. `lines` is how many lines of inputs a row makes; `reads`: whether they have texts."""
 
-    `metric` names the mean of `scores`; `lines` is how many lines of inputs a row makes, so that logits are
-    [rows * lines, labels].
-    """
-
-    metric: ClassVar[str] = "accuracy"
     lines: int = 1
-
-    @abstractmethod
-    def __init__(self, config: dict[str, Any]) -> None: ...
+    reads: bool = True
 
     def rows(
         self, samples: Sequence[Sample], *, train: bool = False, seed: int = 0, epoch: int = 0
@@ -109,6 +102,18 @@ class Task(Measurement, ABC):
     def target(self, rows: Sequence[Example]) -> dict[str, Tensor]:
         """What loss and scores compare with, for the rows of one batch; the first dimension of each is the rows."""
 
+
+class Task(Rows):
+    """One task with the labels of one checkpoint, for models that answer.
+
+    `metric` names the mean of `scores`. Logits are [rows * lines, labels].
+    """
+
+    metric: ClassVar[str] = "accuracy"
+
+    @abstractmethod
+    def __init__(self, config: dict[str, Any]) -> None: ...
+
     @abstractmethod
     def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """The task's loss of logits [rows * lines, labels], a scalar."""
@@ -116,13 +121,8 @@ class Task(Measurement, ABC):
     def distillation(
         self, student: Tensor, teacher: Tensor, target: Mapping[str, Tensor], temperature: float = 1.0
     ) -> Tensor:
-        """KL(teacher || student) between the softmaxes at a temperature, summed over classes, mean over rows.
-
-        Multiplied by the temperature squared, so that its gradient keeps its size (Hinton et al. 2015, section 2).
-        """
-        student = F.log_softmax(student.float() / temperature, -1)
-        teacher = F.log_softmax(teacher.float() / temperature, -1)
-        return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+        """See `divergence`."""
+        return divergence(student, teacher, temperature)
 
     @abstractmethod
     def scores(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
@@ -135,3 +135,14 @@ class Task(Measurement, ABC):
     def summary(self, scores: Tensor) -> dict[str, float]:
         """The metric over all rows, by its name, from 0 to 1."""
         return {self.metric: float(scores.double().mean()) if scores.numel() else 0.0}
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(teacher || student) between the softmaxes of logits [rows, classes] at a temperature, summed over classes,
+    mean over rows.
+
+    Multiplied by the temperature squared, so that its gradient keeps its size (Hinton et al. 2015, section 2).
+    """
+    student = F.log_softmax(student.float() / temperature, -1)
+    teacher = F.log_softmax(teacher.float() / temperature, -1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2

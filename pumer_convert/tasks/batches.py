@@ -14,7 +14,7 @@ from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Picture, Sample
 from pumer_convert.errors import InputError, PumerError
 from pumer_convert.system.child_process import end_with_parent
-from pumer_convert.tasks.base import Example, Task
+from pumer_convert.tasks.base import Example, Rows
 
 __all__ = ["Batch", "Preprocessor", "batch_count", "batches", "collate"]
 
@@ -23,8 +23,9 @@ __all__ = ["Batch", "Preprocessor", "batch_count", "batches", "collate"]
 class Batch:
     """Some rows, ready for the model.
 
-    `inputs`: input_ids, attention_mask int64 [L, T], and the pictures as `Preprocessor.arrange` gives them. L is
-    rows * task.lines. `target` is the task's own, `ids` and `indices` (places among the samples) one per row.
+    `inputs`: input_ids, attention_mask int64 [L, T] where they have texts, and the pictures as `Preprocessor.arrange`
+    gives them. L is rows * task.lines. `target` is the task's own, `ids` and `indices` (places among the samples) are
+    one per row.
     `teacher_pictures` are the same pictures as the teacher takes them, None where it takes them like the student.
     """
 
@@ -51,7 +52,7 @@ def batch_count(samples: int, batch_size: int, *, train: bool, world: int = 1) -
 
 def batches(
     samples: Sequence[Sample],
-    task: Task,
+    task: Rows,
     preprocessor: Preprocessor,
     batch_size: int,
     *,
@@ -98,13 +99,13 @@ def picture_batches(
 
 def collate(
     rows: Sequence[Example],
-    task: Task,
+    task: Rows,
     preprocessor: Preprocessor,
     key: tuple[int, int] | None = None,
     teacher: Preprocessor | None = None,
 ) -> Batch:
     """One batch of the rows; `key` is (seed, epoch) where pictures are to be augmented, None where not."""
-    words = preprocessor.words([line.text for row in rows for line in row.lines])
+    words = preprocessor.words([line.text for row in rows for line in row.lines]) if task.reads else {}
     inputs = {name: torch.from_numpy(value) for name, value in words.items()} | _pictures(rows, preprocessor, key)
     theirs = None if teacher is None else _pictures(rows, teacher, key)
     return Batch(inputs, task.target(rows), [row.sample.id for row in rows], [row.index for row in rows], theirs)
@@ -153,7 +154,7 @@ class _Batches(_Parts):
     def __init__(
         self,
         rows: Sequence[Example],
-        task: Task,
+        task: Rows,
         preprocessor: Preprocessor,
         key: tuple[int, int] | None,
         teacher: Preprocessor | None,

@@ -9,8 +9,21 @@ from torch import Tensor
 
 from pumer_convert.data.sample import Picture, Sample
 from pumer_convert.errors import InputError
-from pumer_convert.models.spec import ModelSpec
+from pumer_convert.models.output import Output
+from pumer_convert.models.spec import GraphSpec, ModelSpec
 from pumer_convert.tasks.base import Measurement
+
+
+def tower_graphs(spec: ModelSpec) -> tuple[GraphSpec | None, GraphSpec | None]:
+    """The graphs that take pictures alone and texts alone, None where a model has none."""
+    images = [graph for graph in spec.graphs if graph.pictures and not graph.text]
+    texts = [graph for graph in spec.graphs if graph.text and not graph.pictures]
+    return next(iter(images), None), next(iter(texts), None)
+
+
+def embedding_of(output: Output) -> Tensor:
+    """The embeddings [B, D] that a tower gives."""
+    return next(iter(output.outputs.values()))
 
 
 @dataclass(frozen=True)
@@ -28,15 +41,14 @@ class EmbeddingTask(Measurement, ABC):
 
     def __init__(self, spec: ModelSpec) -> None:
         """Raises InputError for a model that has not a tower of pictures and one of texts."""
-        images = [graph.name for graph in spec.graphs if graph.pictures and not graph.text]
-        texts = [graph.name for graph in spec.graphs if graph.text and not graph.pictures]
-        if not images or not texts:
+        image, text = tower_graphs(spec)
+        if image is None or text is None:
             gives = ", ".join(port.name for graph in spec.graphs for port in graph.outputs)
             raise InputError(
                 f"the model gives {gives} and answers nothing; {self.name} needs one with a tower of pictures and a "
                 "tower of texts."
             )
-        self.image_graph, self.text_graph = images[0], texts[0]
+        self.image_graph, self.text_graph = image.name, text.name
 
     @abstractmethod
     def pictures_in(self, samples: Sequence[Sample]) -> Sequence[Picture]:

@@ -13,18 +13,24 @@ from accelerate.utils import broadcast_object_list, set_seed
 from pumer_convert.checkpoint.locate import beside
 from pumer_convert.checkpoint.read import as_checkpoint
 from pumer_convert.convert.build import build
+from pumer_convert.data.prompts import read_classes
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
+from pumer_convert.models.body import Body
 from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.system.output import check_out
-from pumer_convert.training.cache import LogitCache
+from pumer_convert.tasks.base import Task
+from pumer_convert.training.cache import TeacherCache
 from pumer_convert.training.device import accelerated
+from pumer_convert.training.embedding_loss import EmbeddingLoss
 from pumer_convert.training.job import Job, hash_inputs, hash_samples, hash_weights, make_job
 from pumer_convert.training.learner import Learner
 from pumer_convert.training.loop import Loop
+from pumer_convert.training.loss import AnswerLoss, Loss
 from pumer_convert.training.metrics import Status
 from pumer_convert.training.output import earlier_report, write_output
 from pumer_convert.training.teacher import Teacher
+from pumer_convert.training.towers import check_still, freeze, told
 from pumer_convert.training.work import WorkFolder
 from pumer_convert.weights import Checkpoint
 
@@ -39,6 +45,7 @@ def distill(
     out: Path | str | None = None,
     settings: DistillSettings | None = None,
     *,
+    classes: Path | str | None = None,
     device: str = "auto",
     workers: int = 0,
     cache: Path | str | None = None,
@@ -52,9 +59,14 @@ def distill(
 
     `teacher` is the dense checkpoint; None: the one that the student's report.json says it was made from, or nobody
     when the settings give it no weight. `validation` samples choose the best weights. `cache` is a folder for the
-    teacher's logits, which several trainings may share (default: with the state, gone after the training). `workers`
+    teacher's answers, which several trainings may share (default: with the state, gone after the training). `workers`
     processes decode pictures. State is kept in `.OUT.training` beside `out`: `resume` goes on from there, and ends
     with the weights that an uninterrupted run would have.
+
+    Of a model that gives embeddings the tower of pictures is trained, and all else stands still: to embed pictures as
+    the teacher does and, where `train` has captions, as similar to those; else by the pictures alone. What validates it
+    is retrieval where samples have captions, their classes (`classes`: a file of names and templates, see
+    `read_classes`), or the cosine to the teacher.
 
     Runs in one process, or in all that a launcher such as `accelerate launch` or `torchrun` has started. `progress`
     hears sentences, `watch` every step, both in the first process alone. Raises InputError for what does not fit,
@@ -63,7 +75,8 @@ def distill(
     chosen = settings if settings is not None else DistillSettings()
     student = as_checkpoint(student)
     out = Path(out) if out is not None else beside(student.path, "distilled")
-    job = make_job(student, teacher, train, validation or (), out, chosen, progress)
+    named = None if classes is None else read_classes(Path(classes))
+    job = make_job(student, teacher, train, validation or (), out, chosen, progress, named)
     work = WorkFolder(out)
     with accelerated(device, chosen.amp) as accelerator:
         if chosen.batch_size % (accelerator.num_processes * chosen.accumulation):
@@ -78,13 +91,15 @@ def distill(
         folder = Path(cache) if cache is not None else work.path
         try:
             set_seed(chosen.seed, device_specific=True)
-            teaching = _teacher(job, run, accelerator, folder)
-            learner = Learner(build(job.student), job.task, chosen, job.rates, job.steps, accelerator, teaching)
-            told = (progress, watch) if accelerator.is_main_process else ()
-            notes = _on_first(accelerator, lambda: _notes(job))
-            for note in notes if told else ():
+            loss = _loss(job, accelerator)
+            teaching = _teacher(job, run, accelerator, folder, loss)
+            model, notes = build(job.student), _on_first(accelerator, lambda: _notes(job))
+            notes += _freeze(job, model)
+            learner = Learner(model, loss, chosen, job.rates, job.steps, accelerator, teaching)
+            heard = (progress, watch) if accelerator.is_main_process else ()
+            for note in notes if heard else ():
                 progress(note)
-            loop = Loop(job, learner, work, workers, *told)
+            loop = Loop(job, learner, work, workers, *heard)
             loop.run()
             return dict(_on_first(accelerator, lambda: _finish(job, loop, work, run, overwrite, notes)))
         finally:
@@ -121,7 +136,29 @@ def _prepare(job: Job, work: WorkFolder, run: dict[str, Any], resume: bool, over
 def _notes(job: Job) -> list[str]:
     """What there is to say of the samples."""
     samples = (*job.train, *job.validation)
-    return [note for note in (job.preprocessor.cut([s.text for s in samples]), job.task.unanswerable(samples)) if note]
+    notes = [job.preprocessor.cut([s.text for s in samples]) if job.task.reads else "", job.task.unanswerable(samples)]
+    if job.towers is not None and job.towers.alone:
+        notes.append(f"taught by pictures alone, for {job.towers.alone}: by the cosine to the teacher's embeddings.")
+    return [note for note in notes if note]
+
+
+def _loss(job: Job, accelerator: Accelerator) -> Loss:
+    """What the student learns by."""
+    if job.towers is None:
+        assert isinstance(job.task, Task)
+        return AnswerLoss(job.task, job.settings)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    return EmbeddingLoss(job.towers, job.settings, accelerator.gather, rank, world)
+
+
+def _freeze(job: Job, model: Body) -> list[str]:
+    """Of two towers leave that of pictures alone to be trained, and say so."""
+    if job.towers is None:
+        return []
+    still = freeze(model, job.towers, job.preprocessor)
+    assert job.teacher is not None
+    check_still(job.teacher, model, still)
+    return [told(model, still)]
 
 
 def _finish(
@@ -156,24 +193,25 @@ def _run(job: Job, accelerator: Accelerator) -> dict[str, Any]:
         "the training data": hash_samples(job.train),
         "the validation data": hash_samples(job.validation),
         "the preprocessing": hash_inputs(job.preprocessor, job.teacher_preprocessor),
+        **({} if job.classes is None else {"the classes": dataclasses.asdict(job.classes)}),
         "the number of processes": accelerator.num_processes,
         "the kind of device": accelerator.device.type,
     }
 
 
-def _teacher(job: Job, run: dict[str, Any], accelerator: Accelerator, folder: Path) -> Teacher | None:
+def _teacher(job: Job, run: dict[str, Any], accelerator: Accelerator, folder: Path, loss: Loss) -> Teacher | None:
     if job.teacher is None:
         return None
     cache = None
     if job.repeats and not job.settings.hidden:
         names = ("the teacher", "the training data", "the preprocessing", "amp")
         what = {"task": job.student.task, **{name: run[name] for name in names}}
-        labels = len(job.student.config["id2label"])
-        where = (folder, _hash(what), len(job.train), labels)
-        _on_first(accelerator, lambda: LogitCache(*where).describe(what))
-        cache = LogitCache(*where)
+        what |= {} if job.towers is None else {"captions": job.towers.compares}
+        where = (folder, _hash(what), len(job.train), job.width)
+        _on_first(accelerator, lambda: TeacherCache(*where).describe(what))
+        cache = TeacherCache(*where)
     hidden = job.settings.hidden > 0
-    return Teacher(job.teacher, accelerator.device, accelerator.autocast, cache, hidden)
+    return Teacher(job.teacher, accelerator.device, accelerator.autocast, cache, hidden, loss.ask)
 
 
 def _hash(told: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pumer_convert.checkpoint.origin import origin_of
 from pumer_convert.checkpoint.read import as_checkpoint
 from pumer_convert.data.augment import RandAugment
 from pumer_convert.data.preprocess import Preprocessor
+from pumer_convert.data.prompts import Classes
 from pumer_convert.data.sample import Sample
 from pumer_convert.data.tokenizer import load_tokenizer
 from pumer_convert.errors import InputError
@@ -20,15 +21,18 @@ from pumer_convert.models.family import family_of
 from pumer_convert.models.rates import Rates
 from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.tasks import open_task
-from pumer_convert.tasks.base import Task
+from pumer_convert.tasks.base import Measurement, Rows, Task
+from pumer_convert.tasks.towers import Task as TowerTask
 from pumer_convert.training.rates import rates_of
-from pumer_convert.weights import Checkpoint
+from pumer_convert.training.towers import Towers, measurement, towers_of
+from pumer_convert.weights import EMBEDDINGS, Checkpoint
 
 
 @dataclass(frozen=True)
 class Job:
     """What is trained, by whom, on what and how. `teacher` None: the task's loss alone; `teacher_preprocessor` None: it
-    takes the student's inputs."""
+    takes the student's inputs. `towers` is what is taught of a model that gives embeddings, None of one that answers;
+    `measured` what validates it, None: how near it is to its teacher; `classes` are those that it was told."""
 
     student: Checkpoint
     teacher: Checkpoint | None
@@ -37,9 +41,12 @@ class Job:
     out: Path
     settings: DistillSettings
     rates: Rates
-    task: Task
+    task: Rows
     preprocessor: Preprocessor
     teacher_preprocessor: Preprocessor | None
+    towers: Towers | None
+    measured: Measurement | None
+    classes: Classes | None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -62,6 +69,13 @@ class Job:
         return bool(self.student.config.get("pumer", {}).get("edits"))
 
     @property
+    def width(self) -> int:
+        """How many numbers a teacher's answer has."""
+        if self.towers is None:
+            return len(self.student.config["id2label"])
+        return self.towers.width * (2 if self.towers.compares else 1)
+
+    @property
     def repeats(self) -> bool:
         """Whether an epoch has the same inputs as the one before: a query's candidates are drawn anew each time."""
         return self.settings.augment is None and self.task.lines == 1
@@ -75,13 +89,21 @@ def make_job(
     out: Path,
     settings: DistillSettings,
     progress: Callable[[str], None] = lambda line: None,
+    classes: Classes | None = None,
 ) -> Job:
     """The job, with everything checked that can be. Raises InputError for what does not fit together."""
     own = as_checkpoint(student)
-    options = {"candidates": settings.candidates} if own.task == "retrieval" else {}
-    task = open_task(own.task, own.config, **options)
     augment = None if settings.augment is None else RandAugment(settings.augment.number, settings.augment.magnitude)
-    preprocessor = Preprocessor.of(own, augment=augment)
+    towers, graph = None, None
+    measured: Measurement | None
+    if own.task == EMBEDDINGS:
+        towers = towers_of(own, train, settings)
+        task: Rows = TowerTask(towers.compares)
+        measured = measurement(family_of(own.family).spec(own.config), validation, classes)
+        graph = towers.image if not towers.compares and measured is None else None
+    else:
+        task = measured = _answers(own, settings, classes)
+    preprocessor = Preprocessor.of(own, augment=augment, graph=graph)
     task.rows(train, train=True, seed=settings.seed)
     if validation:
         task.rows(validation)
@@ -90,23 +112,36 @@ def make_job(
     if own.path.is_dir() and out.absolute().is_relative_to(own.path.absolute()):
         raise InputError(f"{out}: lies inside the checkpoint itself; choose another place with -o.")
     dense, theirs = None, None
-    if settings.teaches:
-        dense = as_checkpoint(teacher if teacher is not None else recorded_source(own.path, progress))
+    if settings.teaches or towers is not None:
+        dense = as_checkpoint(teacher if teacher is not None else recorded_source(own.path, progress, towers is None))
         check_teacher(dense, own, settings)
         image = settings_of(dense.processor, dense.family)
         if image != preprocessor.image:
             theirs = replace(preprocessor, image=image, input=input_of(image, dense.family, dense.config))
     rates = rates_of(settings, own.family, own.task)
-    return Job(own, dense, train, validation, out, settings, rates, task, preprocessor, theirs)
+    return Job(
+        own, dense, train, validation, out, settings, rates, task, preprocessor, theirs, towers, measured, classes
+    )
 
 
-def recorded_source(student: Path, progress: Callable[[str], None]) -> Path:
-    """The checkpoint that a reduced folder was made from. Raises InputError when it is not known or gone."""
+def _answers(student: Checkpoint, settings: DistillSettings, classes: Classes | None) -> Task:
+    """The task of a checkpoint that answers. Raises InputError for what is for two towers."""
+    given = [name for name in ("cosine", "contrastive") if getattr(settings, name) is not None]
+    if given or classes is not None:
+        what = " and ".join((*given, *(["a file of classes"] if classes is not None else [])))
+        raise InputError(f"{student.path}: answers {student.task}; {what} can be for models of two towers alone.")
+    options = {"candidates": settings.candidates} if student.task == "retrieval" else {}
+    return open_task(student.task, student.config, **options)
+
+
+def recorded_source(student: Path, progress: Callable[[str], None], optional: bool = True) -> Path:
+    """The checkpoint that a reduced folder was made from. Raises InputError when it is not known or gone; `optional`:
+    without a teacher there is something to learn from."""
     source = origin_of(student)
     if source is None:
         raise InputError(
             f"{student}: it has no report.json that says what it was made from; name the dense checkpoint with "
-            "--teacher, or train without one: --kd 0."
+            f"--teacher{', or train without one: --kd 0' if optional else ''}."
         )
     if source.place is None:
         raise InputError(f"{source.why}; say where it is with --teacher.")
@@ -120,10 +155,12 @@ def check_teacher(teacher: Checkpoint, student: Checkpoint, settings: DistillSet
     here = f"{teacher.path}: cannot teach {student.path}"
     theirs, ours = teacher.config, student.config
     specs = [family_of(checkpoint.family).spec(checkpoint.config) for checkpoint in (teacher, student)]
-    widths = [spec.layers[-1].width for spec in specs]
+    widths = [next(layer.width for layer in reversed(spec.layers) if layer.site) for spec in specs]
+    embeddings = [", ".join(f"{g.name} {g.outputs[0].shape[1:]}" for g in spec.graphs) for spec in specs]
     for name, a, b in (
         ("model family", teacher.family, student.family),
         ("task", teacher.task, student.task),
+        ("shape of embeddings", *(embeddings if teacher.task == EMBEDDINGS else ("", ""))),
         ("vocabulary size", *(None if spec.text is None else spec.text.vocabulary for spec in specs)),
     ):
         if a != b:
@@ -196,8 +233,11 @@ def hash_samples(samples: Sequence[Sample]) -> str:
 def hash_inputs(preprocessor: Preprocessor, teacher: Preprocessor | None) -> str:
     """A hash of how inputs are made: image settings, the tokenizer's words, the longest text, and the image settings of
     `teacher`."""
-    words = sorted(preprocessor.tokenizer.get_vocab().items())
-    told = f"{preprocessor.image}{preprocessor.longest}{preprocessor.pad_id}{words}"
+    longest = pad = words = None
+    if preprocessor.texts is not None:
+        longest, pad = preprocessor.longest, preprocessor.pad_id
+        words = sorted(preprocessor.tokenizer.get_vocab().items())
+    told = f"{preprocessor.image}{longest}{pad}{words}"
     if teacher is not None:
         told += str(teacher.image)
     return hashlib.sha256(told.encode()).hexdigest()

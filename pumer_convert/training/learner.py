@@ -10,32 +10,30 @@ from torch import Tensor, nn
 
 from pumer_convert.models.rates import Rates
 from pumer_convert.recipe.settings import DistillSettings
-from pumer_convert.tasks.base import Task
 from pumer_convert.tasks.batches import Batch
 from pumer_convert.training.ema import Average
-from pumer_convert.training.loss import losses
+from pumer_convert.training.loss import Loss
 from pumer_convert.training.ramp import Ramp
 from pumer_convert.training.rates import BETAS, factor, groups
 from pumer_convert.training.teacher import Teacher
 
-MEASURES = ("loss", "task_loss", "kd_loss", "hidden_loss", "accuracy", "gradient_norm")
-"""What `Learner.step` gives, in this order."""
-
 
 class Learner:
-    """The student with its optimiser. `teacher` None: the task's loss alone."""
+    """The student with its optimiser; those of its parameters stand still that take no gradient. `teacher` None: the
+    task's loss alone. `measures` name what `step` gives, in this order."""
 
     def __init__(
         self,
         model: nn.Module,
-        task: Task,
+        loss: Loss,
         settings: DistillSettings,
         rates: Rates,
         steps: int,
         accelerator: Accelerator,
         teacher: Teacher | None,
     ) -> None:
-        self.task, self.settings, self.steps = task, settings, steps
+        self.loss, self.settings, self.steps = loss, settings, steps
+        self.measures = ("loss", *loss.terms, loss.metric, "gradient_norm")
         self.accelerator, self.teacher = accelerator, teacher
         # Without dropout the two modes are the same, and a text tower's default dropout is not in the config's sense.
         model.train(drops_out(getattr(model, "config", {})))
@@ -57,7 +55,7 @@ class Learner:
     def step(self, step: int, parts: Sequence[Batch]) -> Tensor:
         """Step number `step` (from 0) on the parts of one batch, which are on the device.
 
-        Gives `MEASURES` of this process, float32 on the device: reading them would make a GPU wait.
+        Gives the `measures` of this process, float32 on the device: reading them would make a GPU wait.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = group["rate"] * self.rate(step)
@@ -68,12 +66,11 @@ class Learner:
             # Gradients are exchanged between processes only once, with the last part.
             last = number == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                output = self.model(**batch.inputs)
+                output = self.model(**self.loss.inputs(batch))
                 taught = None if self.teacher is None else self.teacher(batch)
-                found = losses(output, taught, batch, self.task, self.settings)
+                found = self.loss(output, taught, batch)
                 self.accelerator.backward(found.total / len(parts))
-            score = self.task.scores(output.logits.detach(), batch.target).mean()
-            rows.append(torch.stack([found.total.detach(), found.task, found.kd, found.hidden, score]).float())
+            rows.append(torch.stack([found.total.detach(), *found.terms, found.score]).float())
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip or float("inf"))
         self.optimiser.step()
         if self.average is not None:
@@ -83,7 +80,6 @@ class Learner:
 
 def drops_out(config: dict[str, Any]) -> bool:
     """Whether a config asks for dropout."""
-    text = config.get("text")
-    sections = (config, text if isinstance(text, dict) else {})
-    names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    sections = (config, *(part for part in map(config.get, ("text", "vision_config")) if isinstance(part, dict)))
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "drop_path_rate")
     return any(float(section.get(name) or 0) > 0 for section in sections for name in names)

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -14,9 +14,11 @@ from torch import Tensor
 
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.evaluation.predict import predict
+from pumer_convert.tasks.base import Task
 from pumer_convert.tasks.batches import Batch, batches
+from pumer_convert.tasks.likeness import Task as Likeness
 from pumer_convert.training.job import Job
-from pumer_convert.training.learner import MEASURES, Learner
+from pumer_convert.training.learner import Learner
 from pumer_convert.training.metrics import Metrics, Status
 from pumer_convert.training.work import WorkFolder, save_tensors, writing
 
@@ -52,6 +54,7 @@ class Loop:
         self.every = max(1, min(FILL, job.steps // RECORDS))
         self.step, self.best, self.before = 0, Best(), 0.0
         self.window: list[Tensor] = []
+        self.measured = job.measured
         self.status = Status(0, job.steps, None, None, 0.0, 0.0)
         if (state := work.state()) is not None:
             self._load(state)
@@ -121,12 +124,13 @@ class Loop:
         if not bool(torch.isfinite(checked).all()):
             bad = int((~torch.isfinite(checked).all(1)).nonzero()[0])
             raise VerificationError(self._not_finite(self.step - len(rows) + bad + 1, rows[bad]))
-        means = dict(zip(MEASURES, rows.mean(0).tolist(), strict=True))
+        means = dict(zip(self.learner.measures, rows.mean(0).tolist(), strict=True))
         rate = self.learner.rate(self.step - 1)
         record = {"step": self.step, "epoch": epoch, **means, "rate": rate, "seconds": round(self.seconds, 3)}
         if self.metrics is not None:
             self.metrics.add(record)
-        self.status = Status(self.step, self.job.steps, means["loss"], means["accuracy"], 0.0, 0.0)
+        metric = self.learner.loss.metric
+        self.status = Status(self.step, self.job.steps, means["loss"], means[metric], 0.0, 0.0, metric)
 
     def _not_finite(self, step: int, row: Tensor) -> str:
         what = "loss" if not bool(torch.isfinite(row[0])) else "gradient"
@@ -137,18 +141,21 @@ class Loop:
     def _validate(self, epoch: int) -> None:
         job, model = self.job, self.learner.plain
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        # The captions of a retrieval are compared with all of its pictures, so there each process does the whole.
-        shared = job.task.lines == 1 and len(job.validation) >= world
+        # What is compared with all other samples is done as a whole by each process.
+        shared = isinstance(self.measured, Task) and job.task.lines == 1 and len(job.validation) >= world
         samples = job.validation[rank::world] if shared else job.validation
+        batch_size = max(job.settings.batch_size // world, 1)
+        if self.measured is None:
+            self.measured = self._likeness(batch_size)
         self.learner.ramp.set(None)
         average = self.learner.average
         with nullcontext() if average is None else average.inside(model):
             found = predict(
                 model,
                 samples,
-                job.task,
+                self.measured,
                 job.preprocessor,
-                batch_size=max(job.settings.batch_size // world, 1),
+                batch_size=batch_size,
                 workers=self.workers,
                 device=self.accelerator.device,
             )
@@ -166,12 +173,22 @@ class Loop:
         told = ", ".join(f"{name} {value:.2%}" for name, value in metrics.items())
         self.progress(f"step {self.step}: validation {told}{', the best so far' if better else ''}")
 
+    def _likeness(self, batch_size: int) -> Likeness:
+        """How near pictures are to the teacher's, who is asked once."""
+        job, teacher = self.job, self.learner.teacher
+        assert job.towers is not None
+        assert teacher is not None
+        pictures = [sample.pictures[0] for sample in job.validation]
+        preprocessor = job.teacher_preprocessor or job.preprocessor
+        graph = job.towers.image
+        return Likeness(graph, teacher.embeddings(graph, pictures, preprocessor, batch_size, self.workers))
+
     def _tell(self) -> None:
         each = (time.perf_counter() - self.clock) / (self.step - self.first)
         left = (self.job.steps - self.step) * each
         speed = self.job.settings.batch_size / each if each else 0.0
         last = self.status
-        self.watch(Status(self.step, self.job.steps, last.loss, last.accuracy, speed, left))
+        self.watch(replace(last, step=self.step, examples_per_second=speed, seconds_left=left))
 
     def _save(self) -> None:
         """Keep the state of this step; all processes write their part of it."""
@@ -208,7 +225,8 @@ class Loop:
         return {
             "steps": self.job.steps,
             "seconds": round(self.seconds, 3),
-            "last": {name: last[name] for name in MEASURES},
+            "metric": self.learner.loss.metric,
+            "last": {name: last[name] for name in self.learner.measures},
             "validations": self.metrics.validations,
             "weights_of_step": self.best.step if self._from_best else self.job.steps,
         }

@@ -8,7 +8,14 @@ from typing import Any
 
 from pumer_convert.training.work import writing
 
-LINES = {"loss": "loss", "task_loss": "task", "kd_loss": "KL to the teacher", "hidden_loss": "hidden states"}
+LINES = {
+    "loss": "loss",
+    "task_loss": "task",
+    "cosine_loss": "1 - cosine",
+    "kd_loss": "KL to the teacher",
+    "contrastive_loss": "contrastive",
+    "hidden_loss": "hidden states",
+}
 """What is drawn of the losses, and the words for it."""
 
 
@@ -16,7 +23,7 @@ LINES = {"loss": "loss", "task_loss": "task", "kd_loss": "KL to the teacher", "h
 class Status:
     """Where a training is.
 
-    loss, accuracy           means since the last record, None before the first.
+    loss, accuracy           means since the last record, None before the first; `metric` names the second.
     examples_per_second      rows, over all processes.
     seconds_left             at that speed.
     """
@@ -27,6 +34,7 @@ class Status:
     accuracy: float | None
     examples_per_second: float
     seconds_left: float
+    metric: str = "accuracy"
 
 
 class Metrics:
@@ -96,8 +104,8 @@ def headline(validation: Mapping[str, float]) -> str:
     return next(iter(validation))
 
 
-def draw_curve(metrics: Metrics, file: Path) -> None:
-    """A picture of the losses and of the accuracy over the steps."""
+def draw_curve(metrics: Metrics, file: Path, measured: str) -> None:
+    """A picture of the losses and of what is `measured` in training over the steps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -107,16 +115,16 @@ def draw_curve(metrics: Metrics, file: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     for name, label in LINES.items():
-        values = [record[name] for record in train]
+        values = [record.get(name) for record in train]
         if any(values):
             left.plot(steps, values, label=label)
-    right.plot(steps, [record["accuracy"] for record in train], label="training")
+    right.plot(steps, [record[measured] for record in train], label="training")
     found = metrics.validations
     if found:
         metric = headline(found[0]["validation"])
         scores = [record["validation"][metric] for record in found]
         right.plot([record["step"] for record in found], scores, "o-", label=f"validation: {metric}")
-    for axes, title in ((left, "loss"), (right, "accuracy")):
+    for axes, title in ((left, "loss"), (right, measured)):
         axes.set(xlabel="step", title=title)
         axes.grid(alpha=0.3)
         axes.legend()

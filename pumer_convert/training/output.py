@@ -45,7 +45,7 @@ def write_output(
         shutil.copyfile(work.metrics, folder / "metrics.jsonl")
         if (work.path / "tensorboard").is_dir():
             shutil.copytree(work.path / "tensorboard", folder / "tensorboard")
-        draw_curve(metrics, folder / "curve.png")
+        draw_curve(metrics, folder / "curve.png", training["metric"])
         (folder / "README.md").write_text(_card(job, training), "utf-8", "surrogateescape")
         return write_report(folder, _report(job, hashes, training), hashes)
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pumer_convert.models.family import family_of
-from pumer_convert.models.rates import Rates
+from pumer_convert.models.rates import UNPUBLISHED, Rates
 from pumer_convert.recipe.settings import DistillSettings
 
 BETAS = (0.9, 0.98)
@@ -14,7 +14,7 @@ BETAS = (0.9, 0.98)
 
 def rates_of(settings: DistillSettings, family: str, task: str) -> Rates:
     """What the settings say, the published values where they say nothing."""
-    published = family_of(family).rates[task]
+    published = family_of(family).rates.get(task, UNPUBLISHED)
     return Rates(
         settings.learning_rate or published.body,
         settings.head_multiplier or published.head,
@@ -25,12 +25,14 @@ def rates_of(settings: DistillSettings, family: str, task: str) -> Rates:
 def groups(model: nn.Module, rates: Rates, weight_decay: float) -> list[dict[str, Any]]:
     """The groups of an optimiser for a family's network; "rate" of each is the peak that `factor` is multiplied with.
 
-    Biases, norms and other vectors are not decayed.
+    Biases, norms and other vectors are not decayed; parameters without a gradient stand still.
     """
     config: Any = model.config
     family = family_of(config["model_type"])
     found: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         rate = rates.body
         if name.startswith(family.heads):
             rate *= rates.head

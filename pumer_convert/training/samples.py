@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pumer_convert.data.formats import read_samples
+from pumer_convert.data.formats import embedded_task, read_samples
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.open_picture import MAX_PIXELS
+from pumer_convert.weights import EMBEDDINGS
 
 SKIPPED = 5
 """Skipped samples that are named."""
@@ -25,13 +26,16 @@ def training_samples(
     progress: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[Sample], list[Sample]]:
     """The samples of `data` to train on, and those of `validation` to validate with; of a `validation_split` alone,
-    they are that part of `data`. The other options are those of `read_samples`; `progress` hears of what was left out.
+    they are that part of `data`. For a model of two towers `task` is "retrieval", "zero_shot" or "pictures", or
+    "embeddings", which is of each data what they hold. The other options are those of `read_samples`; `progress` hears
+    of what was left out.
 
     Raises InputError as `read_samples` does, and for a split that cannot be told from what is trained on.
     """
 
     def read(path: Path | str, part: str | None) -> list[Sample]:
-        found = read_samples(path, task, images=images, split=part, on_error=on_error, max_pixels=max_pixels)
+        held = embedded_task(path, images=images, split=part) if task == EMBEDDINGS else task
+        found = read_samples(path, held, images=images, split=part, on_error=on_error, max_pixels=max_pixels)
         for sentence in found.skipped[:SKIPPED]:
             progress(f"skipped: {sentence}")
         if len(found.skipped) > SKIPPED:

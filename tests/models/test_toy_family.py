@@ -124,7 +124,9 @@ def test_what_a_graph_does_not_take_is_refused(folders: tuple[Path, Path]) -> No
         Pipeline(reduced)(Image.new("RGB", (48, 48)), "red")
     with pytest.raises(InputError, match=r"nothing tells how its pictures are scored beside texts"):
         Pipeline(reduced).classify(Image.new("RGB", (48, 48)), ["red"])
-    with pytest.raises(InputError, match="the model gives embeddings and answers nothing; `evaluate` alone reads"):
+    with pytest.raises(
+        InputError, match="the model gives embeddings and answers nothing; `evaluate` and `distill` alone"
+    ):
         read_samples(reduced, open_checkpoint(reduced).task)
 
 

@@ -18,7 +18,7 @@ from pumer_convert.reducers.base import BaseReducer
 from pumer_convert.tasks import open_task
 from pumer_convert.tasks.batches import batches
 from pumer_convert.tokens import Tokens
-from pumer_convert.training.cache import LogitCache
+from pumer_convert.training.cache import TeacherCache
 from pumer_convert.training.ema import Average
 from pumer_convert.training.job import hash_samples, make_job
 from pumer_convert.training.learner import drops_out
@@ -126,27 +126,27 @@ def test_a_cached_teacher_equals_an_uncached_one(tmp_path: Path) -> None:
     assert job.teacher is not None
     cpu = torch.device("cpu")
     plain = Teacher(job.teacher, cpu, torch.no_grad)
-    cached = Teacher(job.teacher, cpu, torch.no_grad, LogitCache(tmp_path, "key", len(samples), 5))
+    cached = Teacher(job.teacher, cpu, torch.no_grad, TeacherCache(tmp_path, "key", len(samples), 5))
     for epoch in range(2):
         for batch in batches(samples, job.task, job.preprocessor, 2, epoch=epoch, train=True):
-            torch.testing.assert_close(cached(batch).logits, plain(batch).logits, rtol=0, atol=2e-5)
+            torch.testing.assert_close(cached(batch).answers, plain(batch).answers, rtol=0, atol=2e-5)
     # Nothing is missing now, so another training never loads it.
-    again = Teacher(job.teacher, cpu, torch.no_grad, LogitCache(tmp_path, "key", len(samples), 5))
+    again = Teacher(job.teacher, cpu, torch.no_grad, TeacherCache(tmp_path, "key", len(samples), 5))
     for batch in batches(samples, job.task, job.preprocessor, 4, epoch=2, train=True):
-        torch.testing.assert_close(again(batch).logits, plain(batch).logits, rtol=0, atol=2e-5)
+        torch.testing.assert_close(again(batch).answers, plain(batch).answers, rtol=0, atol=2e-5)
     assert again._model is None
 
 
 def test_a_cache_that_is_not_whole_or_of_others_is_refused(tmp_path: Path) -> None:
-    cache = LogitCache(tmp_path, "key", 4, 3)
+    cache = TeacherCache(tmp_path, "key", 4, 3)
     cache.write([1, 3], torch.ones(2, 3))
     assert cache.missing([0, 1, 2, 3]) == [0, 2]
-    assert LogitCache(tmp_path, "key", 4, 3).read([3]).tolist() == [[1.0, 1.0, 1.0]]
+    assert TeacherCache(tmp_path, "key", 4, 3).read([3]).tolist() == [[1.0, 1.0, 1.0]]
     with pytest.raises(InputError, match=r"a cache of \(4, 3\), not of \(4, 5\); delete it"):
-        LogitCache(tmp_path, "key", 4, 5)
+        TeacherCache(tmp_path, "key", 4, 5)
     cache.file.write_bytes(cache.file.read_bytes()[:100])
     with pytest.raises(InputError, match="not a whole cache"):
-        LogitCache(tmp_path, "key", 4, 3)
+        TeacherCache(tmp_path, "key", 4, 3)
 
 
 def test_samples_of_other_pictures_texts_or_answers_have_another_hash(tmp_path: Path) -> None:

@@ -27,9 +27,10 @@ from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.system.heap import give_back_at_once
 from pumer_convert.tasks import open_task
 from pumer_convert.tasks.batches import Batch
-from pumer_convert.training.cache import LogitCache
+from pumer_convert.training.cache import TeacherCache
 from pumer_convert.training.device import accelerated
 from pumer_convert.training.learner import Learner
+from pumer_convert.training.loss import AnswerLoss
 from pumer_convert.training.rates import rates_of
 from pumer_convert.training.teacher import Teacher
 
@@ -116,13 +117,13 @@ def main(
         task, settings = open_task("vqa", config), DistillSettings()
         batches = [batch.to(accelerator.device) for batch in make_batches(config, batch_size, length)]
         labels = len(config["id2label"])
-        cache = LogitCache(folder, "teacher", BATCHES * batch_size, labels)
+        cache = TeacherCache(folder, "teacher", BATCHES * batch_size, labels)
         cache.write(range(BATCHES * batch_size), torch.randn(BATCHES * batch_size, labels))
         teacher = Teacher(open_checkpoint(dense), accelerator.device, accelerator.autocast, cache)
         learners = {
             name: Learner(
                 build(open_checkpoint(path)),
-                task,
+                AnswerLoss(task, settings),
                 settings,
                 rates_of(settings, model, "vqa"),
                 pairs + 1,

@@ -27,12 +27,16 @@ FORMATS = {
     "coco": "pumer_convert.data.formats.coco",
     "gqa": "pumer_convert.data.formats.gqa",
     "datasets": "pumer_convert.data.formats.hub",
+    "pictures": "pumer_convert.data.formats.picture_folder",
     "class-folders": "pumer_convert.data.formats.class_folders",
     "simple": "pumer_convert.data.formats.simple",
 }
 """In the order they are tried; simple comes last, for it asks for the least."""
 
 ON_ERROR = ("raise", "skip")
+TWO_TOWERS = ("retrieval", "zero_shot", "pictures")
+"""What data can hold for a model of two towers, the most first: captions, classes, or pictures alone."""
+ALONE = TWO_TOWERS[2:]
 
 
 class Format(Protocol):
@@ -83,7 +87,9 @@ def read_samples(
     more than `max_pixels` is refused.
     """
     if task == EMBEDDINGS:
-        raise InputError("the model gives embeddings and answers nothing, so it is not trained on data with answers.")
+        raise InputError(
+            "the model gives embeddings and answers nothing; `evaluate` and `distill` alone read data for it."
+        )
     for name, value, allowed in (
         ("on_error", on_error, ON_ERROR),
         ("check", check, CHECKS),
@@ -92,7 +98,9 @@ def read_samples(
         if value not in allowed:
             raise InputError(f"{name} cannot be '{value}'; allowed: {', '.join(allowed)}.{nearest(value, allowed)}")
     source = DataSource(Path(path))
-    name, module = _recognised(source)
+    name, module = _recognised(source, task)
+    if module is None:
+        raise _unknown(source)
     if task not in module.TASKS:
         raise InputError(f"{path}: {module.KIND}, which is for {' or '.join(module.TASKS)}, not for {task}.")
     samples: list[Sample] = []
@@ -120,19 +128,36 @@ def read_samples(
     return SampleSet(samples, skipped, name, notes)
 
 
-def _recognised(source: DataSource) -> tuple[str, Format]:
+def embedded_task(path: Path | str, *, images: Path | str | None = None, split: str | None = None) -> str:
+    """What data hold for a model of two towers: "retrieval" where a row has a caption, else "zero_shot" where one has a
+    class, else "pictures". Data of none of these are told by `read_samples`."""
+    source, folder = DataSource(Path(path)), Path(images) if images is not None else None
+    found = {task: _recognised(source, task) for task in TWO_TOWERS}
+    fits = [(task, module) for task, (_, module) in found.items() if module is not None and task in module.TASKS]
+    for task, module in fits[:-1]:
+        if any(isinstance(item, Sample) for item in module.read(source, task, folder, split)):
+            return task
+    return fits[-1][0] if fits else TWO_TOWERS[0]
+
+
+def _recognised(source: DataSource, task: str) -> tuple[str, Format | None]:
     for name, place in FORMATS.items():
         module = cast(Format, importlib.import_module(place))
-        if module.recognises(source):
+        # To another task a folder of pictures is of a better kind, or of none.
+        if (task in module.TASKS or module.TASKS != ALONE) and module.recognises(source):
             return name, module
+    return "", None
+
+
+def _unknown(source: DataSource) -> InputError:
     if isinstance(source.document.get("annotations"), list) and "question_id" in source.first:
-        raise InputError(
+        return InputError(
             f"{source.path}: answers without their questions; name the file of questions, which finds them."
         )
-    raise InputError(
+    return InputError(
         f"{source.path}: no format that is read here ({source.looks}); readable are the official files of VQAv2, GQA, "
         "NLVR2, SNLI-VE, COCO's captions and the Karpathy splits, PuMer's prepared jsonl, a folder saved by "
-        "`datasets`, folders of pictures by class, and the simple jsonl of pumer_convert/data/formats/simple.py."
+        "`datasets`, folders of pictures, and the simple jsonl of pumer_convert/data/formats/simple.py."
     )
 
 

@@ -21,7 +21,7 @@ def recognises(source: DataSource) -> bool:
     """A folder of two folders with pictures or more, or of splits of such folders."""
     if not source.is_folder:
         return False
-    folders = [folder for folder in _folders(source.path) if any(map(_is_picture, folder.rglob("*")))]
+    folders = [folder for folder in _folders(source.path) if any(map(is_picture, folder.rglob("*")))]
     return len(folders) > 1 or any(folder.name in SPLITS for folder in folders)
 
 
@@ -29,16 +29,17 @@ def read(source: DataSource, task: str, images: Path | None, split: str | None) 
     """A sample for each picture, or what is wrong with a folder. Raises InputError for a split that is not there."""
     if images is not None:
         raise InputError(f"{source.path}: its folders hold the pictures themselves; leave the folder of pictures out.")
-    root = _of_split(source.path, split)
+    root = of_split(source.path, split)
     for folder in _folders(root):
-        found = [file for file in sorted(folder.rglob("*")) if _is_picture(file)]
+        found = [file for file in sorted(folder.rglob("*")) if is_picture(file)]
         if not found:
             yield InputError(f"{folder}: there is no picture in this folder of a class.")
         for file in found:
             yield Sample(file.relative_to(root).as_posix(), (FilePicture(file),), "", folder.name, str(folder))
 
 
-def _of_split(path: Path, split: str | None) -> Path:
+def of_split(path: Path, split: str | None) -> Path:
+    """The folder of a split, or `path` itself where it has none. Raises InputError for one that is not there."""
     names = [folder.name for folder in _folders(path)]
     splits = names if set(names) <= set(SPLITS) else []
     if split is None and splits:
@@ -53,5 +54,6 @@ def _folders(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _is_picture(file: Path) -> bool:
+def is_picture(file: Path) -> bool:
+    """Whether a file is a picture by its name."""
     return file.suffix.lower() in ENDINGS and not file.name.startswith(".") and file.is_file()

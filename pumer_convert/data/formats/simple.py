@@ -6,6 +6,7 @@
     {"image": "pictures/1.jpg", "text": "A dog sleeps.", "label": "contradiction"}              ve
     {"image": "pictures/1.jpg", "text": "A cat on a mat."}        retrieval; "texts": [...] for several captions
     {"image": "pictures/1.jpg", "label": "cat"}                                                 zero_shot; or "class"
+    {"image": "pictures/1.jpg"}                                                                 pictures, alone
 
 "id" names a sample (the line's number if left out). Pictures are looked for beside the file, then in `images`.
 In retrieval, captions of one picture belong together; "image_id" says so where one picture has several files.
@@ -25,7 +26,7 @@ from pumer_convert.data.sample import LABELS, Picture, Sample
 from pumer_convert.errors import InputError, UnjudgedError
 
 KIND = "simple JSON lines"
-TASKS = ("vqa", "nlvr2", "ve", "retrieval", "zero_shot")
+TASKS = ("vqa", "nlvr2", "ve", "retrieval", "zero_shot", "pictures")
 _CALLED = {"vqa": "question", "nlvr2": "sentence", "ve": "hypothesis", "retrieval": "caption"}
 """What the text is called in the data sets of a task."""
 TEXT = ("text", *_CALLED.values())
@@ -33,10 +34,10 @@ _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 
 def recognises(source: DataSource) -> bool:
-    """Rows with a picture and a text or a class."""
+    """Rows with a picture, or with several and a text or a class."""
     first = source.first
     told = (*TEXT, "texts", "label", "class")
-    return bool({"image", "images"} & first.keys()) and any(name in first for name in told)
+    return "image" in first or ("images" in first and any(name in first for name in told))
 
 
 def read(source: DataSource, task: str, images: Path | None, split: str | None) -> Iterator[Sample | InputError]:
@@ -64,6 +65,9 @@ def convert(row: Fields, task: str, where: str, pictures: Pictures) -> Iterator[
     if task == "zero_shot":
         name = "class" if "class" in row else "label"
         yield Sample(number, found, "", str(field(row, name, where, (str, int))).strip(), where)
+        return
+    if task == "pictures":
+        yield Sample(number, found, "", None, where)
         return
     yield Sample(number, found, _text(row, task, where), _TARGETS[task](row, where), where)
 

@@ -68,6 +68,7 @@ class VisionTextDualEncoderFamily(Family):
         image = ImageSpec(sides_of(image_size or vision.image_size), vision.patch_size)
         rows, columns = grid(image.size, image.patch)
         c, t, vit = vision.hidden_size, text.hidden_size, isinstance(vision, VitPictures)
+        pooled = ("vision_model.layernorm.", "vision_model.pooler.") if vit else ("vision_model.post_layernorm.",)
         layers = [
             *image_layers(
                 vision,
@@ -78,7 +79,7 @@ class VisionTextDualEncoderFamily(Family):
                 blocks="vision_model.encoder.layer." if vit else VISION,
             ),
             *text_layers(text, "text", "text_model.encoder.layer."),
-            projection("image", c * size + c * c * vit, "vision_model.pooler.", "visual_projection."),
+            projection("image", c * size + c * c * vit, *pooled, "visual_projection."),
             projection("text", t * size + t * t, "text_model.pooler.", "text_projection."),
         ]
         return ModelSpec(

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pumer_convert.checkpoint.locate import WEIGHTS
+
 _INSTEAD = (
     (
         ("zero_to_fp32.py", "*_model_states.pt", "*/*_model_states.pt"),
@@ -23,6 +25,10 @@ _INSTEAD = (
     ),
     (("*.onnx", "*.engine"), "'{}' is an exported model; give the checkpoint that it was made from, or run that file."),
     (("checkpoint-*", "*.ckpt"), "'{}' is a folder of a trainer; name that one, or another of them."),
+    (
+        tuple(f"*/{name}" for name in WEIGHTS),
+        "'{}' lies in a folder of its own; name that folder.",
+    ),
 )
 """Names, and what is said of the first that is there."""
 

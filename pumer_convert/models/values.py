@@ -79,12 +79,12 @@ def read_values(cls: type, config: Mapping[str, Any], where: object, prefix: str
 
 def check_keys(config: Mapping[str, Any], known: Collection[str], where: object, prefix: str = "") -> None:
     """Raises InputError for a key that is not `known`, whose value may therefore change the answer. Those that begin
-    with an underscore are transformers' own notes."""
+    with an underscore are transformers' own notes, and a null asks for nothing."""
     for key, value in config.items():
         if key in OFF:
             if not any(value == off and type(value) is type(off) for off in OFF[key]):
                 raise wrong(where, prefix + key, value, "a model with that is not supported")
-        elif key not in known and not key.startswith("_"):
+        elif key not in known and value is not None and not key.startswith("_"):
             raise wrong(where, prefix + key, value, "that key is not known here, and may change the answers; remove it")
 
 

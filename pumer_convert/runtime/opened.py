@@ -63,11 +63,13 @@ class Graphs(ABC):
 
 
 class ExportedGraphs(Graphs):
-    """An ONNX file or an engine, and the one beside it that was made of the same checkpoint."""
+    """An ONNX file or an engine, and the one beside it that was made of the same checkpoint; of both towers in one
+    file, the two beside it."""
 
     @cached_property
     def first(self) -> OpenGraph:
-        return self._open(self.path)
+        found = self._open(self.path)
+        return self._beside("pictures", found.values) if found.runtime.signature.apart else found
 
     def _open(self, file: Path) -> OpenGraph:
         # CUDA graphs are for engines alone.
@@ -77,7 +79,11 @@ class ExportedGraphs(Graphs):
         return OpenGraph(runtime, Preprocessor.of_sidecar(values, file.parent), values)
 
     def _open_other(self, what: str) -> OpenGraph:
-        origin = _origin(self.first.values)
+        return self._beside(what, self.first.values)
+
+    def _beside(self, what: str, values: Mapping[str, Any]) -> OpenGraph:
+        """The tower that takes `what`, of the checkpoint that the sidecar's `values` tell of."""
+        origin = _origin(values)
         fellows: list[Path] = []
         strangers: list[Path] = []
         broken: list[InputError] = []
@@ -86,12 +92,12 @@ class ExportedGraphs(Graphs):
             if file.suffix not in EXPORTED or not file.is_file():
                 continue
             try:
-                values = read_sidecar(file)
+                other = read_sidecar(file)
             except InputError as error:
                 broken.append(error)
                 continue
-            if values.get(what) is not None and values.get(TAKEN[what]) is None:
-                (fellows if origin is not None and _origin(values) == origin else strangers).append(file)
+            if other.get(what) is not None and other.get(TAKEN[what]) is None:
+                (fellows if origin is not None and _origin(other) == origin else strangers).append(file)
         if fellows:
             # One that was made in the same way (text.int8.onnx of image.int8.onnx), or else of the same kind.
             _, _, ending = self.path.name.partition(".")
@@ -103,9 +109,10 @@ class ExportedGraphs(Graphs):
             )
         if broken:
             raise broken[0]
+        alone = what if values.get(what) is None else f"{what} alone"
         raise InputError(
-            f"{self.path}: takes no {what}, and beside it lies no file of the same checkpoint that does; export writes "
-            "one of a model that has both towers: copy it along."
+            f"{self.path}: takes no {alone}, and beside it lies no file of the same checkpoint that does; export "
+            "writes one of a model that has both towers: copy it along."
         )
 
 

@@ -75,6 +75,7 @@ def test_inspect_says_that_weights_do_not_fit(
         (["model.onnx"], "'model.onnx' is an exported model; give the checkpoint"),
         (["checkpoint-500/model.safetensors"], "'checkpoint-500' is a folder of a trainer"),
         (["last.ckpt/checkpoint/x_model_states.pt"], "'last.ckpt' is a folder of a trainer"),
+        (["modules.json", "0_CLIPModel/model.safetensors"], "'0_CLIPModel/model.safetensors' lies in a folder of its"),
         (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], "2 shards .* without their index"),
     ],
 )

@@ -11,7 +11,9 @@ import tiny_pairs
 import tiny_siglip
 import torch
 import transformers
+from PIL import Image
 
+from pumer_convert import Pipeline
 from pumer_convert.artifact.engine_sidecar import Sidecar
 from pumer_convert.convert.apply import apply
 from pumer_convert.errors import InputError
@@ -65,6 +67,15 @@ def test_it_gives_what_transformers_gives(tmp_path: Path, family: str) -> None:
     np.testing.assert_allclose(found["logits_per_image"], logits, atol=2e-5 * np.abs(logits).max(), rtol=0)
     assert [*verify_export(folder)["graphs"]] == ["image", "text", "model"]
     assert export_folder(folder, joint=True, dtype="float32")["graphs"]["model"]["there_already"]
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)).save(tmp_path / "p.png")
+    answers = [
+        Pipeline(folder / f"{name}.onnx").classify(tmp_path / "p.png", ["cat", "dog"]) for name in ("model", "image")
+    ]
+    assert answers[0] == answers[1], "labels are chosen from by the two towers beside it"
+    (folder / "image.onnx.json").rename(tmp_path / "away")
+    with pytest.raises(InputError, match=r"model\.onnx: takes no pictures alone, and beside it lies no file"):
+        Pipeline(folder / "model.onnx")
+    (tmp_path / "away").rename(folder / "image.onnx.json")
     with pytest.raises(InputError, match=r"model\.onnx gives logits_per_image, .*; data are read for models"):
         quantize_folder(folder, folder)
     with pytest.raises(InputError, match="its pictures and texts are batches of their own, and Triton makes one"):

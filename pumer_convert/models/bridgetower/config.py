@@ -34,6 +34,15 @@ _UNREAD = frozenset(
         # Of training, of the head that fills in words, and of older versions; no other head asks for these.
         *("hidden_act", "num_attention_heads", "initializer_factor", "init_layernorm_from_vision_encoder"),
         *("logit_scale_init_value", "text_config_dict", "vision_config_dict", "drop_rate", "head_hidden_scale"),
+        # Of the original program, which stand in the published configs, and which transformers reads nowhere.
+        *("classifier_drop_rate", "nlvr2_drop_rate", "nlvr2_head_format", "task_head_layers", "mlp_ratio", "vit"),
+        *("image_size", "patch_size", "resolution_before", "input_image_embed_size", "input_text_embed_size"),
+        *("vocab_size", "max_text_len", "tokenizer", "stop_gradient", "vit_remove_last", "vit_layernorm_shared"),
+        *("vit_layernorm_init_from_vit", "link_tower_shared", "cross_modal_transform_shared", "loss_names"),
+        *("only_load_cross_modal_from_meter", "meter_fusion", "log_dir", "num_nodes", "test_only"),
+        *(f"freeze_{part}" for part in ("RoBERTa", "ViT", "layer_count_roberta", "layer_count_vit")),
+        *(f"unfreeze_RoBERTa_{part}" for part in ("attention", "embeddings", "encoder", "layernorm")),
+        *(f"unfreeze_ViT_{part}" for part in ("attention", "layernorm")),
     )
 )
 

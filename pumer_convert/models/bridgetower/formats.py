@@ -32,7 +32,7 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
     config = checked({**raw.config, "architectures": [architecture]}, raw.path)
     layers = BridgeTowerSettings.read(config, raw.path).text.num_hidden_layers
     slices = {name: TensorSlice(name) for name in names if _is_used(name, layers, architecture)}
-    return Checkpoint(
+    found = Checkpoint(
         path=raw.path,
         origin="pumer-convert folder" if "pumer" in config else "transformers BridgeTower folder",
         family="bridgetower",
@@ -44,6 +44,23 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
         companions=raw.companions,
         notes=notes,
     )
+    return _cropped(found)
+
+
+def _cropped(found: Checkpoint) -> Checkpoint:
+    """With a crop where its processor names none: as large as its `size`, if the model takes that. So said
+    transformers 4, and wrote null; 5 cuts 288 pixels whatever the size."""
+    values = found.processor or {}
+    kind = values.get("image_processor_type") or values.get("feature_extractor_type") or "BridgeTower"
+    size = values.get("size")
+    side = size.get("shortest_edge") if isinstance(size, Mapping) else size
+    if (
+        values.get("crop_size") is not None
+        or side != found.config["vision_config"]["image_size"]
+        or not str(kind).startswith("BridgeTower")
+    ):
+        return found
+    return found.with_processor({**values, "crop_size": {"shortest_edge": side}})
 
 
 def _is_used(name: str, layers: int, architecture: str) -> bool:

@@ -73,7 +73,7 @@ class ClipSettings:
         """The values of a config of `model_type` "clip", of one tower too. Raises InputError, beginning with `where`,
         for a key that is not known, a value that is not allowed, and values that do not go together."""
         known = {"vision_config", "text_config", "vision_config_dict", "text_config_dict", "projection_dim"}
-        check_keys(config, known | {"pumer"} | GENERAL | towers.DRAWN, where)
+        check_keys(config, known | {"pumer"} | GENERAL | towers.UNREAD, where)
         architecture = only_architecture(config, ARCHITECTURES, where) or WHOLE_MODEL
         has = ARCHITECTURES[architecture]
         vision = (

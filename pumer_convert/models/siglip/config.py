@@ -56,7 +56,7 @@ class SiglipSettings:
     def read(cls, config: Mapping[str, Any], where: object = "the model") -> "SiglipSettings":
         """The values of a config of `model_type` "siglip", of one tower too. Raises InputError, beginning with `where`,
         for a key that is not known, a value that is not allowed, and values that do not go together."""
-        check_keys(config, {"vision_config", "text_config", "pumer"} | GENERAL | towers.DRAWN, where)
+        check_keys(config, {"vision_config", "text_config", "pumer"} | GENERAL | towers.UNREAD, where)
         architecture = only_architecture(config, ARCHITECTURES, where) or WHOLE_MODEL
         has, vision, text = ARCHITECTURES[architecture], None, None
         if "vision" in has:

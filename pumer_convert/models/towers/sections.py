@@ -19,8 +19,9 @@ from pumer_convert.models.values import (
 )
 from pumer_convert.rules import setting
 
-DRAWN = frozenset(("initializer_factor", "logit_scale_init_value"))
-"""Keys that transformers reads when it draws weights, and no other time."""
+UNREAD = frozenset(("initializer_factor", "logit_scale_init_value", "dropout"))
+"""Keys that transformers reads when it draws weights, and no other time; `dropout`, of versions before 4.29 and so of
+most published CLIPs, never."""
 
 _OF_GOOGLE = frozenset(
     (
@@ -161,7 +162,7 @@ def section(config: Mapping[str, Any], key: str, kind: str, where: object) -> di
 def tower_values(cls: type, values: Mapping[str, Any], where: object, prefix: str) -> dict[str, Any]:
     """The values of a section by the rules of a settings class; messages call its keys by this `prefix`. Raises
     InputError for a key that is not known, a value that is not allowed, and heads that do not divide the width."""
-    check_keys(values, {f.name for f in fields(cls)} | GENERAL | DRAWN, where, prefix)
+    check_keys(values, {f.name for f in fields(cls)} | GENERAL | UNREAD, where, prefix)
     if "patch_size" in values:
         values = {**values, "patch_size": square(values, "patch_size", 1, where)}
     found = read_values(cls, values, where, prefix)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import saved_bridgetower
 import tiny_clip
+import tiny_dinov2
 import tiny_siglip
 import torch
 from PIL import Image
@@ -84,9 +85,10 @@ BRIDGETOWER: dict[str, Any] = {
         (tiny_clip, {"vision_config": CLIP, "text_config": CLIP, "": {"text_config_dict": None}}),
         (tiny_siglip, {"vision_config": GENERATION, "text_config": GENERATION}),
         (saved_bridgetower, {"": BRIDGETOWER}),
+        (tiny_dinov2, {"": {**GENERATION, "architectures": ["Dinov2Model"], "interpolate_offset": 0.0}}),
         (tiny_clip, {"": {"rope_parameters": None}, "text_config": {"layer_types": None}}),
     ],
-    ids=("clip", "siglip", "bridgetower", "null asks for nothing"),
+    ids=("clip", "siglip", "bridgetower", "dinov2", "null asks for nothing"),
 )
 def test_what_no_network_reads_is_read_over(tmp_path: Path, model: Any, added: dict[str, dict[str, Any]]) -> None:
     folder = tmp_path / "dense"

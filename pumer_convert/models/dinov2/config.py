@@ -29,6 +29,7 @@ IDLE = frozenset(
         "layerscale_value",  # what weights are drawn with
         "use_mask_token",  # of pretraining
         *("out_features", "out_indices", "stage_names", "apply_layernorm", "reshape_hidden_states"),  # of a backbone
+        *("interpolate_antialias", "interpolate_offset"),  # of the original program
     )
 )
 """Keys that change nothing in these classes."""

@@ -129,7 +129,7 @@ class TextTower:
 def bert(values: Mapping[str, Any], where: object, prefix: str, **usual: Any) -> BertSettings:
     """A section for BERT or RoBERTa, with `usual` values where it says nothing; as for `Pictures.read`."""
     values = {key: value for key, value in values.items() if key not in _OF_GOOGLE}
-    check_keys(values, {f.name for f in fields(BertSettings)} - {"max_text_len"} | GENERAL | DRAWN, where, prefix)
+    check_keys(values, {f.name for f in fields(BertSettings)} - {"max_text_len"} | GENERAL | UNREAD, where, prefix)
     found = BertSettings(**tower_values(BertSettings, {**usual, **values}, where, prefix))
     if found.pad_token_id >= found.vocab_size:
         raise wrong(where, f"{prefix}pad_token_id", found.pad_token_id, f"there are {found.vocab_size} tokens")

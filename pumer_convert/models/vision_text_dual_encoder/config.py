@@ -41,7 +41,7 @@ class PairSettings:
         """The values of a config. Raises InputError, beginning with `where`, for a key that is not known, a value that
         is not allowed, and a tower of another kind."""
         known = {"vision_config", "text_config", "projection_dim", "pumer"}
-        check_keys(config, known | GENERAL | towers.DRAWN, where)
+        check_keys(config, known | GENERAL | towers.UNREAD, where)
         only_architecture(config, ARCHITECTURES, where)
         return cls(_vision(config, where), _text(config, where), **read_values(cls, config, where))
 

@@ -33,6 +33,7 @@ LOUD = {
     "vision-text-dual-encoder": ("embeddings", "vision.1", r"vision_model\.encoder\.layer\.1\.output\.dense"),
     "clip": ("embeddings", "vision.1", r"vision_model\.encoder\.layers\.1\.mlp\.fc2"),
     "dinov2": ("embeddings", "vision.1", r"encoder\.layer\.1\.mlp\.fc2"),
+    "llava": ("embeddings", "projector", r"multi_modal_projector\.linear_1\.weight"),  # no norm stands before it
     "siglip": ("embeddings", "vision.1", r"vision_model\.encoder\.layers\.1\.mlp\.fc2"),
 }
 """Of each family a task, a layer, and the names of the weights that are made so large that it overflows in float16."""
@@ -92,7 +93,9 @@ def test_a_layer_of_every_family_is_named_and_can_be_kept(tmp_path: Path, family
     assert max(row.drift for row in rows.values()) < 3e-2
     assert rows[layer].largest > 65504
     for name, value in exact.items():
-        torch.testing.assert_close(passed.outputs[name], value, atol=2e-2, rtol=2e-2)
+        # No norm stands behind the projector, so what it gives is as large as the weights are.
+        scale = float(value.abs().max()) if layer == "projector" else 1.0
+        torch.testing.assert_close(passed.outputs[name] / scale, value / scale, atol=2e-2, rtol=2e-2)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -101,7 +104,8 @@ def test_every_layer_has_weights_of_its_own(tmp_path: Path, family: str) -> None
         if other == family:
             checkpoint = open_checkpoint(write(tmp_path / "-".join(case)))
             names, spec = [*checkpoint.slices], spec_of(checkpoint)
-            assert [layer.name for layer in spec.layers if not layer.weights] == []
+            graphs = {graph.name for graph in spec.graphs}  # a language model's cost stands in none
+            assert [layer.name for layer in spec.layers if layer.graph in graphs and not layer.weights] == []
             for layer, starts in spec.weights().items():
                 assert any(name.startswith(starts) for name in names), layer
             owners = [[la for la, starts in spec.weights().items() if name.startswith(starts)] for name in names]

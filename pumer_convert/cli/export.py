@@ -33,6 +33,7 @@ from pumer_convert.system.heap import give_back_at_once
     option(
         "--layout",
         type=click.Choice(["hf"]),
+        beside=("-o", "--overwrite", "--json"),
         help="Instead of that, the whole model of a reduced vision part as transformers loads it, to the folder -o.",
     ),
 )
@@ -86,10 +87,6 @@ def command(
         checkpoint = converted_folder(Path.cwd())
         progress(f"exporting {checkpoint}")
     if layout is not None:
-        if only_onnx or trt or triton or joint or dtype or keep_float32 or image_size or inline_functions:
-            raise InputError(
-                "--layout writes the whole model as it is; of the other options it takes -o and --overwrite."
-            )
         if out is None:
             raise InputError(f"--layout {layout} writes a folder of its own; name it with -o.")
         report = export_hf(checkpoint, out, overwrite=overwrite, progress=progress)

@@ -14,11 +14,20 @@ OptionOf = Callable[..., Decorator]
 
 
 class SectionOption(click.Option):
-    """An option that knows the heading it stands under, and the flag without which it would be for nothing."""
+    """An option that knows the heading it stands under, the flag without which it would be for nothing, and, where it
+    leaves the others without a meaning, those that may stand beside it."""
 
-    def __init__(self, names: list[str], *, section: str, needs: str | None = None, **attributes: Any) -> None:
+    def __init__(
+        self,
+        names: list[str],
+        *,
+        section: str,
+        needs: str | None = None,
+        beside: tuple[str, ...] | None = None,
+        **attributes: Any,
+    ) -> None:
         super().__init__(names, **attributes)
-        self.section, self.needs = section, needs
+        self.section, self.needs, self.beside = section, needs, beside
 
 
 class Sectioned(click.Command):
@@ -26,15 +35,24 @@ class Sectioned(click.Command):
     that would be for nothing."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Raises InputError for an option without the flag that it needs."""
+        """Raises InputError for an option without the flag that it needs, or beside one that it means nothing to."""
         rest = super().parse_args(ctx, args)
         flags = {name: parameter.name for parameter in self.params for name in parameter.opts}
-        for parameter in self.params:
-            if not isinstance(parameter, SectionOption) or parameter.needs is None or parameter.name is None:
+        given = [
+            parameter
+            for parameter in self.params
+            if isinstance(parameter, SectionOption)
+            and ctx.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+        ]
+        for parameter in given:
+            name, needs, beside = parameter.opts[0], parameter.needs, parameter.beside
+            if needs is not None and not ctx.params.get(str(flags[needs])):
+                raise InputError(f"{name} is for {needs}; say {needs} as well.")
+            if beside is None:
                 continue
-            given = ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
-            if given and not ctx.params.get(str(flags[parameter.needs])):
-                raise InputError(f"{parameter.opts[0]} is for {parameter.needs}; say {parameter.needs} as well.")
+            idle = [one.opts[0] for one in given if one is not parameter and not {*one.opts} & {*beside}]
+            if idle:
+                raise InputError(f"{name} takes {', '.join(beside)} alone beside it; leave {', '.join(idle)} out.")
         return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

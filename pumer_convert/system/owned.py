@@ -55,10 +55,10 @@ def write_list(file: Path, values: Mapping[str, Any], hashes: Mapping[str, str])
 
 def write_report(folder: Path, report: Mapping[str, Any], known: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Write report.json to a folder that is otherwise whole, with the list of all that is in it; gives the report.
-    `known` are hashes that need not be made again, "" of a file that is ours whatever is in it."""
+    `known` are hashes that need not be made again."""
     known = known or {}
     names = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
-    hashes = {name: known[name] if name in known else digest(folder / name) for name in names}
+    hashes = {name: known.get(name) or digest(folder / name) for name in names}
     return write_list(folder / REPORT, {"format": 1, **report}, hashes)
 
 

@@ -166,3 +166,27 @@ def test_what_has_no_whole_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not there any more; the layout hf needs the whole model"):
         export_hf(part, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_were_saved_there_since_are_not_replaced(tmp_path: Path) -> None:
+    part = reduced(tmp_path)
+    export_hf(part, tmp_path / "whole")
+    model = LlavaForConditionalGeneration.from_pretrained(tmp_path / "whole")
+    for parameter in model.parameters():
+        parameter.add_(1)
+    before = (tmp_path / "dense" / "model.safetensors").read_bytes()
+    config = (tmp_path / "whole" / "config.json").read_bytes()
+    model.save_pretrained(tmp_path / "whole")
+    (tmp_path / "whole" / "config.json").write_bytes(config)
+    assert (tmp_path / "dense" / "model.safetensors").read_bytes() == before
+    trained = (tmp_path / "whole" / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match=r"not overwritten, for not all in it .*: model\.safetensors;"):
+        export_hf(part, tmp_path / "whole", overwrite=True)
+    assert (tmp_path / "whole" / "model.safetensors").read_bytes() == trained
+
+
+@pytest.mark.parametrize("idle", [["--opset", "23"], ["--trt", "--profile", "1:1:1,4:4:4"], ["--dtype", "float16"]])
+def test_options_that_mean_nothing_to_it_are_refused(tmp_path: Path, idle: list[str]) -> None:
+    found = CliRunner().invoke(cli, ["export", "part", "--layout", "hf", "-o", str(tmp_path / "whole"), *idle])
+    assert isinstance(found.exception, InputError)
+    assert "--layout takes -o, --overwrite, --json alone beside it; leave" in str(found.exception)

@@ -65,7 +65,7 @@ def export_hf(
     assert isinstance(tokens, int)
     with output_folder(out, overwrite, (path, whole.path)) as folder:
         progress(f"linking the weights of {whole.path}")
-        linked = _weights(whole, folder)
+        _link(whole, folder)
         for file in whole.companions:
             shutil.copyfile(file, folder / file.name)
         for name, text in whole.extra_files.items():
@@ -92,21 +92,19 @@ def export_hf(
             "whole": str(whole.path),
             "image_tokens": tokens,
         }
-        return write_report(folder, report, dict.fromkeys(linked, ""))
+        return write_report(folder, report)
 
 
-def _weights(whole: Checkpoint, folder: Path) -> list[str]:
-    """Puts the files of weights into the folder, and their index; gives the names of the former."""
+def _link(whole: Checkpoint, folder: Path) -> None:
+    """Puts the files of weights into the folder, and their index."""
     index = chosen_weights(whole.path)
-    files = whole.source.files()
-    for file in files:
+    for file in whole.source.files():
         try:
             os.link(file.resolve(), folder / file.name)
         except OSError:  # another file system
             shutil.copyfile(file, folder / file.name)
     if index is not None and index.suffix == ".json":
         shutil.copyfile(index, folder / index.name)
-    return [file.name for file in files]
 
 
 def _check_same(part: Checkpoint, whole: Checkpoint) -> None:

@@ -83,20 +83,29 @@ def _whole(value: Any) -> str:
 
 
 def unwrapped(names: Sequence[str], file: object) -> tuple[dict[str, str], list[str]]:
-    """Name without what wrappers put into it -> name, and a note when that changed any.
+    """Name without what wrappers put into it -> name, and notes on what changed any and on a running average that lies
+    beside the weights, name by name, and is left.
 
     Raises InputError when two names become the same.
     """
     plain: dict[str, str] = {}
+    average: dict[str, str] = {}
     gone: dict[str, None] = {}
     for name in names:
         new = ".".join(_plain(name.split("."), gone))
+        start, _, rest = new.partition(".")
+        if start in AVERAGED:
+            average[new] = ".".join(_plain(rest.split("."), {}))
         if new in plain:
             raise InputError(
                 f"{file}: holds '{plain[new]}' and '{name}', two weights for one name; save the model alone."
             )
         plain[new] = name
     notes = [f"Names in the file have {', '.join(f'{p}.' for p in gone)} before them, of a wrapper."] if gone else []
+    if any(own in plain for own in average.values()):
+        plain = {new: name for new, name in plain.items() if new not in average}
+        left = ", ".join(f"'{start}.'" for start in dict.fromkeys(name.partition(".")[0] for name in average))
+        notes.append(f"Beside the weights lies a running average of them, under {left}, which was left.")
     return plain, notes
 
 

@@ -22,11 +22,12 @@ def command(checkpoint: Path, text_length: int | None, image_size: Any, as_json:
 
     def human() -> str:
         graphs = inspection.graphs.items()
+        text = f"text up to {inspection.max_text} tokens" if inspection.max_text else "no text"
         words = ", ".join(f"{name} ({', '.join(takes)} -> {', '.join(gives)})" for name, (takes, gives) in graphs)
         lines = [
             f"{inspection.path}: {inspection.origin}",
             f"model {inspection.model}, task {inspection.task}, {inspection.parameters / 1e6:.1f}M parameters "
-            f"({inspection.bytes / 1e6:.0f} MB), text up to {inspection.max_text} tokens",
+            f"({inspection.bytes / 1e6:.0f} MB), {text}",
             inspection.pictures,
             *([f"graphs {words}"] if len(graphs) > 1 else []),
             f"reduced at: {', '.join(inspection.reduced_at) or 'nowhere (dense)'}",

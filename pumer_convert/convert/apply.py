@@ -19,6 +19,7 @@ from pumer_convert.convert.plan import Plan, edits_of, make_plan, pumer_section
 from pumer_convert.data.tokenizer import check_fits
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.picture_input import in_words, picture_input, squashed
+from pumer_convert.models.family import family_of
 from pumer_convert.models.spec import ModelSpec
 from pumer_convert.recipe.schema import Recipe, load_recipe
 from pumer_convert.recipe.shipped import locate
@@ -83,6 +84,8 @@ def prepare_apply(
     tokenizer = resolve(tokenizer, weights=False) if tokenizer is not None else None
     checkpoint = open_checkpoint(path, tokenizer)
     if tokenizer is not None:
+        if family_of(checkpoint.family).spec(checkpoint.config).text is None:
+            raise InputError(f"{path}: takes no text, so that a tokenizer is not for it.")
         check_fits(tokenizer, checkpoint.family, checkpoint.config)
     if parsed.model != checkpoint.family:
         raise parsed.error(_line(parsed, "model"), f"model: '{parsed.model}', but {path} is a {checkpoint.family}.")
@@ -111,7 +114,7 @@ def prepare_apply(
         spec.weights_of(parsed.export.keep_float32)
     except InputError as error:
         raise parsed.error(_line(parsed, "export"), f"export.keep_float32: {error}") from None
-    length = text_length or min(TEXT_LENGTH, spec.max_text)
+    length = min(TEXT_LENGTH, spec.max_text) if text_length is None else text_length
     plan = make_plan(spec, edits, length, dense)
     check_complete(checkpoint)
     target = Path(out) if out is not None else beside(path, "pumer")

@@ -93,6 +93,19 @@ def test_trained_weights_go_before_their_average_and_both_are_said(folder: Path)
     assert any("'ema'" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("start", ["ema_model.", "model_ema.module.", "ema."])
+@pytest.mark.parametrize("own", ["model.", "module.model.", ""])
+def test_an_average_beside_them_name_by_name_is_left_and_said(folder: Path, own: str, start: str) -> None:
+    average = {f"{start}{name}": value + 1 for name, value in WEIGHTS.items()}
+    counted = {f"{start.partition('.')[0]}.updates": torch.tensor(7)}
+    found = opened(folder, {"state_dict": {**{own + n: v for n, v in WEIGHTS.items()}, **average, **counted}})
+    assert same(found)
+    assert any(f"under '{start.partition('.')[0]}.', which was left" in note for note in found.notes)
+    alone = opened(folder, {"state_dict": prefixed(start)})
+    assert same(alone)
+    assert any(f"{start.partition('.')[0]}." in note for note in alone.notes)
+
+
 def test_several_models_are_refused_by_name(folder: Path) -> None:
     with pytest.raises(InputError, match="'model', 'net'"):
         opened(folder, {"model": WEIGHTS, "net": WEIGHTS})

@@ -20,6 +20,7 @@ from pumer_convert.convert.apply import apply, prepare_apply
 from pumer_convert.convert.inspect import inspect
 from pumer_convert.convert.load import load
 from pumer_convert.convert.plan import make_plan
+from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
 from pumer_convert.evaluation.evaluate import evaluate
 from pumer_convert.export.folder import export_folder
@@ -285,3 +286,10 @@ def test_costs_are_those_of_the_published_models() -> None:
         40 * ((4 * wide**2 + 3 * wide * inner) * n + 2 * n**2 * wide) / 1e9,
     ]
     assert found == pytest.approx(expected)
+
+
+def test_a_tokenizer_is_not_for_it(tmp_path: Path) -> None:
+    folder = tiny_dinov2.write(tmp_path / "dense", "Dinov2Model")
+    (tmp_path / "r.yaml").write_text("recipe: 1\nmodel: dinov2\nreduce: [{at: vision.0, merge: {image: 0.2}}]\n")
+    with pytest.raises(InputError, match="takes no text, so that a tokenizer is not for it"):
+        prepare_apply(folder, tmp_path / "r.yaml", tokenizer=CHECKPOINT)

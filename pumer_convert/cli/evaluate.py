@@ -30,7 +30,11 @@ SHOWN = 10
 )
 @section(
     "The measurement",
-    option("--task", metavar="TASK", help="Of a model of two towers: retrieval (the default) or zero_shot."),
+    option(
+        "--task",
+        metavar="TASK",
+        help="Of two towers: retrieval (the default) or zero_shot; of a model that writes: vqa (the default) or pope.",
+    ),
     option("--classes", type=PATH, help="Classes of zero_shot, a line each; lines with {} are templates."),
     option(
         "--against",
@@ -38,6 +42,8 @@ SHOWN = 10
         metavar="DENSE",
         help="The dense checkpoint (default: what CHECKPOINT was reduced from, if it is still there).",
     ),
+    option("--instruction", metavar="TEXT", help="What stands behind each question to a model that writes."),
+    option("--max-new-tokens", type=click.IntRange(min=1), help="Of a written answer.  [default: 20]"),
     option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Examples of one pass."),
     option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."),
     device,
@@ -54,6 +60,8 @@ def command(
     task: str | None,
     classes: Path | None,
     against: Path | None,
+    instruction: str | None,
+    max_new_tokens: int | None,
     data: Path,
     images: Path | None,
     split: str | None,
@@ -77,6 +85,8 @@ def command(
         task=task,
         classes=classes,
         against=against,
+        instruction=instruction,
+        max_new_tokens=max_new_tokens,
         images=images,
         split=split,
         limit=limit,
@@ -106,6 +116,8 @@ def summary(evaluation: "Evaluation") -> str:
         lines.append(
             f"{name:<{width}}  {score.value:>12.2%}  {low:>7.2%} .. {high:>7.2%}  {score.examples_per_second:>10.1f}"
         )
+    if evaluation.score.parts:
+        lines += ["", *(_parts(name, score.parts, width) for name, score in scores.items())]
     if len(evaluation.score.metrics) > 1:
         lines += ["", *(_metrics(name, score.metrics, width) for name, score in scores.items())]
     if evaluation.comparison is not None:
@@ -119,6 +131,10 @@ def summary(evaluation: "Evaluation") -> str:
 
 def _metrics(name: str, metrics: dict[str, float], width: int) -> str:
     return f"{name:<{width}}  " + "  ".join(f"{metric} {value:.2%}" for metric, value in metrics.items())
+
+
+def _parts(name: str, parts: dict[str, float], width: int) -> str:
+    return f"{name:<{width}}  " + ", ".join(f"{part} {1000 * it:.0f} ms" for part, it in parts.items()) + " an example"
 
 
 def _comparison(comparison: "Comparison") -> list[str]:

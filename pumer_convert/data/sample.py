@@ -84,6 +84,7 @@ class Sample:
                 Mapping[str, float]: ready scores from 0 to 1
     nlvr2       bool: is the sentence true of the pair
     ve          one of `LABELS`
+    pope        "yes" or "no"
     retrieval   str: the identity of the image that the caption belongs to
     zero_shot   str: the class of the picture; there is no text
     pictures    None; there is no text

@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from pumer_convert.evaluation.predict import Predictions, Progress, predict_each
 from pumer_convert.image_processor.open_picture import MAX_PIXELS
 from pumer_convert.models.family import family_of
 from pumer_convert.system.output import output_files
-from pumer_convert.tasks import open_embedding_task, open_task
-from pumer_convert.tasks.base import Measurement
+from pumer_convert.tasks import open_embedding_task, open_generation_task, open_task
+from pumer_convert.tasks.base import GenerationTask, Measurement
 from pumer_convert.weights import EMBEDDINGS, Checkpoint
 
 EVERY = 10.0
@@ -35,12 +35,14 @@ EVERY = 10.0
 
 @dataclass(frozen=True)
 class Score:
-    """What one checkpoint reached: its metric from 0 to 1 with the 95% interval, and all metrics of the task."""
+    """What one checkpoint reached: its metric from 0 to 1 with the 95% interval, and all metrics of the task. `parts`:
+    of a model that generates, the seconds per example of vision part, prefill and decode."""
 
     value: float
     interval: tuple[float, float]
     metrics: dict[str, float]
     examples_per_second: float
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,16 @@ def evaluate(
     max_pixels: int = MAX_PIXELS,
     flips: Path | str | None = None,
     overwrite: bool = False,
+    instruction: str | None = None,
+    max_new_tokens: int | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """Measure the checkpoint at `path`, and what it was reduced from, on the first `limit` samples of `data`.
 
     A checkpoint that gives embeddings is measured by a `task` of its own choice, "retrieval" (the default) or
-    "zero_shot", in which `classes` is a file of names and templates (see `read_classes`); any other has its task.
+    "zero_shot", in which `classes` is a file of names and templates (see `read_classes`); one that generates by "vqa"
+    (the default) or "pope", with an `instruction` behind each question (default: `generate.INSTRUCTION`; "" for none)
+    and answers of `max_new_tokens` (default: 20); any other has its task.
     `against` is the dense checkpoint, by default the one that the reduced folder's report.json names, if it is still
     there. `data`, `images`, `split`, `on_error` and `max_pixels` are those of `read_samples`. `flips` is a file to
     write, a JSON line for each example that the two answer differently. `seed` is of the bootstrap alone.
@@ -140,11 +146,17 @@ def evaluate(
         raise InputError("batch size and limit are whole numbers from 1, workers from 0.")
     place = open_device(device)
     checkpoint = open_checkpoint(Path(path))
+    writes = family_of(checkpoint.family).generation is not None
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise InputError(f"an answer has 1 token or more, not {max_new_tokens}.")
+    if not writes and (instruction is not None or max_new_tokens is not None):
+        raise InputError(f"{checkpoint.path}: it is not asked in words and writes nothing; that is for models that do.")
     dense, note = _dense_of(checkpoint, against)
     if flips is not None and dense is None:
         raise InputError("flips are told against a dense checkpoint; name it with --against.")
     measured = _measurement(checkpoint, task, classes)
-    preprocessor = Preprocessor.of(checkpoint)
+    if writes and workers:
+        raise InputError("workers prepare batches for models of one pass; a model that generates has none.")
     inputs = [Path(data), *checkpoint.files, *(dense.files if dense is not None else ())]
     with output_files(Path(flips), overwrite, inputs=inputs) if flips is not None else contextlib.nullcontext() as file:
         progress(f"reading {data}")
@@ -155,18 +167,20 @@ def evaluate(
         measured.check(samples)
         if not any(right_answer(sample) for sample in samples):
             raise InputError(f"{data}: its samples have no answers, so nothing can be measured.")
-        models = [build(c).to(place) for c in (checkpoint, dense) if c is not None]
+        both = [c for c in (checkpoint, dense) if c is not None]
         progress(f"{len(samples)} samples on {place}")
-        own, *others = predict_each(
-            models,
-            samples,
-            measured,
-            preprocessor,
-            batch_size=batch_size,
-            workers=workers,
-            device=place,
-            progress=_lines(progress),
-        )
+        turns = {"batch_size": batch_size, "progress": _lines(progress)}
+        if isinstance(measured, GenerationTask):
+            from pumer_convert.evaluation.generate import INSTRUCTION, LONGEST, Generator, generate_each
+
+            asked = INSTRUCTION if instruction is None else instruction
+            generators = [Generator.open(one, place, asked, max_new_tokens or LONGEST) for one in both]
+            (own, *others), cut = generate_each(generators, samples, measured, **turns), ""
+        else:
+            preprocessor = Preprocessor.of(checkpoint)
+            models = [build(one).to(place) for one in both]
+            own, *others = predict_each(models, samples, measured, preprocessor, workers=workers, device=place, **turns)
+            cut = preprocessor.cut(measured.texts_of(samples))
         result = Evaluation(
             checkpoint=str(checkpoint.path),
             against=str(dense.path) if dense is not None else None,
@@ -183,7 +197,7 @@ def evaluate(
                     note,
                     *sample_set.notes,
                     measured.unanswerable(samples),
-                    preprocessor.cut(measured.texts_of(samples)),
+                    cut,
                 )
                 if line
             ),
@@ -198,6 +212,11 @@ def _measurement(checkpoint: Checkpoint, task: str | None, classes: Path | str |
     """What a checkpoint is measured by. Raises InputError for what is not for it."""
     if classes is not None and task != "zero_shot":
         raise InputError("a file of classes is for the task zero_shot.")
+    if family_of(checkpoint.family).generation is not None:
+        from pumer_convert.evaluation.generate import check_whole
+
+        check_whole(checkpoint)
+        return open_generation_task(task or "vqa")
     if checkpoint.task == EMBEDDINGS:
         options = {} if classes is None else {"classes": read_classes(Path(classes))}
         spec = family_of(checkpoint.family).spec(checkpoint.config)
@@ -214,6 +233,7 @@ def score_of(predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES
         interval=interval(predictions.scores.numpy(), seed=seed, resamples=resamples),
         metrics=predictions.metrics,
         examples_per_second=predictions.rate,
+        parts=dict(predictions.parts),
     )
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ class Predictions:
     seconds          spent in the model alone, after a warm-up.
     passes           examples that went through the model in that time: rows; in retrieval pairs; of models that embed
                      the pictures, whose tower alone is timed.
+    parts            of models that generate: the seconds per example of vision part, prefill and decode.
     """
 
     scores: Tensor
@@ -47,6 +48,7 @@ class Predictions:
     metrics: dict[str, float]
     seconds: float
     passes: int
+    parts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:

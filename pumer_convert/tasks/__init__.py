@@ -8,7 +8,7 @@ from pumer_convert.weights import EMBEDDINGS as EMBEDDINGS
 
 if TYPE_CHECKING:
     from pumer_convert.models.spec import ModelSpec
-    from pumer_convert.tasks.base import Task
+    from pumer_convert.tasks.base import GenerationTask, Task
     from pumer_convert.tasks.embeddings import EmbeddingTask
 
 TASKS = {
@@ -18,12 +18,16 @@ TASKS = {
     "retrieval": "pumer_convert.tasks.retrieval",
 }
 
-
 EMBEDDING_TASKS = {
     "retrieval": "pumer_convert.tasks.embedded_retrieval",
     "zero_shot": "pumer_convert.tasks.zero_shot",
 }
 """What measures models that give embeddings and answer nothing."""
+GENERATION_TASKS = {
+    "vqa": "pumer_convert.tasks.generated_vqa",
+    "pope": "pumer_convert.tasks.pope",
+}
+"""What measures models that answer in words of their own."""
 
 
 def open_embedding_task(name: str, spec: "ModelSpec", **options: Any) -> "EmbeddingTask":
@@ -33,6 +37,17 @@ def open_embedding_task(name: str, spec: "ModelSpec", **options: Any) -> "Embedd
         known = ", ".join(EMBEDDING_TASKS)
         raise InputError(f"embeddings are not measured by '{name}', but by {known}.{nearest(name, EMBEDDING_TASKS)}")
     task: EmbeddingTask = importlib.import_module(EMBEDDING_TASKS[name]).Task(spec, **options)
+    return task
+
+
+def open_generation_task(name: str) -> "GenerationTask":
+    """The measurement `name` of a model that generates its answers. Raises InputError for an unknown one."""
+    if name not in GENERATION_TASKS:
+        known = ", ".join(GENERATION_TASKS)
+        raise InputError(
+            f"models that generate are not measured by '{name}', but by {known}.{nearest(name, GENERATION_TASKS)}"
+        )
+    task: GenerationTask = importlib.import_module(GENERATION_TASKS[name]).Task()
     return task
 
 

@@ -82,6 +82,24 @@ class Measurement:
         return ""
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What the answers to samples earned: float32 `scores` [samples] from 0 to 1, `answers` in words, and all
+    metrics by name, of which the first is the mean of the scores."""
+
+    scores: Tensor
+    answers: list[str]
+    metrics: dict[str, float]
+
+
+class GenerationTask(Measurement, ABC):
+    """A measurement of models that answer in words of their own."""
+
+    @abstractmethod
+    def judge(self, answers: Sequence[str], samples: Sequence[Sample]) -> Judgement:
+        """Of an answer to each of the samples."""
+
+
 class Rows(Measurement, ABC):
     """What batches are made for. `lines` is how many lines of inputs a row makes; `reads`: whether they have texts."""
 

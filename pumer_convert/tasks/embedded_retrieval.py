@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from pumer_convert.data.sample import Picture, Sample
-from pumer_convert.tasks.embeddings import EmbeddingTask, Judgement
+from pumer_convert.tasks.base import Judgement
+from pumer_convert.tasks.embeddings import EmbeddingTask
 from pumer_convert.tasks.retrieval import Gallery, Ranks, check_images
 
 

@@ -3,7 +3,6 @@ beside every text."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -11,7 +10,7 @@ from pumer_convert.data.sample import Picture, Sample
 from pumer_convert.errors import InputError
 from pumer_convert.models.output import Output
 from pumer_convert.models.spec import GraphSpec, ModelSpec
-from pumer_convert.tasks.base import Measurement
+from pumer_convert.tasks.base import Judgement, Measurement
 
 
 def tower_graphs(spec: ModelSpec) -> tuple[GraphSpec | None, GraphSpec | None]:
@@ -24,16 +23,6 @@ def tower_graphs(spec: ModelSpec) -> tuple[GraphSpec | None, GraphSpec | None]:
 def embedding_of(output: Output) -> Tensor:
     """The embeddings [B, D] that a tower gives."""
     return next(iter(output.outputs.values()))
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the embeddings of samples earned: float32 `scores` [samples] from 0 to 1, `answers` in words, and all
-    metrics by name, of which the first is the mean of the scores."""
-
-    scores: Tensor
-    answers: list[str]
-    metrics: dict[str, float]
 
 
 class EmbeddingTask(Measurement, ABC):

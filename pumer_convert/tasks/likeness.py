@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pumer_convert.data.sample import Picture, Sample
-from pumer_convert.tasks.embeddings import EmbeddingTask, Judgement
+from pumer_convert.tasks.base import Judgement
+from pumer_convert.tasks.embeddings import EmbeddingTask
 
 
 class Task(EmbeddingTask):

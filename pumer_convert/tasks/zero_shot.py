@@ -10,7 +10,8 @@ from pumer_convert.data.prompts import Classes, filled
 from pumer_convert.data.sample import Picture, Sample
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.models.spec import ModelSpec
-from pumer_convert.tasks.embeddings import EmbeddingTask, Judgement
+from pumer_convert.tasks.base import Judgement
+from pumer_convert.tasks.embeddings import EmbeddingTask
 
 TOP = 5
 

@@ -8,21 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_clip
-import tiny_llava
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     LlavaConfig,
     LlavaForConditionalGeneration,
-    LlavaProcessor,
-    PreTrainedTokenizerFast,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from whole_llava import IMAGE, PAD, write
 
 import pumer_convert
 from pumer_convert.cli import cli
@@ -31,38 +27,13 @@ from pumer_convert.convert.load import load
 from pumer_convert.errors import InputError
 from pumer_convert.export.layouts.hf import export_hf
 
-IMAGE, PAD, NEW = 98, 0, 6
+NEW = 6
 RECIPE = """recipe: 1
 model: llava
 reduce:
   - {at: vision.1, merge: {image: 0.2, by: pitome}}
   - {at: projector, prune: {image: {keep: 9}, by: divprune}}
 """
-
-
-def write(folder: Path, **config: Any) -> Path:
-    """A tiny LLaVA with a processor of pictures and texts."""
-    tiny_llava.write(folder, **config)
-    words = {"<pad>": PAD, "<unk>": 1, **{f"w{i}": i for i in range(2, IMAGE)}, "<image>": IMAGE}
-    plain = Tokenizer(models.WordLevel(words, "<unk>"))
-    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=plain,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        additional_special_tokens=["<image>"],
-        padding_side="left",
-    )
-    values = json.loads((folder / "config.json").read_text())
-    strategy = values["vision_feature_select_strategy"]
-    LlavaProcessor(
-        LlavaImageProcessorPil.from_pretrained(folder),
-        tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy=strategy,
-        num_additional_image_tokens=1 if "clip" in values["vision_config"]["model_type"] else 0,
-    ).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

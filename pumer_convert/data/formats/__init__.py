@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, cast
 
-from pumer_convert.data.formats.simple import TASKS
+from pumer_convert.data.formats.simple import TASKS as SIMPLE
 from pumer_convert.data.formats.source import DataSource
 from pumer_convert.data.picture_files import CHECKS, check_picture
 from pumer_convert.data.sample import CellPicture, FilePicture, Sample, fault_of_text
@@ -26,6 +26,8 @@ FORMATS = {
     "pumer": "pumer_convert.data.formats.published",
     "coco": "pumer_convert.data.formats.coco",
     "gqa": "pumer_convert.data.formats.gqa",
+    "textvqa": "pumer_convert.data.formats.textvqa",
+    "pope": "pumer_convert.data.formats.pope",
     "datasets": "pumer_convert.data.formats.hub",
     "pictures": "pumer_convert.data.formats.picture_folder",
     "class-folders": "pumer_convert.data.formats.class_folders",
@@ -33,6 +35,7 @@ FORMATS = {
 }
 """In the order they are tried; simple comes last, for it asks for the least."""
 
+TASKS = (*SIMPLE, "pope")
 ON_ERROR = ("raise", "skip")
 TWO_TOWERS = ("retrieval", "zero_shot", "pictures")
 """What data can hold for a model of two towers, the most first: captions, classes, or pictures alone."""
@@ -93,7 +96,7 @@ def read_samples(
     for name, value, allowed in (
         ("on_error", on_error, ON_ERROR),
         ("check", check, CHECKS),
-        ("task", task, tuple(TASKS)),
+        ("task", task, TASKS),
     ):
         if value not in allowed:
             raise InputError(f"{name} cannot be '{value}'; allowed: {', '.join(allowed)}.{nearest(value, allowed)}")
@@ -155,9 +158,9 @@ def _unknown(source: DataSource) -> InputError:
             f"{source.path}: answers without their questions; name the file of questions, which finds them."
         )
     return InputError(
-        f"{source.path}: no format that is read here ({source.looks}); readable are the official files of VQAv2, GQA, "
-        "NLVR2, SNLI-VE, COCO's captions and the Karpathy splits, PuMer's prepared jsonl, a folder saved by "
-        "`datasets`, folders of pictures, and the simple jsonl of pumer_convert/data/formats/simple.py."
+        f"{source.path}: no format that is read here ({source.looks}); readable are the official files of VQAv2, "
+        "GQA, TextVQA, POPE, NLVR2, SNLI-VE, COCO's captions and the Karpathy splits, PuMer's prepared jsonl, a folder "
+        "saved by `datasets`, folders of pictures, and the simple jsonl of pumer_convert/data/formats/simple.py."
     )
 
 

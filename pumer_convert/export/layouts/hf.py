@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pumer_convert.checkpoint.locate import chosen_weights, resolve
-from pumer_convert.checkpoint.origin import origin_of
+from pumer_convert.checkpoint.origin import origin_entry, origin_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
 from pumer_convert.models.family import FAMILIES, family_of
@@ -88,8 +88,8 @@ def export_hf(
         report = {
             "layout": "hf",
             "out": str(out),
-            "source": str(path),
-            "whole": str(whole.path),
+            "source": origin_entry(whole, out),
+            "vision": str(path),
             "image_tokens": tokens,
         }
         return write_report(folder, report)

@@ -18,6 +18,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from pumer_convert.errors import InputError
 from pumer_convert.models.body import Body, insert
 from pumer_convert.models.llava.config import LlavaSettings
+from pumer_convert.models.llava.formats import LANGUAGE as LANGUAGE
 from pumer_convert.models.llava.formats import PROJECTOR, TOWER
 from pumer_convert.models.llava.network import Llava
 from pumer_convert.models.spec import grid
@@ -70,6 +71,8 @@ class ReducedLlava(LlavaForConditionalGeneration):  # type: ignore[no-untyped-ca
         self.lm_head = nn.Linear(language.hidden_size, language.vocab_size, bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
 
+
+MODEL = ReducedLlava
 
 # transformers knows by these which names in files are which of a class: without them a language model would be random.
 _names: Any = conversion_mapping

@@ -1,0 +1,190 @@
+"""What models answer that generate: a language model reads a picture's tokens and a question, and writes."""
+
+import importlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoProcessor, StoppingCriteria, StoppingCriteriaList
+
+from pumer_convert.data.sample import Sample
+from pumer_convert.errors import InputError, VerificationError
+from pumer_convert.evaluation.predict import Predictions, Progress
+from pumer_convert.models.family import family_of
+from pumer_convert.system.quiet import errors_alone
+from pumer_convert.tasks.base import GenerationTask
+from pumer_convert.weights import Checkpoint
+
+PARTS = ("vision", "prefill", "decode")
+
+
+INSTRUCTION = "Answer the question using a single word or phrase."
+"""What stands behind every question, on a line of its own, in LLaVA's own evaluations (Liu et al., CVPR 2024)."""
+LONGEST = 20
+"""Tokens that an answer has at most."""
+
+
+class _Clock(StoppingCriteria):  # type: ignore[misc]
+    """Never stops anything, and notes when the first token was there."""
+
+    def __init__(self, generator: "Generator") -> None:
+        self.generator, self.first = generator, 0.0
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        if not self.first:
+            self.first = self.generator.now()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+@dataclass
+class Generator:
+    """A whole model of transformers with its processor, which notes the `seconds` that each of `PARTS` takes."""
+
+    model: Any
+    processor: Any
+    device: torch.device
+    instruction: str = INSTRUCTION
+    longest: int = LONGEST
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    warm: bool = False
+
+    @classmethod
+    def open(cls, checkpoint: Checkpoint, device: torch.device, instruction: str, longest: int) -> "Generator":
+        """Raises InputError for a folder without the language model's weights or without words to ask it in."""
+        path = checkpoint.path
+        with errors_alone("transformers"):
+            processor = AutoProcessor.from_pretrained(path, local_files_only=True)
+            model, told = generation(checkpoint).MODEL.from_pretrained(
+                path, dtype="auto", local_files_only=True, output_loading_info=True
+            )
+        if told["missing_keys"]:  # transformers has drawn them at random
+            name = min(told["missing_keys"])
+            raise InputError(f"{path}: the weight '{name}' is missing, without which nothing can be generated.")
+        if not getattr(processor, "chat_template", None):
+            raise InputError(
+                f"{path}: there is no chat_template.jinja, which says how a question is put to the model; copy it "
+                "there from where the model was published."
+            )
+        words = processor.tokenizer
+        words.padding_side = "left"
+        if words.pad_token is None:
+            words.pad_token = words.eos_token
+        if words.pad_token is None:
+            raise InputError(f"{path}: its tokenizer has neither a token for padding nor one for the end of a text.")
+        return cls(model.to(device).eval(), processor, device, instruction, longest)
+
+    def prompt(self, question: str) -> str:
+        """A question as the model is asked it."""
+        text = f"{question}\n{self.instruction}" if self.instruction else question
+        turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}
+        prompt: str = self.processor.apply_chat_template([turn], add_generation_prompt=True)
+        return prompt
+
+    def answer(self, samples: Sequence[Sample]) -> list[str]:
+        """An answer to each. Raises VerificationError for logits that are not finite."""
+        inputs = self.processor(
+            images=[sample.pictures[0].open() for sample in samples],
+            text=[self.prompt(sample.text) for sample in samples],
+            padding=True,
+            return_tensors="pt",
+        ).to(self.device)
+        if not self.warm:
+            self._generate(inputs)  # kernels are chosen and memory is taken in the first pass
+            self.seconds, self.warm = dict.fromkeys(PARTS, 0.0), True
+        return self._generate(inputs)
+
+    def _generate(self, inputs: Any) -> list[str]:
+        ids, begun = inputs["input_ids"], self.now()
+        features = self.model.get_image_features(pixel_values=inputs["pixel_values"].to(self.model.dtype))
+        features = torch.cat(list(features.pooler_output))
+        seen = self.now()
+        places = ids == self.model.config.image_token_id
+        if int(places.sum()) != len(features):
+            raise InputError(
+                f"{self.model.name_or_path}: its processor keeps {int(places.sum())} places for the tokens of "
+                f"{len(ids)} picture(s), and its vision part gives {len(features)}."
+            )
+        embedded = self.model.get_input_embeddings()(ids)
+        clock = _Clock(self)
+        found = self.model.generate(
+            inputs_embeds=embedded.masked_scatter(places[..., None], features.to(embedded.dtype)),
+            attention_mask=inputs["attention_mask"],
+            max_new_tokens=self.longest,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=self.processor.tokenizer.pad_token_id,
+            stopping_criteria=StoppingCriteriaList([clock]),
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        ended = self.now()
+        if not all(bool(logits.isfinite().all()) for logits in found.logits):
+            raise VerificationError(
+                "the model's logits are not finite numbers; its weights are damaged, or its number type is too narrow."
+            )
+        for part, seconds in zip(PARTS, (seen - begun, clock.first - seen, ended - clock.first), strict=True):
+            self.seconds[part] += seconds
+        words: list[str] = self.processor.batch_decode(found.sequences, skip_special_tokens=True)
+        return [text.strip() for text in words]
+
+    def now(self) -> float:
+        """The time when all that was asked of the device is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def generate_each(
+    generators: Sequence[Generator],
+    samples: Sequence[Sample],
+    task: GenerationTask,
+    *,
+    batch_size: int,
+    progress: Progress,
+) -> list[Predictions]:
+    """What each answers to the same samples. They take turns, batch by batch, so that whatever else the machine does
+    meanwhile slows all of them alike."""
+    answers: list[list[str]] = [[] for _ in generators]
+    with torch.inference_mode():
+        for start in range(0, len(samples), batch_size):
+            some = samples[start : start + batch_size]
+            for generator, found in zip(generators, answers, strict=True):
+                found += generator.answer(some)
+            progress(start + len(some), len(samples))
+    judged = [task.judge(found, samples) for found in answers]
+    ids, count = [sample.id for sample in samples], len(samples)
+    return [
+        Predictions(
+            one.scores,
+            one.answers,
+            ids,
+            one.metrics,
+            sum(generator.seconds.values()),
+            count,
+            {part: seconds / count for part, seconds in generator.seconds.items()},
+        )
+        for one, generator in zip(judged, generators, strict=True)
+    ]
+
+
+def generation(checkpoint: Checkpoint) -> Any:
+    """The module of a checkpoint's family that says how it generates."""
+    place = family_of(checkpoint.family).generation
+    assert place is not None
+    return importlib.import_module(place)
+
+
+def check_whole(checkpoint: Checkpoint) -> None:
+    """Raises InputError for a vision part alone, which answers nothing."""
+    path = checkpoint.path
+    if not any(name.startswith(generation(checkpoint).LANGUAGE) for name in checkpoint.source.names()):
+        raise InputError(
+            f"{path}: the vision part alone, which answers nothing; `pumer-convert export {path} --layout hf -o WHOLE` "
+            "writes it with its language model, and that can be evaluated."
+        )

@@ -169,17 +169,27 @@ def evaluate(
             raise InputError(f"{data}: its samples have no answers, so nothing can be measured.")
         both = [c for c in (checkpoint, dense) if c is not None]
         progress(f"{len(samples)} samples on {place}")
-        turns = {"batch_size": batch_size, "progress": _lines(progress)}
+        tell = _lines(progress)
         if isinstance(measured, GenerationTask):
             from pumer_convert.evaluation.generate import INSTRUCTION, LONGEST, Generator, generate_each
 
             asked = INSTRUCTION if instruction is None else instruction
             generators = [Generator.open(one, place, asked, max_new_tokens or LONGEST) for one in both]
-            (own, *others), cut = generate_each(generators, samples, measured, **turns), ""
+            own, *others = generate_each(generators, samples, measured, batch_size=batch_size, progress=tell)
+            cut = ""
         else:
             preprocessor = Preprocessor.of(checkpoint)
             models = [build(one).to(place) for one in both]
-            own, *others = predict_each(models, samples, measured, preprocessor, workers=workers, device=place, **turns)
+            own, *others = predict_each(
+                models,
+                samples,
+                measured,
+                preprocessor,
+                batch_size=batch_size,
+                workers=workers,
+                device=place,
+                progress=tell,
+            )
             cut = preprocessor.cut(measured.texts_of(samples))
         result = Evaluation(
             checkpoint=str(checkpoint.path),

@@ -27,7 +27,7 @@ LONGEST = 20
 """Tokens that an answer has at most."""
 
 
-class _Clock(StoppingCriteria):  # type: ignore[misc]
+class _Clock(StoppingCriteria):
     """Never stops anything, and notes when the first token was there."""
 
     def __init__(self, generator: "Generator") -> None:
@@ -56,7 +56,7 @@ class Generator:
         """Raises InputError for a folder without the language model's weights or without words to ask it in."""
         path = checkpoint.path
         with errors_alone("transformers"):
-            processor = AutoProcessor.from_pretrained(path, local_files_only=True)
+            processor = AutoProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]
             model, told = generation(checkpoint).MODEL.from_pretrained(
                 path, dtype="auto", local_files_only=True, output_loading_info=True
             )

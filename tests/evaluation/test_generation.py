@@ -176,5 +176,7 @@ def test_a_processor_that_counts_otherwise_is_refused(tmp_path: Path) -> None:
     values = json.loads((whole / "processor_config.json").read_text())
     values["num_additional_image_tokens"] += 1
     (whole / "processor_config.json").write_text(json.dumps(values))
-    with pytest.raises(InputError, match=r"keeps 10 places for the tokens of 1 picture\(s\), and its vision part gives"):
+    with pytest.raises(
+        InputError, match=r"keeps 10 places for the tokens of 1 picture\(s\), and its vision part gives"
+    ):
         pumer_convert.evaluate(whole, data(tmp_path / "data"), batch_size=1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoProcessor, StoppingCriteria, StoppingCriteriaList
 
 from pumer_convert.data.sample import Sample
+from pumer_convert.data.tokenizer import load_tokenizer
 from pumer_convert.errors import InputError, VerificationError
 from pumer_convert.evaluation.predict import Predictions, Progress
 from pumer_convert.models.family import family_of
@@ -53,12 +54,23 @@ class Generator:
 
     @classmethod
     def open(cls, checkpoint: Checkpoint, device: torch.device, instruction: str, longest: int) -> "Generator":
-        """Raises InputError for a folder without the language model's weights or without words to ask it in."""
+        """Raises InputError for a folder that transformers cannot load, of which a weight is missing, or which says not
+        how the model is asked."""
         path = checkpoint.path
-        with errors_alone("transformers"):
-            processor = AutoProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]
-            model, told = generation(checkpoint).MODEL.from_pretrained(
-                path, dtype="auto", local_files_only=True, output_loading_info=True
+        load_tokenizer(path, checkpoint.family, checkpoint.config)  # tells what is wrong with one
+        try:
+            with errors_alone("transformers"):
+                processor: Any = AutoProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]
+                model, told = generation(checkpoint).MODEL.from_pretrained(
+                    path, dtype="auto", local_files_only=True, output_loading_info=True
+                )
+        except (OSError, ValueError, RuntimeError, TypeError, ImportError, LookupError, AttributeError) as error:
+            why = str(error).strip().partition("\n")[0]
+            raise InputError(f"{path}: transformers cannot load the whole of it ({why[:300]}).") from None
+        if getattr(processor, "patch_size", None) is None:
+            raise InputError(
+                f"{path}: its processor says no patch_size, by which places for a picture's tokens are counted; put "
+                "it into processor_config.json, beside vision_feature_select_strategy and num_additional_image_tokens."
             )
         if told["missing_keys"]:  # transformers has drawn them at random
             name = min(told["missing_keys"])

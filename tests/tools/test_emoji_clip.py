@@ -41,7 +41,9 @@ def test_names_that_every_style_draws(tmp_path: Path) -> None:
     rows = {part: (folder / f"{part}.jsonl").read_text("utf-8").splitlines() for part in ("train", "test")}
     assert [len(found) for found in rows.values()] == [20, 10]
     assert {json.loads(row)["text"] for row in rows["test"]} == {name.lower() for name in NAMES}
-    assert {Image.open(folder / json.loads(row)["image"]).size for row in rows["train"]} == {(64, 64)}
+    for row in rows["train"]:
+        with Image.open(folder / json.loads(row)["image"]) as drawing:
+            assert (drawing.size, drawing.mode) == ((64, 64), "RGB")
     assert len((folder / "classes.txt").read_text("utf-8").splitlines()) == len(NAMES)
 
 

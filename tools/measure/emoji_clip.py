@@ -63,7 +63,8 @@ def drawn(rows: list[dict[str, str]], folder: Path) -> torch.Tensor:
     """Pictures [N, 3, SIDE + 8, SIDE + 8] from 0 to 1, with a white border to be cropped in."""
     found = torch.ones(len(rows), 3, SIDE + 8, SIDE + 8)
     for place, row in enumerate(rows):
-        pixels = torch.frombuffer(bytearray(Image.open(folder / row["image"]).tobytes()), dtype=torch.uint8)
+        with Image.open(folder / row["image"]) as drawing:
+            pixels = torch.frombuffer(bytearray(drawing.tobytes()), dtype=torch.uint8)
         found[place, :, 4:-4, 4:-4] = pixels.view(SIDE, SIDE, 3).permute(2, 0, 1) / 255
     return found
 

@@ -66,9 +66,10 @@ def picture_format(source: Path | str | bytes, max_pixels: int = MAX_PIXELS) -> 
 def as_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """A PIL image as transformers' load_image gives it: turned as its EXIF orientation says, and RGB.
 
-    Transparency is dropped, not laid on a colour. Unlike PIL, which clips, grey of 16 bits becomes its upper 8; whole
-    numbers of 32 bits are 16-bit grey where any is above 255, else 8-bit; floats are 0 to 1, or 0 to 255 where any is
-    above 1. Raises PictureError for other values, more than `max_pixels`, and what a decoder refuses.
+    Transparency is dropped, not laid on a colour; `info["transparency"]` says which colour stood for it, where one did.
+    Unlike PIL, which clips, grey of 16 bits becomes its upper 8; whole numbers of 32 bits are 16-bit grey where any is
+    above 255, else 8-bit; floats are 0 to 1, or 0 to 255 where any is above 1. Raises PictureError for other values,
+    more than `max_pixels`, and what a decoder refuses.
     """
     _check_size(image, max_pixels)
     try:
@@ -76,11 +77,14 @@ def as_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
         kind = image.format
         if (turn := _TURNS.get(_orientation(image))) is not None:
             image = image.transpose(turn)
-        if "transparency" in image.info:  # PIL would warn of what RGB loses
+        if isinstance(image.info.get("transparency"), bytes):  # PIL would warn of what RGB loses
             image = image.copy()
             del image.info["transparency"]
         made = _eight_bits(image, kind).convert("RGB")
+        colour = made.info.get("transparency")
         made.info.clear()  # else its orientation would turn it once more
+        if isinstance(colour, tuple):
+            made.info["transparency"] = colour
         return made
     except PictureError:
         raise

@@ -122,6 +122,7 @@ def squashed(checkpoint: Checkpoint) -> Checkpoint:
             "do_normalize": True,
             "image_mean": list(settings.mean),
             "image_std": list(settings.std),
+            "do_convert_rgb": settings.on_white,
         }
     )
 

@@ -29,7 +29,8 @@ class ImageSettings:
     other ways: the picture is `stretched` to (height, width), or `covers` the size and no more. `rounded` cuts where
     torchvision does when the rest is odd, half a pixel rounded to even; else rounded down.
 
-    Before all of this a picture that is `padded` is made a square, filled up on both sides with that colour.
+    Before all of this the one colour that stands for transparency, if the picture names it, becomes white (`on_white`),
+    and a picture that is `padded` is made a square, filled up on both sides with that colour.
 
     `filter` is PIL's number of the resampling filter (2 bilinear, 3 bicubic); `scale`, `mean` and `std` make floats
     of bytes, a channel each: (byte * scale - mean) / std.
@@ -44,6 +45,7 @@ class ImageSettings:
     covers: bool = False
     rounded: bool = False
     padded: tuple[int, int, int] | None = None
+    on_white: bool = False
     filter: int = 3
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
@@ -102,6 +104,8 @@ def to_pixels(image: Image.Image, settings: ImageSettings) -> NDArray[np.float32
     Raises ValueError for a picture that is too thin.
     """
     image = image if image.mode == "RGB" else image.convert("RGB")
+    if settings.on_white and isinstance(colour := image.info.get("transparency"), tuple):
+        image = Image.fromarray(np.where((np.asarray(image) == colour).all(-1, keepdims=True), np.uint8(255), image))
     if settings.padded is not None and image.width != image.height:
         side = max(image.size)
         square = Image.new("RGB", (side, side), tuple(settings.padded))

@@ -8,7 +8,7 @@ from typing import Any
 
 from pumer_convert.errors import InputError, nearest
 from pumer_convert.image_processor.pixels import ImageSettings
-from pumer_convert.models.values import WHOLE
+from pumer_convert.models.values import BRIDGETOWER_PROGRAM, WHOLE
 
 FITS = ("squash", "crop")
 _HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
@@ -22,6 +22,7 @@ _CROPPED: dict[str, Any] = {
     "resample": 3,
     "image_mean": CLIP_MEAN,
     "image_std": CLIP_STD,
+    "do_convert_rgb": True,
 }
 CLASSES: dict[str, dict[str, Any]] = {
     "Vilt": {**_STEPS, **_HALF, "size": {"shortest_edge": 384}, "size_divisor": 32, "resample": 3},
@@ -39,26 +40,29 @@ CLASSES: dict[str, dict[str, Any]] = {
         "image_std": CLIP_STD,
     },
     "ViT": {**_STEPS, **_HALF, "size": {"height": 224, "width": 224}, "default_to_square": True, "resample": 2},
-    "Siglip": {**_STEPS, **_HALF, "size": {"height": 224, "width": 224}, "resample": 3},
+    "Siglip": {**_STEPS, **_HALF, "size": {"height": 224, "width": 224}, "resample": 3, "do_convert_rgb": True},
 }
 """The processors that are known, and what transformers' classes of these names take for keys that are absent."""
 _KIND = re.compile(rf"({'|'.join(CLASSES)})(?:ImageProcessor(?:Fast|Pil)?|FeatureExtractor)")
 _READ = {
     *("do_resize", "size", "default_to_square", "size_divisor", "resample", "do_center_crop", "crop_size"),
     *("crop_rounding", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "pad_size"),
+    "do_convert_rgb",
 }
 _HARMLESS = {
     # Who wrote the file, and for which class.
     *("image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "transformers_version"),
     *("_valid_processor_keys", "_valid_kwargs_names", "_processor_class", "_name_or_path", "name_or_path"),
     *("_commit_hash", "_auto_class", "model_input_names", "use_fast", "backend", "is_fast"),
-    # Pictures are always made RGB, and a batch is padded as the model needs it (LLaVA's class pads each to a square).
-    *("do_convert_rgb", "do_pad", "pad_and_return_pixel_mask"),
+    # A batch is padded as the model needs it (LLaVA's class pads each to a square).
+    *("do_pad", "pad_and_return_pixel_mask"),
     # Of the call: where it runs, and in which kind of array and order of axes its result comes.
     *("device", "return_tensors", "data_format", "input_data_format", "disable_grouping"),
     # Of models with image tokens among the words, and of label maps.
     *("image_seq_length", "do_reduce_labels", "reduce_labels"),
 }
+_OF_KIND = {"BridgeTower": BRIDGETOWER_PROGRAM}
+"""What else stands in the files of a kind, and its class reads nowhere."""
 _FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
@@ -99,9 +103,10 @@ class _View:
             known = ", ".join(f"{kind}ImageProcessor" for kind in CLASSES)
             raise InputError(f"the processor's file is of a '{named}', which is not read here; known are {known}.")
         self.kind = match[1]
+        known = {*_READ, *_HARMLESS, *_OF_KIND.get(self.kind, ())}
         for key, value in values.items():
             # What is null or false asks for nothing.
-            if key not in _READ and key not in _HARMLESS and value is not None and value is not False:
+            if key not in known and value is not None and value is not False:
                 raise InputError(f"the processor's file says {key!r}, which is not understood.{nearest(key, _READ)}")
         self.values = {**CLASSES[self.kind], **values}
 
@@ -112,7 +117,8 @@ class _View:
         std = self._channels("image_std") if normal else (1.0, 1.0, 1.0)
         if 0 in std:
             raise self._bad("image_std", "numbers other than 0")
-        made = ImageSettings("shape", scale=scale, mean=mean, std=std)
+        # Pictures are RGB already; the classes that make them so lay them on white.
+        made = ImageSettings("shape", scale=scale, mean=mean, std=std, on_white=self._does("do_convert_rgb"))
         if self.kind == "Llava" and self._does("do_pad"):
             red, green, blue = (int(255 * value) for value in self._channels("image_mean"))
             made = replace(made, padded=(red, green, blue))

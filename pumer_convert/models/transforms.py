@@ -50,6 +50,7 @@ def _common(size: Mapping[str, int], mean: Any, std: Any) -> dict[str, Any]:
         "do_normalize": True,
         "image_mean": _NORMAL["clip"][0] if mean is None else mean,
         "image_std": _NORMAL["clip"][1] if std is None else std,
+        "do_convert_rgb": False,  # transparency is dropped
     }
 
 

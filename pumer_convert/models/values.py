@@ -40,10 +40,29 @@ GENERAL = frozenset(
         *("num_assistant_tokens_schedule", "assistant_confidence_threshold", "assistant_lookbehind"),
         *("target_lookbehind",),
         # What other tools write into the file: for training, and for a browser.
-        *("classifier_dropout", "label_smoothing", "loss_type", "transformers.js_config"),
+        *("classifier_dropout", "label_smoothing", "loss_type", "seed", "transformers.js_config", "unsloth_version"),
     )
 )
 """Keys that transformers writes for every kind of model, of version 4 or 5, and that change no logit here."""
+BRIDGETOWER_PROGRAM = frozenset(
+    (
+        *("cache_dir", "model_type", "tokenizer", "vocab_size", "max_text_len", "image_size", "patch_size", "vit"),
+        *("hidden_size", "num_heads", "num_layers", "mlp_ratio", "drop_rate", "classifier_drop_rate"),
+        *("head_hidden_scale", "nlvr2_drop_rate", "nlvr2_head_format", "task_head_layers", "loss_names"),
+        *("resolution_before", "input_image_embed_size", "input_text_embed_size", "stop_gradient"),
+        *("vit_remove_last", "vit_layernorm_shared", "vit_layernorm_init_from_vit", "init_layernorm_from_vit"),
+        *("link_tower_shared", "link_tower_type", "cross_modal_transform_shared", "meter_fusion"),
+        *("downstream_fusion", "downstream_fusion_layers", "downstream_fusion_method"),
+        *("only_load_cross_modal_from_meter", "log_dir", "num_nodes", "test_only"),
+        *(f"freeze_{part}" for part in ("RoBERTa", "ViT", "layer_count_roberta", "layer_count_vit")),
+        *(f"unfreeze_RoBERTa_{part}" for part in ("attention", "embeddings", "encoder", "layernorm")),
+        *(f"unfreeze_ViT_{part}" for part in ("attention", "layernorm")),
+    )
+)
+"""Keys of the program that BridgeTower was trained with, as they stand in the published files of models and processors;
+where a class of transformers has no such key, it reads over it."""
+FORMER = {"ViltForVisualQuestionAnswering": "ViltForQuestionAnswering"}
+"""What transformers' classes were called when published checkpoints were written -> what they are called."""
 OFF: dict[str, tuple[Any, ...]] = {
     "pruned_heads": (None, {}, []),
     "quantization_config": (None,),
@@ -125,7 +144,8 @@ def only_architecture(config: Mapping[str, Any], heads: Collection[str], where: 
         return None
     named = [given] if isinstance(given, str) else given
     if isinstance(named, list):
-        found = [name for name in named if isinstance(name, str) and name in heads]
+        names = [FORMER.get(name, name) for name in named if isinstance(name, str)]
+        found = [name for name in names if name in heads]
         if len(found) == 1:
-            return str(found[0])
+            return found[0]
     raise wrong(where, "architectures", given, f"one of these heads has to be named: {', '.join(heads)}")

@@ -9,6 +9,7 @@ from pumer_convert.models.spec import grid
 from pumer_convert.models.towers.sections import bert
 from pumer_convert.models.towers.settings import BertSettings, ClipSettings
 from pumer_convert.models.values import (
+    BRIDGETOWER_PROGRAM,
     GENERAL,
     LAYERS,
     WHOLE,
@@ -33,16 +34,7 @@ _UNREAD = frozenset(
     (
         # Of training, of the head that fills in words, and of older versions; no other head asks for these.
         *("hidden_act", "num_attention_heads", "initializer_factor", "init_layernorm_from_vision_encoder"),
-        *("logit_scale_init_value", "text_config_dict", "vision_config_dict", "drop_rate", "head_hidden_scale"),
-        # Of the original program, which stand in the published configs, and which transformers reads nowhere.
-        *("classifier_drop_rate", "nlvr2_drop_rate", "nlvr2_head_format", "task_head_layers", "mlp_ratio", "vit"),
-        *("image_size", "patch_size", "resolution_before", "input_image_embed_size", "input_text_embed_size"),
-        *("vocab_size", "max_text_len", "tokenizer", "stop_gradient", "vit_remove_last", "vit_layernorm_shared"),
-        *("vit_layernorm_init_from_vit", "link_tower_shared", "cross_modal_transform_shared", "loss_names"),
-        *("only_load_cross_modal_from_meter", "meter_fusion", "log_dir", "num_nodes", "test_only"),
-        *(f"freeze_{part}" for part in ("RoBERTa", "ViT", "layer_count_roberta", "layer_count_vit")),
-        *(f"unfreeze_RoBERTa_{part}" for part in ("attention", "embeddings", "encoder", "layernorm")),
-        *(f"unfreeze_ViT_{part}" for part in ("attention", "layernorm")),
+        *("logit_scale_init_value", "text_config_dict", "vision_config_dict"),
     )
 )
 
@@ -86,8 +78,8 @@ class BridgeTowerSettings:
     def read(cls, config: Mapping[str, Any], where: object = "the model") -> "BridgeTowerSettings":
         """The values of a config. Raises InputError, beginning with `where`, for a key that is not known, a value that
         is not allowed, and values that do not go together."""
-        own = {f.name for f in fields(cls) if f.metadata}
-        check_keys(config, {"text_config", "vision_config", "pumer", "pumer_task", *own, *_UNREAD, *GENERAL}, where)
+        own = {"text_config", "vision_config", "pumer", "pumer_task", *(f.name for f in fields(cls) if f.metadata)}
+        check_keys(config, own | _UNREAD | GENERAL | BRIDGETOWER_PROGRAM, where)
         architecture = only_architecture(config, HEADS, where)
         if architecture is None:
             raise InputError(f"{where}: its config has no architectures; name one of {', '.join(HEADS)}.")
@@ -135,8 +127,8 @@ def _section(config: Mapping[str, Any], key: str, where: object) -> Mapping[str,
 def _vision(values: Mapping[str, Any], where: object) -> tuple[tuple[int | list[int], int], ClipSettings]:
     """The sizes of pictures and of patches, and the transformer."""
     prefix = "vision_config."
-    known = {f.name for f in fields(VisionValues)} | {"image_size", "patch_size", "initializer_factor"}
-    check_keys(values, known | GENERAL, where, prefix)
+    known = {f.name for f in fields(VisionValues)} | {"initializer_factor"} | GENERAL | BRIDGETOWER_PROGRAM
+    check_keys(values, known, where, prefix)
     told = {prefix + name: values[name] for name in ("image_size", "patch_size") if name in values}
     size, patch = sides(told, prefix + "image_size", 288, where), square(told, prefix + "patch_size", 16, where)
     if 0 in grid(size, patch):

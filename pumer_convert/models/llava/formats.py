@@ -17,7 +17,12 @@ NOTE = "This is the vision part alone, tower and projector; the language model s
 
 def recognise(raw: RawCheckpoint) -> Checkpoint | None:
     """The vision part of a LLaVA, or None for another model. Raises InputError for weights of one that nothing says how
-    to use."""
+    to use, and for one of the authors' own form."""
+    if (tower := raw.config.get("mm_vision_tower")) is not None:
+        raise InputError(
+            f"{raw.path}: a LLaVA of its authors' own program, for a tower that lies elsewhere ({tower}); take it as "
+            "transformers saves it, such as llava-hf/llava-1.5-7b-hf."
+        )
     names = raw.source.names()
     kind = raw.config.get("model_type")
     if kind is None and f"{PROJECTOR}linear_1.weight" in names:

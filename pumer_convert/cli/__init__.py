@@ -1,6 +1,7 @@
 """The command line: one small file per verb, loaded when the verb is used."""
 
 import importlib
+import io
 import logging
 import sys
 import traceback
@@ -67,6 +68,8 @@ def main() -> None:
     Told to end by SIGTERM or SIGHUP it does what it does on Ctrl-C, and ends with 128 + the signal's number.
     """
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names that the terminal's encoding has not
     try:
         with stoppable():
             cli.main(standalone_mode=False)

@@ -151,4 +151,9 @@ def _beside(path: Path) -> Iterator[Path]:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise InputError(f"{path}: no space left on the device; nothing was written.") from None
+            if error.errno == errno.EFBIG:
+                raise InputError(
+                    f"{path}: a file would be larger than is allowed (`ulimit -f`, or by the file system); nothing "
+                    "was written."
+                ) from None
             raise

@@ -105,7 +105,8 @@ def to_pixels(image: Image.Image, settings: ImageSettings) -> NDArray[np.float32
     """
     image = image if image.mode == "RGB" else image.convert("RGB")
     if settings.on_white and isinstance(colour := image.info.get("transparency"), tuple):
-        image = Image.fromarray(np.where((np.asarray(image) == colour).all(-1, keepdims=True), np.uint8(255), image))
+        seen = np.asarray(image)
+        image = Image.fromarray(np.where((seen == np.array(colour)).all(-1, keepdims=True), np.uint8(255), seen))
     if settings.padded is not None and image.width != image.height:
         side = max(image.size)
         square = Image.new("RGB", (side, side), tuple(settings.padded))

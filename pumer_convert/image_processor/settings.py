@@ -103,10 +103,10 @@ class _View:
             known = ", ".join(f"{kind}ImageProcessor" for kind in CLASSES)
             raise InputError(f"the processor's file is of a '{named}', which is not read here; known are {known}.")
         self.kind = match[1]
-        known = {*_READ, *_HARMLESS, *_OF_KIND.get(self.kind, ())}
+        keys = {*_READ, *_HARMLESS, *_OF_KIND.get(self.kind, ())}
         for key, value in values.items():
             # What is null or false asks for nothing.
-            if key not in known and value is not None and value is not False:
+            if key not in keys and value is not None and value is not False:
                 raise InputError(f"the processor's file says {key!r}, which is not understood.{nearest(key, _READ)}")
         self.values = {**CLASSES[self.kind], **values}
 

@@ -40,7 +40,9 @@ def test_it_becomes_white_where_transformers_makes_it_so(files: list[Path], kind
     make, plain = theirs(kind)(**told), image_settings({"do_convert_rgb": False}, f"{kind}ImageProcessor")
     for file in files:
         got = to_pixels(open_picture(file), settings)
-        np.testing.assert_allclose(got, make(load_image(str(file)))["pixel_values"][0], atol=1e-6, err_msg=file.name)
+        with Image.open(file) as opened:  # of a path, load_image would leave a GIF open
+            want = make(load_image(opened))["pixel_values"][0]
+        np.testing.assert_allclose(got, want, atol=1e-6, err_msg=file.name)
         assert settings.on_white != np.array_equal(got, to_pixels(open_picture(file), plain)), "it is a colour there"
 
 

@@ -1,13 +1,13 @@
 """Recipe + model shape -> Plan: the tokens and the multiply-accumulates of every layer, before any weight is read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.spec import Layer, Lengths, ModelSpec, in_ranges, removed
 from pumer_convert.recipe.schema import Action, Recipe, StepSpec
-from pumer_convert.reducers import KINDS, WITHOUT, kinds_of
+from pumer_convert.reducers import KINDS, WITHOUT, kinds_of, side_of
 
 TOP_K = 3840
 """The most that TensorRT's TopK takes; a longer sequence would build and then fail."""
@@ -32,8 +32,8 @@ class Plan:
     """What a recipe does to a model.
 
     `rows` are the layers; `dense_macs`, `macs` and `reducer_macs` the whole, per example; `edits` is what
-    config.json will record: one {"at": site, "actions": [...]} per site. `parts` are the dense and the reduced MACs,
-    reducers included, of the parts that the layers name.
+    config.json will record: one {"at": site, "actions": [...]} per site, and its "side" where the recipe names one.
+    `parts` are the dense and the reduced MACs, reducers included, of the parts that the layers name.
     """
 
     rows: tuple[PlanRow, ...]
@@ -59,7 +59,7 @@ class Plan:
 
 def edits_of(recipe: Recipe, spec: ModelSpec) -> tuple[dict[str, Any], ...]:
     """The recipe as edits in the order of the layers. Raises InputError for a site that the model has not."""
-    at: dict[str, list[dict[str, Any]]] = {}
+    at: dict[str, dict[str, Any]] = {}
     for step in recipe.steps:
         for site in step.sites:
             layer = next((layer for layer in spec.layers if layer.site == site), None)
@@ -68,8 +68,9 @@ def edits_of(recipe: Recipe, spec: ModelSpec) -> tuple[dict[str, Any], ...]:
                 raise recipe.error(step.line, f"at: the model has no site '{site}'; {_sites(spec)}{why}.")
             if problem := _problem(recipe, step, layer, spec):
                 raise recipe.error(step.line, problem)
-            at[site] = [_edit(action, layer, recipe.semantics) for action in step.actions]
-    return tuple({"at": site, "actions": at[site]} for site in spec.sites if site in at)
+            actions = [_edit(action, layer, recipe.semantics) for action in step.actions]
+            at[site] = {"at": site, **({"side": step.side} if step.side else {}), "actions": actions}
+    return tuple(at[site] for site in spec.sites if site in at)
 
 
 def pumer_section(
@@ -107,6 +108,8 @@ def _problem(recipe: Recipe, step: StepSpec, layer: Layer, spec: ModelSpec) -> s
     site = layer.site
     if recipe.semantics == "reference" and not (spec.published and layer.modalities == ("image", "text")):
         return f"semantics: reference has no reducers at {site}, nor has the published method; use semantics: default."
+    if step.side is not None and layer.after is None:
+        return f"side: {site} is inside a layer; leave the key out, which says on which side of a projector to reduce."
     for action in step.actions:
         if action.modality not in layer.modalities:
             told = f"{action.op}: no {action.modality} runs through {site}, so it cannot be reduced there"
@@ -137,7 +140,7 @@ def make_plan(
         text_length = 0 if spec.text is None else spec.text.length or 0
     elif not 2 <= text_length <= spec.max_text:
         raise InputError(f"a text of {text_length} tokens does not fit; this model takes 2 to {spec.max_text}.")
-    actions = {edit["at"]: edit["actions"] for edit in edits}
+    at = {edit["at"]: edit for edit in edits}
     if edits and spec.image_tokens > TOP_K:
         raise InputError(
             f"{spec.image_tokens} image tokens are more than the {TOP_K} that TensorRT's TopK takes; "
@@ -151,9 +154,13 @@ def make_plan(
             continue
         now, dense = now.without(layer.leaves), dense.without(whole.leaves)
         after, own = now, 0
-        if layer.site in actions:
-            after, own = _reduce(now, actions[layer.site], layer)
-            scores = {KINDS[action["op"]][action["by"]].score for action in actions[layer.site]}
+        if layer.site in at:
+            actions = at[layer.site]["actions"]
+            layer = layer.on(at[layer.site].get("side") or side_of(actions))
+            scores = {KINDS[action["op"]][action["by"]].score for action in actions}
+            if "features" in scores:  # which are then compared, in place of keys
+                layer = replace(layer, key_width=layer.width)
+            after, own = _reduce(now, actions, layer)
             own += sum(layer.scores[score](now, after) for score in scores if score is not None)
         rows.append(
             PlanRow(

@@ -53,7 +53,11 @@ def insert(model: Body, pumer: Mapping[str, Any]) -> Body:
     """Replay the edits that a config's `pumer` section records onto a dense network; gives it back."""
     for edit in pumer.get("edits", ()):
         model.reducers[edit["at"].replace(".", "_")] = SiteReducers(
-            edit["at"], edit["actions"], pumer.get("semantics", "default"), pumer.get("proportional_attention", False)
+            edit["at"],
+            edit["actions"],
+            pumer.get("semantics", "default"),
+            pumer.get("proportional_attention", False),
+            edit.get("side"),
         )
     return model
 

@@ -7,7 +7,7 @@ from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
 from pumer_convert.models.family import Family
 from pumer_convert.models.spec import Layer
-from pumer_convert.reducers import Kind, kinds_of
+from pumer_convert.reducers import SIDES, Kind, kinds_of
 from pumer_convert.rules import Rule
 
 _VALUES: dict[str, tuple[Any, ...]] = {
@@ -50,6 +50,8 @@ def check_reductions(config: Mapping[str, Any], family: Family, where: object) -
         if not isinstance(site, str) or site not in layers or site in seen:
             raise _wrong(where, name, f"at {site!r}, which is no site of the model or named twice")
         seen.add(site)
+        if "side" in edit and (edit["side"] not in SIDES or layers[site].after is None):
+            raise _wrong(where, f"{name}.side", f"{edit['side']!r}, which that site has not")
         if not isinstance(actions, list) or not all(_is_action(action, layers[site], kinds) for action in actions):
             raise _wrong(where, name, "not actions that are known at that site")
 

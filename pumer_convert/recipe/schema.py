@@ -14,7 +14,7 @@ from pumer_convert.recipe.layer_names import NUMBERED, SINGLE, SITES, layer_name
 from pumer_convert.recipe.settings import AUGMENT_RULES, RULES, Augment, DistillSettings
 from pumer_convert.recipe.shipped import locate, shipped
 from pumer_convert.recipe.yaml_reader import YamlReader, quote
-from pumer_convert.reducers import KINDS, Kind, kinds_of
+from pumer_convert.reducers import KINDS, SIDES, Kind, kinds_of
 from pumer_convert.rules import Rule
 
 KEYS = (
@@ -43,7 +43,8 @@ class Action:
 
 @dataclass(frozen=True)
 class StepSpec:
-    """What is done at some sites; `line` is where the step starts in the recipe, counted from 1.
+    """What is done at some sites; `line` is where the step starts in the recipe, counted from 1. `side` is on which
+    side of a projector, "before" or "after", None: where its kinds stand by themselves (see `Kind`).
 
     The actions stand in the order of PuMer (ACL 2023, section 3): prune image, merge image, merge text.
     """
@@ -51,6 +52,7 @@ class StepSpec:
     sites: tuple[str, ...]
     actions: tuple[Action, ...]
     line: int
+    side: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Recipe:
 
 
 def _step_to_json(step: StepSpec) -> dict[str, Any]:
-    result: dict[str, Any] = {"at": list(step.sites)}
+    result: dict[str, Any] = {"at": list(step.sites), **({"side": step.side} if step.side else {})}
     for action in step.actions:
         entry = result.setdefault(action.op, {"by": action.by})
         entry[action.modality] = action.amount.to_json()
@@ -228,14 +230,15 @@ class _Parser(YamlReader):
         return steps
 
     def step(self, node: Node, kinds: Mapping[str, Mapping[str, Kind]]) -> StepSpec:
-        keys = self.mapping(node, "a step of reduce", ("at", *MODALITIES))
+        keys = self.mapping(node, "a step of reduce", ("at", "side", *MODALITIES))
         if "at" not in keys:
             self.fail(node, f"the step does not say 'at', where it stands; allowed: {SITES}.")
         sites = self.sites(keys["at"])
         actions = [a for op in MODALITIES if op in keys for a in self.actions(keys[op], op, kinds[op])]
         if not actions:
             self.fail(node, "the step has neither 'prune' nor 'merge'; give one or both, or remove the step.")
-        return StepSpec(sites, tuple(actions), node.start_mark.line + 1)
+        side = self.choice(keys["side"], "side", SIDES) if "side" in keys else None
+        return StepSpec(sites, tuple(actions), node.start_mark.line + 1, side)
 
     def actions(self, node: Node, op: str, kinds: Mapping[str, Kind]) -> list[Action]:
         known = [name for kind in KINDS[op].values() for name in kind.params]

@@ -1,10 +1,11 @@
 """Reducer kinds. A kind is one file with a class (see base.py) and one line here."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pumer_convert.amount import Amount
 from pumer_convert.rules import Rule
 
 if TYPE_CHECKING:
@@ -33,14 +34,16 @@ class Kind:
 
     `score` is what the model has to compute of its image tokens where they are pruned ("relevance": how much the text
     asks for a token, PuMer; "cls_attention": how much the image's own CLS attends to it, EViT, Liang et al. 2022;
-    "probe_attention": how much the probe that pools the image would; "projected": no more than the tokens as a
-    projector gives them), None where nothing is asked of the model. `loop`: its graph has a loop.
+    "probe_attention": how much the probe that pools the image would; "features": no more than the tokens of a
+    projector), None where nothing is asked of the model. `loop`: its graph has a loop. `side`: of a projector, where it
+    stands unless the recipe says otherwise ("before" or "after").
     """
 
     place: str
     cost: Cost = lambda n, gone, width, key_width: 0
     score: str | None = None
     loop: bool = False
+    side: str = "before"
     params: Mapping[str, Param] = field(default_factory=dict)
 
     def load(self) -> "type[BaseReducer]":
@@ -67,8 +70,13 @@ def summaries(n: int, gone: int, width: int, key_width: int) -> int:
 
 
 def picks(n: int, gone: int, width: int, key_width: int) -> int:
-    """One token after the other, each compared with all; their similarities are counted where they are projected."""
+    """One token after the other, each compared with all; their similarities are counted with the features."""
     return (n - gone) * n
+
+
+def explained(n: int, gone: int, width: int, key_width: int) -> int:
+    """The same, and what all those before it explain of all."""
+    return (n - gone) * n * (1 + n - gone)
 
 
 MARGIN = Param(0.9, Rule(float, least=0, most=1), falls=True)
@@ -76,6 +84,9 @@ MARGIN = Param(0.9, Rule(float, least=0, most=1), falls=True)
 
 CONTEXTUAL = Param(0.15625, Rule(float, least=0, most=1, below=True))
 """The share of VisionZip's tokens that sum up others: 10 of 64, as published."""
+
+PRUMERGE = {"neighbors": Param(32, Rule(int, least=1, most=4096)), "spatial": Param(0.0, Rule(float, least=0, most=1))}
+"""How many tokens come to each that PruMerge keeps, and the share of those kept at even distances: 0.5 in PruMerge+."""
 
 _HERE = "pumer_convert.reducers"
 KINDS: dict[str, dict[str, Kind]] = {
@@ -85,7 +96,9 @@ KINDS: dict[str, dict[str, Kind]] = {
         "probe_attention": Kind(f"{_HERE}.prune:PruneReducer", score="probe_attention"),
         "random": Kind(f"{_HERE}.random_prune:RandomPruneReducer"),
         "uniform": Kind(f"{_HERE}.uniform_prune:UniformPruneReducer"),
-        "divprune": Kind(f"{_HERE}.divprune:DivPruneReducer", picks, score="projected", loop=True),
+        "divprune": Kind(f"{_HERE}.divprune:DivPruneReducer", picks, "features", loop=True, side="after"),
+        "cdpruner": Kind(f"{_HERE}.cdpruner:CdPrunerReducer", explained, "features", loop=True, side="after"),
+        "prumerge": Kind(f"{_HERE}.prumerge:PruMergeReducer", summaries, "cls_attention", params=PRUMERGE),
         "visionzip": Kind(
             f"{_HERE}.visionzip:VisionZipReducer", summaries, "cls_attention", params={"contextual": CONTEXTUAL}
         ),
@@ -98,11 +111,11 @@ KINDS: dict[str, dict[str, Kind]] = {
 }
 """What a recipe's `by:` may say, per operation; the first is the default.
 
-Pruning by "random" and at even distances ("uniform") looks at nothing, the baselines; "divprune" keeps tokens of a
-projector that lie far from each other, and "visionzip" sums up those that CLS does not attend to. Merging never asks
-the text: "bsm" is PuMer's matching of neighbours by their keys, which without the quirks of the published code is that
-of ToMe (Bolya et al., 2023), and "tome" is its name in a vision tower; "pitome" spares the tokens that are like few
-others.
+Pruning by "random" and at even distances ("uniform") looks at nothing, the baselines; "divprune" and "cdpruner" keep
+tokens of a projector that differ; "prumerge" and "visionzip" sum up those that CLS does not attend to. Merging never
+asks the text: "bsm" is PuMer's matching of neighbours by their keys, which without the quirks of the published code is
+that of ToMe (Bolya et al., 2023), and "tome" is its name in a vision tower; "pitome" spares the tokens that are like
+few others.
 """
 
 REFERENCE_KINDS: dict[str, dict[str, Kind]] = {
@@ -115,9 +128,23 @@ WITHOUT = {
     "relevance": "where the text has not met the image",
     "cls_attention": "whose image has no CLS",
     "probe_attention": "whose image no probe pools",
-    "projected": "which gives nothing to a language model",
+    "features": "which gives nothing to a language model",
 }
 """Why a site cannot give a score, as what is said behind its name."""
+
+
+SIDES = ("before", "after")
+
+
+def side_of(actions: Iterable[Mapping[str, Any]], semantics: str = "default") -> str:
+    """On which side of a projector the actions of a config stand where it does not say so: before it, unless a kind
+    among those that remove anything stands behind it."""
+    found = {
+        kinds_of(semantics)[action["op"]][action["by"]].side
+        for action in actions
+        if not Amount.from_json(action["amount"]).is_nothing
+    }
+    return SIDES[1] if SIDES[1] in found else SIDES[0]
 
 
 def kinds_of(semantics: str) -> Mapping[str, Mapping[str, Kind]]:

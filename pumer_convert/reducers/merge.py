@@ -1,11 +1,10 @@
 """Modality-aware merging by bipartite soft matching on attention keys (PuMer, section 3.2; ToMe, section 3)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pumer_convert.reducers.base import Guide, Size, in_order, ranks
-from pumer_convert.reducers.merging import EACH, EPSILON, MIX, NEVER, UNIT, Merging, keys_of
+from pumer_convert.reducers.merging import EACH, MIX, NEVER, UNIT, Merging, unit_keys
 from pumer_convert.tokens import Tokens
 
 
@@ -90,17 +89,16 @@ class MergeReducer(Merging):
 
     def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
         """See `Merging`."""
-        allowed = similarity(keys_of(tokens), tokens.mask, tokens.held)
+        allowed = similarity(unit_keys(tokens), tokens.mask, tokens.held)
         if guide.decision is not None:
             return guide.decision, merge_slack(allowed, tokens.mask, guide.decision)
         best, partner = allowed.amax(2), allowed.argmax(2)
         return torch.where(ranks(in_order(best)) < self.each(tokens, guide)[:, None], partner, -1), None
 
 
-def similarity(keys: Tensor, mask: Tensor, frozen: Tensor) -> Tensor:
-    """Cosines of even (rows) and odd (columns) tokens, [B, A, B'] float32; NEVER where a pair may not merge."""
-    precise = torch.promote_types(keys.dtype, torch.float32)
-    unit = F.normalize(keys.detach().to(precise), dim=-1, eps=EPSILON)
+def similarity(unit: Tensor, mask: Tensor, frozen: Tensor) -> Tensor:
+    """Cosines of even (rows) and odd (columns) tokens, [B, A, B'], from keys of length 1; NEVER where a pair may not
+    merge."""
     cosines = unit[:, ::2] @ unit[:, 1::2].transpose(1, 2)
     free = mask[:, ::2] & ~frozen[:, ::2]
     return torch.where(free[:, :, None] & mask[:, None, 1::2], cosines, NEVER)

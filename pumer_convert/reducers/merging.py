@@ -48,6 +48,13 @@ UNIT = f"""
 """
 """Keys of length 1 in float32, `unit` [B, N, D], as ONNX text."""
 
+COSINE = f"""
+        {UNIT}
+        turned = Transpose <perm = [0, 2, 1]> (unit)
+        cosine = MatMul (unit, turned)
+"""
+"""The same and the cosines of all with all, `cosine` [B, N, N]."""
+
 MIX = """
         row_size_a = Unsqueeze (size_a, one)
         mass = Mul (hot, row_size_a)
@@ -187,7 +194,19 @@ class Merging(BaseReducer):
 
 
 def keys_of(tokens: Tokens) -> Tensor:
-    """What merging compares, [B, N, D]."""
+    """What is compared, [B, N, D]."""
     if tokens.keys is None:
-        raise ValueError("merging needs the keys of the tokens")
+        raise ValueError("a reduction needs the keys of the tokens")
     return tokens.keys
+
+
+def unit_keys(tokens: Tokens) -> Tensor:
+    """The same at length 1 (0 for what has none), in float32 or more exactly and without a gradient."""
+    keys = keys_of(tokens).detach()
+    return F.normalize(keys.to(torch.promote_types(keys.dtype, torch.float32)), dim=-1, eps=EPSILON)
+
+
+def cosines(tokens: Tokens) -> Tensor:
+    """Cosines of the keys of all with all, [B, N, N]."""
+    unit = unit_keys(tokens)
+    return unit @ unit.transpose(1, 2)

@@ -9,7 +9,7 @@ from torch import Tensor
 from pumer_convert.amount import Amount
 from pumer_convert.reducers import MARGIN
 from pumer_convert.reducers.base import Guide, Size, in_order
-from pumer_convert.reducers.merging import EACH, EPSILON, MIX, NEVER, UNIT, Merging, keys_of
+from pumer_convert.reducers.merging import COSINE, EACH, MIX, NEVER, Merging, unit_keys
 from pumer_convert.tokens import Tokens, gather
 
 FINE = 2**23
@@ -41,9 +41,7 @@ class PitomeReducer(Merging):
         room = Sub (n, least)
         most = Min (wanted, room)
         pairs = Max (most, one)
-        {UNIT}
-        unit_t = Transpose <perm = [0, 2, 1]> (unit)
-        cosine = MatMul (unit, unit_t)
+        {COSINE}
         margin0 = Constant <value_float: float = @margin> ()
         over = Sub (cosine, margin0)
         likeness = Elu (over)
@@ -152,8 +150,7 @@ class PitomeReducer(Merging):
 
     def choose(self, tokens: Tokens, guide: Guide, most: int) -> tuple[Tensor, Tensor | None]:
         """See `Merging`."""
-        keys, each = keys_of(tokens), self.each(tokens, guide)
-        unit = F.normalize(keys.detach().to(torch.promote_types(keys.dtype, torch.float32)), dim=-1, eps=EPSILON)
+        unit, each = unit_keys(tokens), self.each(tokens, guide)
         energy = energies(unit, tokens.mask & ~tokens.held, self.margin)
         if guide.decision is not None:
             return guide.decision, _slack(unit, energy, each, guide.decision)

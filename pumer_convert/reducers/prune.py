@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pumer_convert.reducers.base import BaseReducer, Guide, Reduction, how_many, in_order, wanted
+from pumer_convert.reducers.merging import keys_of
 from pumer_convert.reducers.traced import renewed
 from pumer_convert.tokens import Tokens, gather
 
@@ -29,22 +30,25 @@ EACH = f"""
 """
 """How many of every example are kept, as ONNX text: `kept_each` [B, 1]."""
 
-TAKE = """
+
+def take(filled: str = "kept_mask", each: str = "kept_each", states: str = "kept_states") -> str:
+    """The outputs of `PruneReducer` as ONNX text, from the `best` [B, K] positions, of which `each` [B, 1] are taken: a
+    TopK of the smallest of them restores the original order. What is past an example's own count gets its position
+    plus N, so that it sorts behind the rest."""
+    return f"""
         k0 = Squeeze (k)
         places = Range (zero0, k0, one0)
-        kept_mask = Less (places, kept_each)
+        {filled} = Less (places, {each})
         behind = Add (best, n)
-        sortable = Where (kept_mask, best, behind)
+        sortable = Where ({filled}, best, behind)
         ascending, unused = TopK <axis = 1, largest = 0, sorted = 1> (sortable, k)
         position = Mod (ascending, n)
-        index = Where (kept_mask, position, minus_one)
+        index = Where ({filled}, position, minus_one)
 
         rows = Unsqueeze (position, minus_one)
-        kept_states = GatherND <batch_dims = 1> (states, rows)
+        {states} = GatherND <batch_dims = 1> (states, rows)
         kept_keys = GatherND <batch_dims = 1> (keys, rows)
 """
-"""The outputs of `PruneReducer` as ONNX text, from the `best` [B, K] positions: a TopK of the smallest of them restores
-the original order. Tokens past an example's own count get their position plus N, so that they sort behind the rest."""
 
 
 class PruneReducer(BaseReducer):
@@ -66,7 +70,7 @@ class PruneReducer(BaseReducer):
         spared_scores = Where (frozen, protected, relevance)
         scores = Where (mask, spared_scores, absent)
         best_scores, best = TopK <axis = 1, largest = 1, sorted = 1> (scores, k)
-        {TAKE}
+        {take()}
     """
 
     def scores(self, tokens: Tokens, guide: Guide) -> Tensor:
@@ -99,26 +103,19 @@ class PruneReducer(BaseReducer):
 
     def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
         """Keep the best; `tokens.keys` follow the tokens."""
-        if tokens.keys is None:
-            raise ValueError("pruning needs the keys of the tokens")
         if torch.onnx.is_in_onnx_export():
             return self._traced(tokens, self.asked(tokens, guide))
         n = tokens.states.shape[1]
         if guide.decision is None:
             best = self.best(tokens, guide, int(self.left(n, n, tokens.stays)))
-            filled = torch.arange(best.shape[1], device=best.device) < self.kept(tokens)[:, None]
-            position = torch.where(filled, best, best + n).sort(dim=1).values % n
-            index, slack = torch.where(filled, position, -1), None
+            index, slack = in_place(best, n, self.kept(tokens)[:, None]), None
         else:
-            index = guide.decision
-            filled = index >= 0
-            slack = self.slack(tokens, guide, index)
-        states, keys = gather(tokens.states, index), gather(tokens.keys, index)
-        return Reduction(taken(tokens, index, states, keys, filled), index, slack)
+            index, slack = guide.decision, self.slack(tokens, guide, guide.decision)
+        states, keys = gather(tokens.states, index), gather(keys_of(tokens), index)
+        return Reduction(taken(tokens, index, states, keys, index >= 0), index, slack)
 
     def _traced(self, tokens: Tokens, asked: tuple[Tensor, ...]) -> Reduction:
-        assert tokens.keys is not None
-        states, keys = tokens.states, tokens.keys
+        states, keys = tokens.states, keys_of(tokens)
         b, n = states.shape[:2]
         k = self.left(n, n, tokens.stays)
         out = self.call(
@@ -128,6 +125,13 @@ class PruneReducer(BaseReducer):
             ((b, k, states.shape[2]), (b, k, keys.shape[2]), (b, k), (b, k)),
         )
         return Reduction(renewed(taken(tokens, out[3], out[0], out[1], out[2])), out[3])
+
+
+def in_place(best: Tensor, n: int, count: Tensor) -> Tensor:
+    """The first `count` [B, 1] of the positions `best` [B, K] among n, ascending, and then -1."""
+    filled = torch.arange(best.shape[1], device=best.device) < count
+    position = torch.where(filled, best, best + n).sort(dim=1).values % n
+    return torch.where(filled, position, -1)
 
 
 def taken(tokens: Tokens, index: Tensor, states: Tensor, keys: Tensor, mask: Tensor) -> Tokens:

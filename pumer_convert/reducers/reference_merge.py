@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pumer_convert.reducers.base import Guide, Size, in_order, ranks
 from pumer_convert.reducers.merge import MergeReducer, merge_slack, mixing, similarity
-from pumer_convert.reducers.merging import NEVER, UNIT, keys_of
+from pumer_convert.reducers.merging import NEVER, UNIT, keys_of, unit_keys
 from pumer_convert.tokens import Tokens, gather
 
 
@@ -110,7 +110,7 @@ class ReferenceMergeReducer(MergeReducer):
         """See `Merging`; `tokens.mask` is a float here and hides nothing."""
         everywhere = torch.ones_like(tokens.mask, dtype=torch.bool)
         first = torch.arange(everywhere.shape[1], device=everywhere.device) == 0
-        allowed = similarity(keys_of(tokens), everywhere, first.expand_as(everywhere))
+        allowed = similarity(unit_keys(tokens), everywhere, first.expand_as(everywhere))
         if guide.decision is not None:
             return guide.decision, merge_slack(allowed, everywhere, guide.decision)
         return torch.where(ranks(in_order(allowed.amax(2))) < most, allowed.argmax(2), -1), None

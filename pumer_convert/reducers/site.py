@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pumer_convert.amount import Amount
-from pumer_convert.reducers import kinds_of
+from pumer_convert.reducers import kinds_of, side_of
 from pumer_convert.reducers.base import BaseReducer, Guide
 from pumer_convert.tokens import Tokens
 
@@ -32,7 +32,8 @@ class SiteReducers(nn.Module):
 
     `actions` is a list of {"op", "modality", "amount", "by"} as config.json records them; see `Amount.to_json`. What
     else an action says are parameters of its kind. `score` names what the model has to compute of the image tokens (see
-    `Kind`), None when that is nothing. With `proportional`, attention counts what was merged here by its size.
+    `Kind`), None when that is nothing, and `side` where at a projector they stand (see `side_of`; None: as their kinds
+    do). With `proportional`, attention counts what was merged here by its size.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class SiteReducers(nn.Module):
         actions: Sequence[Mapping[str, Any]],
         semantics: str = "default",
         proportional: bool = False,
+        side: str | None = None,
     ) -> None:
         super().__init__()
         self.site, self.proportional = site, proportional
+        self.side = side or side_of(actions, semantics)
         kinds = kinds_of(semantics)
         self.prune: nn.ModuleDict = nn.ModuleDict()
         self.merge: nn.ModuleDict = nn.ModuleDict()

@@ -14,9 +14,14 @@ class UniformPruneReducer(PruneReducer):
     def scores(self, tokens: Tokens, guide: Guide) -> Tensor:
         """1 for what is kept and 0 for the rest, [B, N] float32; the states are not looked at."""
         free = (tokens.mask & ~tokens.held).long()
-        place, n = free.cumsum(1), free.sum(1, keepdim=True).clamp(min=1)
         k = (self.kept(tokens) - (tokens.mask & tokens.held).sum(1))[:, None].clamp(min=0)
-        return (_rounded(place * k, n) - _rounded((place - 1) * k, n)).float()
+        return spaced(free.cumsum(1), free.sum(1, keepdim=True), k)
+
+
+def spaced(place: Tensor, n: Tensor, k: Tensor) -> Tensor:
+    """1 for `k` of n tokens, at even distances, and 0 for the rest: [B, N] float32, of their places from 1 on."""
+    n = n.clamp(min=1)
+    return (_rounded(place * k, n) - _rounded((place - 1) * k, n)).float()
 
 
 def _rounded(number: Tensor, by: Tensor) -> Tensor:

@@ -8,12 +8,11 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pumer_convert.amount import Amount
 from pumer_convert.reducers.base import Guide, Reduction, in_order, ranks
-from pumer_convert.reducers.merging import EPSILON, NEVER, UNIT
+from pumer_convert.reducers.merging import COSINE, NEVER, cosines, keys_of
 from pumer_convert.reducers.prune import ABSENT, EACH, PROTECTED, PruneReducer, places_of, slack_of, taken
 from pumer_convert.reducers.traced import renewed
 from pumer_convert.tokens import Tokens, gather
@@ -67,9 +66,7 @@ class VisionZipReducer(PruneReducer):
         spaced = And (even, early)
         anchor = And (free, spaced)
 
-        {UNIT}
-        turned = Transpose <perm = [0, 2, 1]> (unit)
-        cosine = MatMul (unit, turned)
+        {COSINE}
         never = Constant <value = float[1] {{{NEVER}}}> ()
         anchor_row = Unsqueeze (anchor, one)
         alike = Where (anchor_row, cosine, never)
@@ -124,16 +121,15 @@ class VisionZipReducer(PruneReducer):
 
     def forward(self, tokens: Tokens, guide: Guide) -> Reduction:
         """See `PruneReducer`."""
-        if tokens.keys is None:
-            raise ValueError("pruning needs the keys of the tokens")
+        keys = keys_of(tokens)
         b, n, c = tokens.states.shape
         k = self.left(n, n, tokens.stays)
         if torch.onnx.is_in_onnx_export():
             states, keys, mask, index, into = self.call(
                 tokens.stays,
-                (tokens.states, tokens.keys, tokens.mask, tokens.held, *self.asked(tokens, guide)),
-                (tokens.states.dtype, tokens.keys.dtype, torch.bool, torch.int64, torch.int64),
-                ((b, k, c), (b, k, tokens.keys.shape[2]), (b, k), (b, k), (b, n)),
+                (tokens.states, keys, tokens.mask, tokens.held, *self.asked(tokens, guide)),
+                (tokens.states.dtype, keys.dtype, torch.bool, torch.int64, torch.int64),
+                ((b, k, c), (b, k, keys.shape[2]), (b, k), (b, k), (b, n)),
             )
             return Reduction(renewed(_joined(tokens, index, into, states, keys, mask)), into)
         into, slack = self._decide(tokens, guide), None
@@ -147,7 +143,7 @@ class VisionZipReducer(PruneReducer):
         member = (into[:, None] == index[..., None]) & (place != index[..., None])
         weight = (member / member.sum(2, keepdim=True).clamp(min=1)).to(tokens.states.dtype)
         states = gather(tokens.states, index) + weight @ tokens.states
-        return Reduction(_joined(tokens, index, into, states, gather(tokens.keys, index), mask), into, slack)
+        return Reduction(_joined(tokens, index, into, states, gather(keys, index), mask), into, slack)
 
     def _decide(self, tokens: Tokens, guide: Guide) -> Tensor:
         kept = self.kept(tokens)[:, None]
@@ -185,9 +181,7 @@ class VisionZipReducer(PruneReducer):
 
 def _alike(tokens: Tokens, anchor: Tensor) -> Tensor:
     """Cosines of the keys with those of the contextual tokens, below all others elsewhere: [B, N, N]."""
-    assert tokens.keys is not None
-    unit = F.normalize(tokens.keys.float(), dim=-1, eps=EPSILON)
-    return torch.where(anchor[:, None], unit @ unit.transpose(1, 2), NEVER)
+    return torch.where(anchor[:, None], cosines(tokens), NEVER)
 
 
 def _joined(tokens: Tokens, index: Tensor, into: Tensor, states: Tensor, keys: Tensor, mask: Tensor) -> Tokens:

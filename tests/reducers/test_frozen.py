@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_reducers import KINDS, PRUNING, amounts, make, reduce, session
+from test_reducers import KINDS, PRUNING, SUMMING, amounts, make, reduce, session
 
 from pumer_convert.amount import Amount
 from pumer_convert.reducers.base import Guide
 from pumer_convert.tokens import Tokens
 
-DECISIONS = {"prune": "index", "divprune": "index", "visionzip": "into"}
+DECISIONS = {"prune": "index", "divprune": "index", "cdpruner": "index", "prumerge": "chosen", "visionzip": "into"}
 """What the function calls its decision; a merge: its target."""
 
 
@@ -46,7 +46,7 @@ def test_they_stay(kind: str, lengths: list[int], amount: Amount, seed: int, mos
         assert left >= max(len(now), 1)
         assert out.mask[row, :left].all()
         # Where a summary is kept, all that is gone is in it.
-        totals = {left, length} if kind == "visionzip" else {left if kind in PRUNING else length}
+        totals = {left, length} if kind in SUMMING else {left if kind in PRUNING else length}
         assert float(out.sizes[row, :left].sum()) in totals
         if kind != "merge":  # whose frozen tokens at odd places take others in
             torch.testing.assert_close(out.states[row, now], tokens.states[row, places])
@@ -62,7 +62,7 @@ def test_the_onnx_function_keeps_the_same(kind: str, amount: Amount, most: int) 
         own = reduce(kind, amount, tokens, relevance)
         assert tokens.keys is not None
         given = {"states": tokens.states, "keys": tokens.keys, "mask": tokens.mask, "frozen": tokens.held}
-        given |= {"relevance": relevance, "entry": tokens.mask, "size": tokens.sizes}
+        given |= {"relevance": relevance, "weight": relevance, "entry": tokens.mask, "size": tokens.sizes}
         names = [o.name for o in run.get_outputs()]
         out = dict(zip(names, run.run(None, {i.name: given[i.name].numpy() for i in run.get_inputs()}), strict=True))
         assert torch.equal(torch.from_numpy(out[DECISIONS.get(kind, "target")]), own.decision), n
@@ -72,7 +72,7 @@ def test_the_onnx_function_keeps_the_same(kind: str, amount: Amount, most: int) 
             assert torch.equal(torch.from_numpy(out["merged_size"])[mask], own.tokens.size[mask])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "divprune"])  # to which the first two are alike
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("divprune", "prumerge")])
 def test_without_any_the_first_token_goes_as_others_do(kind: str) -> None:
     states = torch.tensor([[[1.0], [3.0], [9.0], [27.0]]])
     keys = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.7, -0.7]]])

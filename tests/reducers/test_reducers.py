@@ -23,11 +23,15 @@ amounts = st.one_of(
 KINDS = {
     "prune": ALL["prune"]["relevance"].load(),
     "divprune": ALL["prune"]["divprune"].load(),
+    "cdpruner": ALL["prune"]["cdpruner"].load(),
+    "prumerge": ALL["prune"]["prumerge"].load(),
     "visionzip": ALL["prune"]["visionzip"].load(),
     "merge": ALL["merge"]["tome"].load(),
     "pitome": ALL["merge"]["pitome"].load(),
 }
-PRUNING = ("prune", "divprune", "visionzip")
+PRUNING = ("prune", "divprune", "cdpruner", "prumerge", "visionzip")
+SUMMING = ("prumerge", "visionzip")
+"""Those that leave sums of others, which are no means."""
 
 
 def make(lengths: list[int], n: int, seed: int, ties: bool) -> tuple[Tokens, torch.Tensor]:
@@ -53,7 +57,7 @@ shapes = st.integers(1, 24).flatmap(
 )
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "visionzip"])  # whose summaries are no means
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in SUMMING])
 @settings(max_examples=60, deadline=None)
 @given(shape=shapes, amount=amounts, seed=st.integers(0, 99), ties=st.booleans())
 def test_contracts(kind: str, shape: tuple[int, list[int]], amount: Amount, seed: int, ties: bool) -> None:
@@ -131,6 +135,7 @@ def session(kind: str, amount: Amount, stays: int = 1) -> onnxruntime.InferenceS
     reducer = KINDS[kind](amount)
     function = onnx.parser.parse_function(reducer.body())
     floats = {"states": ["b", "n", 6], "keys": ["b", "n", 4], "size": ["b", "n"], "relevance": ["b", "n"]}
+    floats["weight"] = floats["relevance"]
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, floats[name])
         if name in floats
@@ -140,13 +145,14 @@ def session(kind: str, amount: Amount, stays: int = 1) -> onnxruntime.InferenceS
     types = {
         "index": TensorProto.INT64,
         "into": TensorProto.INT64,
+        "chosen": TensorProto.INT64,
         "target": TensorProto.INT64,
         "kept_mask": TensorProto.BOOL,
     }
     types |= {"merged_mask": TensorProto.BOOL, "merged_frozen": TensorProto.BOOL}
     outputs = [
         helper.make_tensor_value_info(
-            o, types.get(o, TensorProto.FLOAT), [None] * (3 if o.endswith(("states", "keys")) else 2)
+            o, types.get(o, TensorProto.FLOAT), [None] * (3 if o.endswith(("states", "keys", "chosen")) else 2)
         )
         for o in function.output
     ]
@@ -169,7 +175,7 @@ def test_the_onnx_function_decides_the_same(kind: str, amount: Amount) -> None:
             own = reduce(kind, amount, tokens, relevance)
             assert tokens.keys is not None
             given = {"states": tokens.states, "keys": tokens.keys, "mask": tokens.mask, "frozen": tokens.held}
-            given |= {"relevance": relevance, "entry": tokens.mask, "size": tokens.sizes}
+            given |= {"relevance": relevance, "weight": relevance, "entry": tokens.mask, "size": tokens.sizes}
             out = run.run(None, {name: given[name].numpy() for name in KINDS[kind].inputs})
             assert torch.equal(torch.from_numpy(out[-1]), own.decision), (n, ties)
             mask = torch.from_numpy(out[2])

@@ -2,7 +2,7 @@
 among the words of a language model. The vision part alone is read and converted.
 
 Sites: `vision.0` .. `vision.21` of the 23 blocks that a tower of 24 has in use, inside them, between attention and
-feed-forward, and `projector`, on what the projector takes, or where a kind asks for it on what it gives.
+feed-forward, and `projector`, on what the projector takes or on what it gives.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pumer_convert.models.inputs import Port
 from pumer_convert.models.llava import formats
 from pumer_convert.models.llava.config import PLACES, LlavaSettings, checked
 from pumer_convert.models.rates import Rates
-from pumer_convert.models.spec import GraphSpec, ImageSpec, Layer, Lengths, ModelSpec, grid, image_left, sides_of
+from pumer_convert.models.spec import Cost, GraphSpec, ImageSpec, Layer, Lengths, ModelSpec, grid, image_left, sides_of
 from pumer_convert.models.towers.costs import image_layers, one_query
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
@@ -66,14 +66,17 @@ class LlavaFamily(Family):
         size = sides_of(image_size or vision.image_size)
         rows, columns = grid(size, vision.patch_size)
         tokens, wide, d = rows * columns + settings.cls, vision.hidden_size * len(settings.taps), language.hidden_size
-        score = "cls_attention" if settings.cls and settings.blocks else None
+        asked = {"cls_attention": one_query(vision.hidden_size)} if settings.cls and settings.blocks else {}
         each, first = wide * d + d * d, int(settings.cls or settings.trimmed)
 
         def projector(before: Lengths, after: Lengths) -> int:
             return each * after.image
 
-        def projected(before: Lengths, after: Lengths) -> int:
-            return each * (before.image - after.image) + before.image**2 * d
+        def projector_of_all(before: Lengths, after: Lengths) -> int:
+            return each * before.image
+
+        def features(width: int) -> Cost:
+            return lambda before, after: before.image**2 * width
 
         def prefill(before: Lengths, after: Lengths) -> int:
             return language.prefill(before.image + before.text)
@@ -97,22 +100,22 @@ class LlavaFamily(Family):
             )
             for i, layer in enumerate(tower)
         ]
-        layers.append(
-            Layer(
-                "projector",
-                projector,
-                "projector",
-                {**({} if score is None else {score: one_query(vision.hidden_size)}), "projected": projected},
-                modalities=("image",),
-                width=wide,
-                key_width=vision.hidden_size // vision.num_attention_heads,
-                graph=GRAPH,
-                weights=("multi_modal_projector.",),
-                frozen=int(settings.cls and not settings.trimmed),
-                leaves=int(settings.trimmed),
-                part="projector",
-            )
+        own = Layer(
+            "projector",
+            projector,
+            "projector",
+            {**asked, "features": features(wide)},
+            modalities=("image",),
+            width=wide,
+            key_width=vision.hidden_size // vision.num_attention_heads,
+            graph=GRAPH,
+            weights=("multi_modal_projector.",),
+            frozen=int(settings.cls and not settings.trimmed),
+            leaves=int(settings.trimmed),
+            part="projector",
         )
+        behind = replace(own, cost=projector_of_all, scores={**asked, "features": features(d)}, width=d)
+        layers.append(replace(own, after=behind))
         left = image_left(layers, tokens, config.get("pumer", {}).get("edits", ()))
         layers.append(Layer("language_model", prefill, graph="", part="language model"))
         output = Port(OUTPUT, "float32", ("batch", left, d))

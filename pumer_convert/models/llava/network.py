@@ -72,11 +72,10 @@ class Llava(Body):
         x, first = self.vision_tower.begin(pixel_values), int(settings.cls or settings.trimmed)
         image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool), first=first)
         step, states = self.step("projector"), {0: x}
-        after = step is not None and step.score == "projected"
         asked, keys = None, x.detach()
         for i, block in enumerate(self.vision_tower.encoder.layers):
             assert isinstance(block, EncoderLayer)
-            if i == settings.sites and step is not None and not after:
+            if i == settings.sites and step is not None and step.score != "features":
                 asked, keys = block.looked_at(image)
             image = block.of_image(image, self.step(f"vision.{i}"), trace)
             states[i + 1] = image.states
@@ -84,9 +83,14 @@ class Llava(Body):
         image = image.with_states(torch.cat([states[tap] for tap in settings.taps], -1))
         if settings.trimmed:
             image, keys, asked = image.without_first(), keys[:, 1:], None if asked is None else asked[:, 1:]
-        if step is not None and not after:
-            image = step.of_image(image.with_keys(keys), asked, trace)
+
+        def reduced(tokens: Tokens, side: str) -> Tokens:
+            if step is None or step.side != side:
+                return tokens
+            compared = tokens.states.detach() if step.score == "features" else keys
+            return step.of_image(tokens.with_keys(compared), asked, trace)
+
+        image = reduced(image, "before")
         image = image.with_states(self.multi_modal_projector(image.states))
-        if step is not None and after:
-            image = step.of_image(image.with_keys(image.states.detach()), None, trace)
+        image = reduced(image, "after")
         return Output({"image_features": image.states}, {"image": image}, trace)

@@ -30,7 +30,7 @@ class CdPrunerReducer(GreedyReducer):
     inputs = ("states", "keys", "mask", "frozen", "relevance")
     statements = picking(
         setup=f"""
-        least = Constant <value = float[1] {{{LEAST}}}> ()
+        trifle = Constant <value = float[1] {{{LEAST}}}> ()
         lift = Constant <value = float[1] {{{LOWEST}}}> ()
         movable = Not (frozen)
         free = And (mask, movable)
@@ -47,7 +47,7 @@ class CdPrunerReducer(GreedyReducer):
         quality = Where (uneven, scaled, one32)
         square = Mul (quality, quality)
         worth = Unsqueeze (square, one)
-        rest = Add (zeros, one32)
+        share = Add (zeros, one32)
         k0_slots = Squeeze (k)
         slots = Range (zero0, k0_slots, one0)
         b_n = Shape (mask)
@@ -55,14 +55,14 @@ class CdPrunerReducer(GreedyReducer):
         parts = Expand (nothing, b_n_k)
         """,
         score="""
-                unexplained = Max (rest_in, least)
+                unexplained = Max (share_in, trifle)
                 score = Mul (unexplained, worth)
         """,
         update="""
-                of_best = Where (hit, rest_in, nothing)
-                highest_rest = ReduceMax <keepdims = 1> (of_best, two)
-                safe_rest = Max (highest_rest, least)
-                root = Sqrt (safe_rest)
+                of_best = Where (hit, share_in, nothing)
+                share_of_best = ReduceMax <keepdims = 1> (of_best, two)
+                safe_share = Max (share_of_best, trifle)
+                root = Sqrt (safe_share)
                 own_parts = GatherND <batch_dims = 1> (parts_in, best_row)
                 own_column = Transpose <perm = [0, 2, 1]> (own_parts)
                 explained_column = MatMul (parts_in, own_column)
@@ -73,9 +73,9 @@ class CdPrunerReducer(GreedyReducer):
                 this_slot = Equal (slots, i)
                 parts_out = Where (this_slot, part_column, parts_in)
                 part_square = Mul (part, part)
-                rest_out = Sub (rest_in, part_square)
+                share_out = Sub (share_in, part_square)
         """,
-        state={"rest": "b, one_row, n", "parts": "b, n, k"},
+        state={"share": "b, one_row, n", "parts": "b, n, k"},
     )
 
     def scores(self, tokens: Tokens, guide: Guide) -> Tensor:

@@ -12,7 +12,10 @@ from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError, nearest
 
 AMOUNTS = "a share from 0 to below 1 (0.2, 20% or 1/5), `24 tokens`, {share: 0.2}, {drop: 24} or {keep: 120}"
-HINTS = {("prune", "text"): " The text is what asks, so it cannot be pruned; merge it: `merge: {text: ...}`."}
+HINTS = {
+    ("prune", "text"): " The text is what asks, so it cannot be pruned; merge it: `merge: {text: ...}`.",
+    ("prune", "relevance"): " Say `by: relevance` where the text has met the image; CDPruner has no text tower to ask.",
+}
 """What to do instead of a key that stands in no list of keys."""
 _NUMBER = re.compile(r"[+-]?[\d.]{1,40}(?:e[+-]?\d{1,2})?|\d{1,7}/\d{1,7}", re.ASCII | re.IGNORECASE)
 _COUNT = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)

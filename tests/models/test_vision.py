@@ -200,7 +200,7 @@ def test_what_a_tower_costs() -> None:
         (
             "{at: vision.3, prune: {image: 0.2}}",
             "prune.by cannot be 'relevance' at vision.3, where the text has not met the image; allowed there: "
-            "cls_attention, random, uniform, visionzip, or merge instead.",
+            "cls_attention, random, uniform, prumerge, visionzip, or merge instead.",
         ),
         ("{at: vision.3, merge: {text: 0.2}}", "merge: no text runs through vision.3, so it cannot be reduced there."),
         (

@@ -71,8 +71,9 @@ def literal(keys: torch.Tensor, relevance: torch.Tensor | None, k: int) -> list[
         kernel = quality[:, None] * kernel * quality
     chosen: list[int] = []
     for _ in range(k):
-        places = [i for i in range(len(keys)) if i not in chosen]
-        chosen.append(max(places, key=lambda i: float(torch.linalg.slogdet(kernel[[*chosen, i]][:, [*chosen, i]])[1])))
+        sets = [[*chosen, i] for i in range(len(keys)) if i not in chosen]
+        volumes = [round(float(torch.linalg.slogdet(kernel[those][:, those])[1]), 9) for those in sets]
+        chosen = sets[volumes.index(max(volumes))]
     return sorted(chosen)
 
 

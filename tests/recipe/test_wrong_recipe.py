@@ -109,8 +109,8 @@ def test_impossible_escapes() -> None:
 @pytest.mark.parametrize(
     ("step", "fragment"),
     [
-        ("fusion.0", "a step of reduce must be a mapping; its keys may be: at, prune, merge"),
-        ("{at: fusion.0, prun: {}}", "'prun' is not a key of a step of reduce; allowed: at, prune, merge."),
+        ("fusion.0", "a step of reduce must be a mapping; its keys may be: at, side, prune, merge"),
+        ("{at: fusion.0, prun: {}}", "'prun' is not a key of a step of reduce; allowed: at, side, prune, merge."),
         ("{at: fusion.0, prun: {}}", "Did you mean 'prune'?"),
         ("{prune: {image: 0.1}}", "the step does not say 'at'"),
         ("{at: fusion.0}", "the step has neither 'prune' nor 'merge'"),
@@ -118,7 +118,10 @@ def test_impossible_escapes() -> None:
         ("{at: fusion.0, prune: }", "prune must be a mapping"),
         ("{at: fusion.0, prune: {}}", "prune does not say of what; give it image."),
         ("{at: fusion.0, prune: {image: .1, image: .1}}", "prune says 'image' again after line 4"),
-        ("{at: fusion.0, prune: {text: .1}}", "'text' is not a key of prune; allowed: image, by, contextual."),
+        (
+            "{at: fusion.0, prune: {text: .1}}",
+            "'text' is not a key of prune; allowed: image, by, neighbors, spatial, contextual.",
+        ),
         ("{at: fusion.0, prune: {text: .1}}", "The text is what asks, so it cannot be pruned; merge it"),
         ("{at: fusion.0, merge: {by: bsm}}", "merge does not say of what; give it image or text."),
         ("{at: fusion.0, merge: {image: .1, by: bms}}", "merge.by cannot be 'bms'; allowed: bsm"),

@@ -108,6 +108,23 @@ class Checkpoint:
     extra_files: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        raw: RawCheckpoint,
+        origin: str,
+        family: str,
+        task: str,
+        config: dict[str, Any],
+        slices: dict[str, TensorSlice],
+        **more: Any,
+    ) -> "Checkpoint":
+        """What was found on disk, in the one form; all of it that is none of the `slices` is ignored."""
+        used = {piece.key for piece in slices.values()}
+        ignored = tuple(name for name in raw.source.names() if name not in used)
+        found = cls(raw.path, origin, family, task, config, raw.source, slices, ignored, raw.companions)
+        return replace(found, **more)
+
     @property
     def files(self) -> tuple[Path, ...]:
         """All that it is read from."""

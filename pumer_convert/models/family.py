@@ -44,6 +44,7 @@ class Family(ABC):
     """All that is a model family's own. Stateless, and without torch until a network is built.
 
     name             as a recipe says it; config.json's "model_type".
+    network          its class, "module:Class", which is imported when one is built: torch comes with it.
     known_by         names of weights by which it is known inside a larger module.
     image_processor  the class of transformers that a processor's file means when it names none.
     tokenizer        the model of transformers whose tokenizer the text has, where no file names another; None: no text.
@@ -62,6 +63,7 @@ class Family(ABC):
     """
 
     name: ClassVar[str]
+    network: ClassVar[str]
     known_by: ClassVar[tuple[str, ...]]
     image_processor: ClassVar[str]
     tokenizer: ClassVar[str | None]
@@ -87,9 +89,11 @@ class Family(ABC):
     def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
         """Layers, costs and graphs; `image_size` S or [H, W] instead of the checkpoint's own."""
 
-    @abstractmethod
     def build(self, config: dict[str, Any], image_size: Any = None) -> "Body":
         """The network on the current default device, without weights of its own."""
+        module, _, name = self.network.partition(":")
+        network: Body = getattr(importlib.import_module(module), name)(config, image_size)
+        return network
 
     @abstractmethod
     def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:

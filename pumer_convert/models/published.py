@@ -6,10 +6,8 @@ from typing import Any
 
 from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
-from pumer_convert.models.labels import label_map, placeholders
 from pumer_convert.models.values import wrong
 from pumer_convert.rules import Rule
-from pumer_convert.weights import RawCheckpoint
 
 _SHARE, _LAYER = Rule(float, optional=True), Rule(int)
 
@@ -64,39 +62,5 @@ def reference_section(
     }
 
 
-def told_heads(raw: RawCheckpoint, width: int) -> int:
-    """The attention heads that the authors' files tell of, else one for every 64 channels as in all of theirs."""
-    where = raw.config if raw.config.get("num_heads") is not None else raw.hints
-    given = where.get("num_heads")
-    if given is None:
-        return max(width // 64, 1)
-    if not Rule(int, least=1).holds(given) or width % given:
-        raise wrong(raw.path, "num_heads", given, f"it has to divide the width of the model, {width}")
-    return int(given)
-
-
-def check_told(raw: RawCheckpoint, found: Mapping[str, int]) -> None:
-    """Raises InputError for a hyper-parameter of a Lightning file that is other than what was `found` in its weights,
-    by the name it has there: such a file was put together of two."""
-    for key, value in found.items():
-        told = raw.hints.get(key, value)
-        if told is not None and told != value:
-            raise InputError(f"{raw.path}: its hyper-parameters say {key}: {told!r}, but its weights have {value}.")
-
-
 def _share(value: float) -> Amount:
     return Amount.share(Fraction(str(value)))
-
-
-ENTAILMENT = ("contradiction", "neutral", "entailment")
-_ANSWERS = {"ve": ENTAILMENT, "nlvr2": ("False", "True")}
-
-
-def published_labels(config: Mapping[str, Any], task: str, count: int, where: object) -> dict[str, str]:
-    """id2label for a head of `count` logits of the authors': the names in the folder's config, else those that their
-    code has in that order, else LABEL_0, LABEL_1, ...; see `label_map`."""
-    found = label_map(config, count, where)
-    answers = _ANSWERS.get(task, ())
-    return (
-        dict(zip(found, answers, strict=True)) if len(answers) == count and placeholders([*found.values()]) else found
-    )

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, TypeGuard
 
 from pumer_convert.errors import InputError
+from pumer_convert.models.spec import grid
 from pumer_convert.rules import Rule
 
 WHOLE = 2**19
@@ -129,9 +130,11 @@ def _is_named(value: object) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping) and set(value) == {"height", "width"}
 
 
-def section(config: Mapping[str, Any], key: str, where: object) -> Mapping[str, Any]:
-    """The object under a key. Raises InputError when it is none."""
+def section(config: Mapping[str, Any], key: str, where: object, *, optional: bool = False) -> Mapping[str, Any]:
+    """The object under a key, {} where it is `optional` and not there. Raises InputError when it is none."""
     value = config.get(key)
+    if value is None and optional:
+        return {}
     if not isinstance(value, Mapping):
         raise wrong(where, key, value, "it has to be an object")
     return value
@@ -149,3 +152,31 @@ def only_architecture(config: Mapping[str, Any], heads: Collection[str], where: 
         if len(found) == 1:
             return found[0]
     raise wrong(where, "architectures", given, f"one of these heads has to be named: {', '.join(heads)}")
+
+
+def needed_architecture(config: Mapping[str, Any], heads: Collection[str], where: object) -> str:
+    """The same of a config that has to name one."""
+    found = only_architecture(config, heads, where)
+    if found is None:
+        raise InputError(f"{where}: its config has no architectures; name one of {', '.join(heads)}.")
+    return found
+
+
+def check_heads(width: int, heads: int, where: object, prefix: str = "") -> None:
+    """Raises InputError for attention heads that do not divide the width."""
+    if width % heads:
+        raise wrong(where, f"{prefix}num_attention_heads", heads, f"hidden_size, {width}, is no multiple of it")
+
+
+def check_kinds(kinds: int, images: int, where: object) -> None:
+    """Raises InputError for fewer embeddings of kinds of tokens than text and so many images have."""
+    if kinds < 1 + images:
+        raise wrong(where, "modality_type_vocab_size", kinds, f"text and {images} image(s) need {1 + images}")
+
+
+def check_patches(size: int | list[int], patch: int, channels: int, where: object, prefix: str = "") -> None:
+    """Raises InputError for channels other than three, and for pictures without a whole patch."""
+    if channels != 3:
+        raise wrong(where, f"{prefix}num_channels", channels, "pictures are read with 3 channels alone")
+    if 0 in grid(size, patch):
+        raise wrong(where, f"{prefix}patch_size", patch, f"image_size is {size}")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pumer_convert.demo.scene import MOST, SIDE, VALUES, make_scene
 from pumer_convert.demo.words import ANSWERS, VOCABULARY
-from pumer_convert.models.joint import Joint
+from pumer_convert.models.towers.joint import Joint
 from pumer_convert.models.vilt.network import Vilt
 from pumer_convert.reducers.site import Trace
 from pumer_convert.tokens import Tokens

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pumer_convert.errors import InputError
 from pumer_convert.models.spec import grid
 from pumer_convert.models.towers.sections import bert
 from pumer_convert.models.towers.settings import BertSettings, ClipSettings
@@ -14,7 +13,7 @@ from pumer_convert.models.values import (
     LAYERS,
     WHOLE,
     check_keys,
-    only_architecture,
+    needed_architecture,
     read_values,
     section,
     sides,
@@ -80,11 +79,10 @@ class BridgeTowerSettings:
         is not allowed, and values that do not go together."""
         own = {"text_config", "vision_config", "pumer", "pumer_task", *(f.name for f in fields(cls) if f.metadata)}
         check_keys(config, own | _UNREAD | GENERAL | BRIDGETOWER_PROGRAM, where)
-        architecture = only_architecture(config, HEADS, where)
-        if architecture is None:
-            raise InputError(f"{where}: its config has no architectures; name one of {', '.join(HEADS)}.")
-        pixels, vision = _vision(_section(config, "vision_config", where), where)
-        words = {key: value for key, value in _section(config, "text_config", where).items() if key != "model_type"}
+        architecture = needed_architecture(config, HEADS, where)
+        pixels, vision = _vision(section(config, "vision_config", where, optional=True), where)
+        words = dict(section(config, "text_config", where, optional=True))
+        words.pop("model_type", None)
         text = bert(words, where, "text_config.", **_DROPOUT)
         found = cls(architecture, *pixels, vision, text, **read_values(cls, config, where))
         found._check(where)
@@ -120,10 +118,6 @@ class BridgeTowerSettings:
             raise wrong(where, "vision_config.hidden_size", self.vision.hidden_size, why)
 
 
-def _section(config: Mapping[str, Any], key: str, where: object) -> Mapping[str, Any]:
-    return {} if config.get(key) is None else section(config, key, where)
-
-
 def _vision(values: Mapping[str, Any], where: object) -> tuple[tuple[int | list[int], int], ClipSettings]:
     """The sizes of pictures and of patches, and the transformer."""
     prefix = "vision_config."
@@ -146,7 +140,7 @@ def pools(config: Mapping[str, Any]) -> bool:
     return bool(config.get("pumer", {}).get("links") == "pool")
 
 
-def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:
+def checked_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
     """A config with its sizes in one form. Raises InputError; see `BridgeTowerSettings.read`."""
     found = BridgeTowerSettings.read(config, where)
     vision = {**(config.get("vision_config") or {}), "image_size": found.image_size, "patch_size": found.patch_size}

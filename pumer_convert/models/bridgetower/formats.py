@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.bridgetower.config import CONTRASTIVE, HEADS, RETRIEVAL, BridgeTowerSettings, checked
+from pumer_convert.models.bridgetower.config import CONTRASTIVE, HEADS, RETRIEVAL, BridgeTowerSettings, checked_config
 from pumer_convert.models.spec import sides_of
+from pumer_convert.models.towers.folders import saved
 from pumer_convert.models.values import wrong
 from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorSlice
 
@@ -29,22 +30,10 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
     if not raw.config:
         raise InputError(f"{raw.path}: a BridgeTower without its config.json; give the folder that transformers saved.")
     architecture, notes = _architecture(raw, names)
-    config = checked({**raw.config, "architectures": [architecture]}, raw.path)
+    config = checked_config({**raw.config, "architectures": [architecture]}, raw.path)
     layers = BridgeTowerSettings.read(config, raw.path).text.num_hidden_layers
     slices = {name: TensorSlice(name) for name in names if _is_used(name, layers, architecture)}
-    found = Checkpoint(
-        path=raw.path,
-        origin="pumer-convert folder" if "pumer" in config else "transformers BridgeTower folder",
-        family="bridgetower",
-        task=TASKS[architecture],
-        config=config,
-        source=raw.source,
-        slices=slices,
-        ignored=tuple(name for name in names if name not in slices),
-        companions=raw.companions,
-        notes=notes,
-    )
-    return _cropped(found)
+    return _cropped(saved(raw, "bridgetower", config, slices, TASKS[architecture], "BridgeTower", notes=notes))
 
 
 def _cropped(found: Checkpoint) -> Checkpoint:

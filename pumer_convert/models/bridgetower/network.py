@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pumer_convert.models import attention
 from pumer_convert.models.body import Body
 from pumer_convert.models.bridgetower.config import CONTRASTIVE, BridgeTowerSettings, pools
 from pumer_convert.models.output import Output
@@ -17,7 +16,7 @@ from pumer_convert.models.towers.bert import Bert, Pooler, table
 from pumer_convert.models.towers.clip import VisionBlock
 from pumer_convert.models.towers.embeddings import PatchEmbeddings
 from pumer_convert.models.towers.encoder import unit
-from pumer_convert.models.towers.fusion import FusionHalf, fuse
+from pumer_convert.models.towers.fusion import FusionHalf, Link, fuse, of_members
 from pumer_convert.reducers.site import Trace
 from pumer_convert.tokens import Tokens
 
@@ -35,26 +34,6 @@ class Visual(nn.Module):
         self.transformer.resblocks = nn.ModuleList(VisionBlock(vision) for _ in range(settings.text.num_hidden_layers))
 
 
-class Link(nn.Module):
-    """A bridge: what a tower says of its tokens goes into what fusion has made of them."""
-
-    def __init__(self, kind: str, c: int, eps: float) -> None:
-        super().__init__()
-        if kind == "scaled_add":
-            self.scaled_factor = nn.Parameter(torch.ones(()))
-        elif kind == "interpolate":
-            self.beta = nn.Parameter(torch.full((), 0.5))
-        self.kind = kind
-        self.LayerNorm = LayerNorm(c, eps=eps)
-
-    def forward(self, own: Tensor, fused: Tensor) -> Tensor:
-        if self.kind == "scaled_add":
-            own = own * self.scaled_factor
-        elif self.kind == "interpolate":
-            own, fused = own * (1 - self.beta), fused * self.beta
-        return self.LayerNorm(own + fused)  # type: ignore[no-any-return]
-
-
 class Fusion(nn.Module):
     """Both towers and the fusion layers above them, one of each modality for every layer of a tower from `split` on."""
 
@@ -66,15 +45,14 @@ class Fusion(nn.Module):
         self.vision_model = nn.Module()
         self.vision_model.visual = Visual(settings, patches)
         self.text_model: Any = Bert(settings.text)
+        one, single = settings.share_cross_modal_transformer_layers, settings.share_link_tower_layers
         for name, width in (("text", settings.text.hidden_size), ("image", settings.vision.hidden_size)):
-            one, single = settings.share_cross_modal_transformer_layers, settings.share_link_tower_layers
-            kind = settings.link_tower_type
+            transforms = [Linear(width, c) for _ in range(1 if one else count)]
+            links = [Link(settings.link_tower_type, c, eps) for _ in range(1 if single else count - 1)]
             parts = {
-                "transform": Linear(width, c) if one else nn.ModuleList(Linear(width, c) for _ in range(count)),
+                "transform": transforms[0] if one else nn.ModuleList(transforms),
                 "layernorm": LayerNorm(c, eps=eps),
-                "link_tower": Link(kind, c, eps)
-                if single
-                else nn.ModuleList(Link(kind, c, eps) for _ in range(count - 1)),
+                "link_tower": links[0] if single else nn.ModuleList(links),
                 "layers": nn.ModuleList(FusionHalf(settings.text) for _ in range(count)),
                 "pooler": Pooler(c),
             }
@@ -94,11 +72,6 @@ class Fusion(nn.Module):
         if number == 0:
             return self.part(f"{name}_layernorm", number)(own)  # type: ignore[no-any-return]
         return self.part(f"{name}_link_tower", number - 1)(own, fused)  # type: ignore[no-any-return]
-
-
-def of_members(tokens: Tokens, whole: Tokens, values: Tensor) -> Tensor:
-    """`values` [B, N0, C] of the `whole` tokens -> [B, N, C] of the `tokens` that are left: means over members."""
-    return values if tokens.source is whole.source else tokens.pool(values, whole.size)
 
 
 class BridgeTower(Body):
@@ -146,13 +119,8 @@ class BridgeTower(Body):
         text = Tokens.start(words, attention_mask > 0, first=1)
         x = visual.ln_pre(visual.embeddings(pixel_values))
         image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool), first=1)
-
-        def read(text: Tokens, number: int) -> Tokens:
-            bias = attention.key_bias(text.mask, text.states.dtype, text.weights)
-            return text.with_states(encoder[number](text.states, bias))
-
         for i in range(model.split):
-            text, image = read(text, i), blocks[i](image, self.step(f"vision.{i}"), trace)
+            text, image = encoder[i].of_tokens(text), blocks[i](image, self.step(f"vision.{i}"), trace)
         # From here on each has its own tokens in a tower, beside those of the fusion layers.
         own_text, own_image = text, image
         if self.pools:
@@ -162,7 +130,7 @@ class BridgeTower(Body):
             if i:
                 # Nothing is reduced here: the towers have the tokens that the fusion layers left, or all.
                 number = model.split + i - 1
-                own_text, own_image = read(own_text, number), blocks[number](own_image, None, trace)
+                own_text, own_image = encoder[number].of_tokens(own_text), blocks[number](own_image, None, trace)
             words, patches = own_text.states, visual.ln_post(own_image.states)
             if self.pools:
                 words, patches = of_members(text, all_text, words), of_members(image, all_image, patches)

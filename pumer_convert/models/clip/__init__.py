@@ -5,26 +5,23 @@ text's tower is causal and read at its end, and has none.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pumer_convert.models.clip import formats
-from pumer_convert.models.clip.config import WHOLE_MODEL, ClipSettings, checked
+from pumer_convert.models.clip.config import WHOLE_MODEL, ClipSettings, checked_config
 from pumer_convert.models.family import Family
 from pumer_convert.models.inputs import TextInput
 from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import ImageSpec, Layer, ModelSpec, grid, sides_of
 from pumer_convert.models.towers.costs import image_layers, projection, text_layers
 from pumer_convert.models.towers.graphs import joint, towers
-from pumer_convert.weights import Checkpoint, RawCheckpoint
-
-if TYPE_CHECKING:
-    from pumer_convert.models.clip.network import Clip
 
 
 class ClipFamily(Family):
     """See `Family`."""
 
     name = "clip"
+    network = "pumer_convert.models.clip.network:Clip"
     known_by = (
         "vision_model.embeddings.class_embedding",
         "text_model.embeddings.token_embedding.weight",
@@ -37,23 +34,9 @@ class ClipFamily(Family):
     rates: ClassVar[Mapping[str, Rates]] = {}
     heads = ("visual_projection.", "text_projection.")
 
-    def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
-        """See `Family`."""
-        return formats.recognise(raw)
-
-    def checked(self, config: Mapping[str, Any], where: object) -> dict[str, Any]:
-        """See `Family`."""
-        return checked(config, where)
-
-    def build(self, config: dict[str, Any], image_size: Any = None) -> "Clip":
-        """See `Family`."""
-        from pumer_convert.models.clip.network import Clip
-
-        return Clip(config, image_size)
-
-    def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family`."""
-        return formats.processor(config)
+    recognise = staticmethod(formats.recognise)
+    checked = staticmethod(checked_config)
+    processor = staticmethod(formats.processor)
 
     def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
         """See `Family`."""

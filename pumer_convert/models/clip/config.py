@@ -111,7 +111,7 @@ def section(config: Mapping[str, Any], tower: str, where: object) -> dict[str, A
     return {**found, **DEFAULTS[tower], **old} if config.get(f"{tower}_config_dict") is not None else found
 
 
-def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:
+def checked_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
     """A config with every value in one form and transformers' defaults filled in. Raises InputError; see `read`."""
     plain = ClipSettings.read(config, where).plain()
     kept = {key: value for key, value in config.items() if not key.endswith(("_config", "_config_dict"))}

@@ -8,26 +8,23 @@ to where their patches stood.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pumer_convert.models.dinov2 import formats
-from pumer_convert.models.dinov2.config import Dinov2Settings, checked
+from pumer_convert.models.dinov2.config import Dinov2Settings, checked_config
 from pumer_convert.models.family import Family, Interpolation
 from pumer_convert.models.inputs import Port
 from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import GraphSpec, ImageSpec, ModelSpec, grid, sides_of
 from pumer_convert.models.towers.costs import image_layers
 from pumer_convert.models.towers.graphs import POOLED
-from pumer_convert.weights import Checkpoint, RawCheckpoint
-
-if TYPE_CHECKING:
-    from pumer_convert.models.dinov2.network import Dinov2
 
 
 class Dinov2Family(Family):
     """See `Family`."""
 
     name = "dinov2"
+    network = "pumer_convert.models.dinov2.network:Dinov2"
     known_by = (formats.FIRST,)
     image_processor = "BitImageProcessor"
     tokenizer = None
@@ -35,23 +32,9 @@ class Dinov2Family(Family):
     rates: ClassVar[Mapping[str, Rates]] = {}
     heads = ()
 
-    def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
-        """See `Family`."""
-        return formats.recognise(raw)
-
-    def checked(self, config: Mapping[str, Any], where: object) -> dict[str, Any]:
-        """See `Family`."""
-        return checked(config, where)
-
-    def build(self, config: dict[str, Any], image_size: Any = None) -> "Dinov2":
-        """See `Family`."""
-        from pumer_convert.models.dinov2.network import Dinov2
-
-        return Dinov2(config, image_size)
-
-    def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family`."""
-        return formats.processor(config)
+    recognise = staticmethod(formats.recognise)
+    checked = staticmethod(checked_config)
+    processor = staticmethod(formats.processor)
 
     def interpolated(self, config: Mapping[str, Any]) -> Interpolation:
         """See `Family`; transformers smooths where there are registers, and only there."""

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pumer_convert.models.spec import grid
+from pumer_convert.models.towers.sections import VitFields
 from pumer_convert.models.values import (
-    ACTIVATIONS,
     GENERAL,
-    LAYERS,
     WHOLE,
+    check_heads,
     check_keys,
+    check_patches,
     only_architecture,
     read_values,
     sides,
@@ -35,26 +35,17 @@ IDLE = frozenset(
 """Keys that change nothing in these classes."""
 
 
-@dataclass(frozen=True)
-class Dinov2Settings:
+@dataclass(frozen=True, kw_only=True)
+class Dinov2Settings(VitFields):
     """The values of a config with transformers' defaults; `image_size` S or [H, W]. Dropout, of whole branches too,
     acts in training alone. `num_register_tokens` is 0 for the model that has none."""
 
-    image_size: int | list[int]
-    patch_size: int
     num_register_tokens: int
-    hidden_size: int = setting(768, int, least=1, most=WHOLE)
-    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
-    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
+    patch_size: int = setting(14, int, least=1, most=WHOLE)
     mlp_ratio: float = setting(4, float, above=True, most=1000)
     use_swiglu_ffn: bool = setting(False, bool)
-    hidden_act: str = setting("gelu", words=ACTIVATIONS)
-    hidden_dropout_prob: float = setting(0.0, float, most=1)
-    attention_probs_dropout_prob: float = setting(0.0, float, most=1)
     drop_path_rate: float = setting(0.0, float, most=1, below=True)
     layer_norm_eps: float = setting(1e-6, float)
-    num_channels: int = setting(3, int, least=1, most=WHOLE)
-    qkv_bias: bool = setting(True, bool)
 
     @classmethod
     def read(cls, config: Mapping[str, Any], where: object = "the model") -> "Dinov2Settings":
@@ -68,16 +59,12 @@ class Dinov2Settings:
         check_keys(config, known | IDLE | GENERAL | {"pumer"}, where)
         size = sides(config, "image_size", 224, where)
         patch = square(config, "patch_size", 16 if registers else 14, where)
-        found = cls(size, patch, registers, **read_values(cls, config, where))
-        if found.hidden_size % found.num_attention_heads:
-            why = f"hidden_size, {found.hidden_size}, is no multiple of it"
-            raise wrong(where, "num_attention_heads", found.num_attention_heads, why)
-        if found.num_channels != 3:
-            raise wrong(where, "num_channels", found.num_channels, "pictures are read with 3 channels alone")
+        values = read_values(cls, {**config, "patch_size": patch}, where)
+        found = cls(image_size=size, num_register_tokens=registers, **values)
+        check_heads(found.hidden_size, found.num_attention_heads, where)
+        check_patches(size, patch, found.num_channels, where)
         if int(found.hidden_size * found.mlp_ratio) < 1:
             raise wrong(where, "mlp_ratio", found.mlp_ratio, f"hidden_size is {found.hidden_size}")
-        if 0 in grid(found.image_size, found.patch_size):
-            raise wrong(where, "patch_size", found.patch_size, f"image_size is {found.image_size}")
         return found
 
     @property
@@ -116,6 +103,6 @@ class _Registers:
     num_register_tokens: int = setting(4, int, least=1, most=1000)
 
 
-def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:
+def checked_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
     """A config with every value in one form and transformers' defaults filled in. Raises InputError; see `read`."""
     return {**config, **Dinov2Settings.read(config, where).plain()}

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.dinov2.config import KINDS, checked
+from pumer_convert.models.dinov2.config import KINDS, checked_config
 from pumer_convert.models.spec import sides_of
-from pumer_convert.models.towers.folders import cropping
-from pumer_convert.models.values import square
-from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorSlice
+from pumer_convert.models.towers.folders import cropping, saved, without_config
+from pumer_convert.weights import Checkpoint, RawCheckpoint, TensorSlice
 
 FIRST = "encoder.layer.0.layer_scale1.lambda1"
 """A weight that no other family has."""
@@ -23,24 +22,16 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
     says how to use, and for those under the names that they have within transformers alone."""
     kind, names = raw.config.get("model_type"), raw.source.names()
     if kind is None and FIRST in names:
-        raise InputError(
-            f"{raw.path}: the weights of a DINOv2 without its config.json, which says how they are used; put it beside "
-            "them and give the folder."
-        )
+        raise without_config(raw, "DINOv2")
     if not isinstance(kind, str) or kind not in KINDS:
         return None
-    config = checked(raw.config, raw.path)
-    if "pumer" not in config:
-        square(config, "image_size", 1, raw.path)  # transformers' network takes no other table of positions
+    config = checked_config(raw.config, raw.path)
     if any(".attention.q_proj." in name for name in names):
         raise InputError(
             f"{raw.path}: its weights have the names that they have within transformers 5; save the model with "
             "save_pretrained, whose names are read."
         )
-    slices = {name: TensorSlice(name) for name in names if name != MASK}
-    origin = "pumer-convert folder" if "pumer" in config else f"transformers {config['architectures'][0]} folder"
-    where = (raw.path, origin, "dinov2", EMBEDDINGS, config, raw.source, slices)
-    return Checkpoint(*where, tuple(name for name in names if name == MASK), raw.companions)
+    return saved(raw, "dinov2", config, {name: TensorSlice(name) for name in names if name != MASK})
 
 
 def processor(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,19 +7,15 @@ feed-forward, and `projector`, on what the projector takes or on what it gives.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pumer_convert.models.family import Family, Interpolation
 from pumer_convert.models.inputs import Port
 from pumer_convert.models.llava import formats
-from pumer_convert.models.llava.config import PLACES, LlavaSettings, checked
+from pumer_convert.models.llava.config import PLACES, LlavaSettings, checked_config
 from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import Cost, GraphSpec, ImageSpec, Layer, Lengths, ModelSpec, grid, image_left, sides_of
 from pumer_convert.models.towers.costs import image_layers, one_query
-from pumer_convert.weights import Checkpoint, RawCheckpoint
-
-if TYPE_CHECKING:
-    from pumer_convert.models.llava.network import Llava
 
 GRAPH, OUTPUT = "vision", "image_features"
 
@@ -28,6 +24,7 @@ class LlavaFamily(Family):
     """See `Family`."""
 
     name = "llava"
+    network = "pumer_convert.models.llava.network:Llava"
     known_by = ("multi_modal_projector.linear_1.weight",)
     image_processor = "LlavaImageProcessor"
     tokenizer = "llama"
@@ -37,23 +34,9 @@ class LlavaFamily(Family):
     heads = ("multi_modal_projector.",)
     generation = "pumer_convert.models.llava.generation"
 
-    def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
-        """See `Family`."""
-        return formats.recognise(raw)
-
-    def checked(self, config: Mapping[str, Any], where: object) -> dict[str, Any]:
-        """See `Family`."""
-        return checked(config, where)
-
-    def build(self, config: dict[str, Any], image_size: Any = None) -> "Llava":
-        """See `Family`."""
-        from pumer_convert.models.llava.network import Llava
-
-        return Llava(config, image_size)
-
-    def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family`."""
-        return formats.processor(config)
+    recognise = staticmethod(formats.recognise)
+    checked = staticmethod(checked_config)
+    processor = staticmethod(formats.processor)
 
     def interpolated(self, config: Mapping[str, Any]) -> Interpolation:
         """See `Family`: a tower without CLS has no place for it."""

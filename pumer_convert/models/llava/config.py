@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pumer_convert.models.towers.language import LanguageSettings
 from pumer_convert.models.towers.sections import ClipPictures, SiglipPictures
 from pumer_convert.models.values import (
     ACTIVATIONS,
     GENERAL,
     LAYERS,
-    WHOLE,
     check_keys,
     only_architecture,
     read_values,
@@ -34,50 +34,9 @@ LARGE = {
     "image_size": 336,
 }
 """The tower of a config that names none."""
-LANGUAGE = {
-    "llama": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},
-    "mistral": {
-        **{"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32},
-        "num_key_value_heads": 8,
-    },
-    "qwen2": {"hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32, "num_attention_heads": 32},
-}
-"""transformers' defaults of language models; of others the config has to say all of it."""
 PLACES = 2**20
 """The longest prompt where nothing says how long it may be."""
 _LAYER = Rule(int, least=-LAYERS, most=LAYERS)
-
-
-@dataclass(frozen=True)
-class LanguageSettings:
-    """The language model, of which nothing is read but these numbers: how wide it is, and what its prefill costs."""
-
-    hidden_size: int = setting(None, int, least=1, most=WHOLE)
-    intermediate_size: int = setting(None, int, least=1, most=WHOLE)
-    num_hidden_layers: int = setting(None, int, least=1, most=1000)
-    num_attention_heads: int = setting(None, int, least=1, most=WHOLE)
-    num_key_value_heads: int | None = setting(None, int, least=1, most=WHOLE)
-    head_dim: int | None = setting(None, int, least=1, most=WHOLE)
-    max_position_embeddings: int | None = setting(None, int, least=2)
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any], where: object) -> "LanguageSettings":
-        """The values of "text_config". Raises InputError for one that is needed and not there."""
-        kind = values.get("model_type", "llama")
-        known = LANGUAGE.get(kind, {}) if isinstance(kind, str) else {}
-        found = read_values(cls, {**known, **values}, where, "text_config.")
-        for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
-            if found[name] is None:
-                raise wrong(where, f"text_config.{name}", None, f"of a language model '{kind}' it has to be there")
-        return cls(**found)
-
-    def prefill(self, n: int) -> int:
-        """Multiply-accumulates of all layers over `n` tokens, their feed-forwards gated; every token sees every other,
-        as the fused kernels for prompts compute it."""
-        c, head = self.hidden_size, self.head_dim or self.hidden_size // self.num_attention_heads
-        own, shared = head * self.num_attention_heads, head * (self.num_key_value_heads or self.num_attention_heads)
-        layer = 2 * n * c * (own + shared) + 2 * n * n * own + 3 * n * c * self.intermediate_size
-        return self.num_hidden_layers * layer
 
 
 @dataclass(frozen=True)
@@ -161,7 +120,7 @@ def _taps(value: Any, blocks: int, where: object) -> tuple[int, ...]:
     return tuple(layer if layer >= 0 else blocks + 1 + layer for layer in given)
 
 
-def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:
+def checked_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
     """A config with every value that is read here in one form and transformers' defaults filled in; the language
     model's section stays as it is. Raises InputError; see `read`."""
     found = LlavaSettings.read(config, where)

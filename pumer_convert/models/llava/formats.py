@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.llava.config import LlavaSettings, checked
+from pumer_convert.models.llava.config import LlavaSettings, checked_config
 from pumer_convert.models.spec import sides_of
-from pumer_convert.models.towers.folders import cropping
-from pumer_convert.models.values import square
-from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorSlice
+from pumer_convert.models.towers.folders import cropping, saved, without_config
+from pumer_convert.weights import Checkpoint, RawCheckpoint, TensorSlice
 
 TOWER, PROJECTOR = "vision_tower.", "multi_modal_projector."
 LANGUAGE = ("language_model.", "lm_head.")
@@ -26,16 +25,10 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
     names = raw.source.names()
     kind = raw.config.get("model_type")
     if kind is None and f"{PROJECTOR}linear_1.weight" in names:
-        raise InputError(
-            f"{raw.path}: the weights of a LLaVA without its config.json, which says how they are used; put it beside "
-            "them and give the folder."
-        )
+        raise without_config(raw, "LLaVA")
     if kind != "llava":
         return None
-    config = checked(raw.config, raw.path)
-    if "pumer" not in config:
-        # transformers' network takes no other table of positions
-        square(config["vision_config"], "image_size", 1, raw.path)
+    config = checked_config(raw.config, raw.path)
     blocks = LlavaSettings.read(config).blocks
     slices: dict[str, TensorSlice] = {}
     ignored: list[str] = []
@@ -47,9 +40,7 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
             ignored.append(name)
         else:
             slices[own] = TensorSlice(name)
-    origin = "pumer-convert folder" if "pumer" in config else f"transformers {config['architectures'][0]} folder"
-    where = (raw.path, origin, "llava", EMBEDDINGS, config, raw.source, slices, tuple(ignored))
-    return Checkpoint(*where, raw.companions, notes=(NOTE,))
+    return saved(raw, "llava", config, slices, ignored=tuple(ignored), notes=(NOTE,))
 
 
 def _unused(name: str, blocks: int) -> bool:

@@ -5,21 +5,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pumer_convert.errors import InputError
 from pumer_convert.models.labels import read_labels
-from pumer_convert.models.spec import grid
+from pumer_convert.models.towers.sections import check_texts
 from pumer_convert.models.towers.settings import BertSettings, ClipSettings
 from pumer_convert.models.values import (
     GENERAL,
     LAYERS,
     WHOLE,
+    check_heads,
     check_keys,
-    only_architecture,
+    check_kinds,
+    check_patches,
+    needed_architecture,
     read_values,
     section,
     sides,
     square,
-    wrong,
 )
 from pumer_convert.rules import setting
 
@@ -55,21 +56,19 @@ class MeterSettings:
     def read(cls, config: Mapping[str, Any], where: object = "the model") -> "MeterSettings":
         """The values of a config. Raises InputError, beginning with `where`, for a key that is not known, a value that
         is not allowed, and values that do not go together."""
-        own = {"vision", "text", "pumer", "pumer_task", "image_size", *_DEFAULTS}
+        own = {"vision", "text", "pumer", "pumer_task", "image_size", *(f.name for f in fields(cls) if f.metadata)}
         check_keys(config, own | GENERAL, where)
         size = sides(config, "image_size", 384, where)
-        patch = square(config, "patch_size", _DEFAULTS["patch_size"], where)
+        patch = square(config, "patch_size", cls.patch_size, where)
         heads = {architecture: start[:-1] for start, _, architecture in HEADS}
-        architecture = only_architecture(config, heads, where)
-        if architecture is None:
-            raise InputError(f"{where}: its config has no architectures; name one of {', '.join(heads)}.")
+        architecture = needed_architecture(config, heads, where)
         names = None if heads[architecture] == "rank_output" else read_labels(config, where)
         parts: dict[str, Any] = {}
         for key, part in (("vision", ClipSettings), ("text", BertSettings)):
             values = section(config, key, where)
             check_keys(values, {f.name for f in fields(part)}, where, f"{key}.")
             parts[key] = part(**read_values(part, values, where, f"{key}."))
-            _check_heads(parts[key], where, f"{key}.")
+            check_heads(parts[key].hidden_size, parts[key].num_attention_heads, where, f"{key}.")
         values = read_values(cls, {**config, "patch_size": patch}, where)
         found = cls(heads[architecture], 1 if names is None else len(names), size, **parts, **values)
         found._check(where)
@@ -91,32 +90,13 @@ class MeterSettings:
         )
 
     def _check(self, where: object) -> None:
-        _check_heads(self, where)
-        if self.modality_type_vocab_size < 1 + self.images:
-            why = f"text and {self.images} image(s) need {1 + self.images}"
-            raise wrong(where, "modality_type_vocab_size", self.modality_type_vocab_size, why)
-        if 0 in grid(self.image_size, self.patch_size):
-            raise wrong(where, "patch_size", self.patch_size, f"image_size is {self.image_size}")
-        if self.text.pad_token_id >= self.text.vocab_size:
-            raise wrong(where, "text.pad_token_id", self.text.pad_token_id, f"there are {self.text.vocab_size} tokens")
-        if self.text.longest > self.text.places:
-            why = f"there are positions for {self.text.places} tokens"
-            raise wrong(where, "text.max_text_len", self.text.max_text_len, why)
-        if self.text.longest < 2:
-            why = "that leaves no place for a text"
-            raise wrong(where, "text.max_position_embeddings", self.text.max_position_embeddings, why)
+        check_heads(self.hidden_size, self.num_attention_heads, where)
+        check_patches(self.image_size, self.patch_size, 3, where)
+        check_kinds(self.modality_type_vocab_size, self.images, where)
+        check_texts(self.text, where, "text.")
 
 
-def _check_heads(part: ClipSettings | BertSettings | MeterSettings, where: object, prefix: str = "") -> None:
-    if part.hidden_size % part.num_attention_heads:
-        why = f"{prefix}hidden_size, {part.hidden_size}, is no multiple of it"
-        raise wrong(where, f"{prefix}num_attention_heads", part.num_attention_heads, why)
-
-
-def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:
+def checked_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
     """A config with its sizes in one form. Raises InputError; see `MeterSettings.read`."""
     found = MeterSettings.read(config, where)
     return {**config, "model_type": "meter", "image_size": found.image_size, "patch_size": found.patch_size}
-
-
-_DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(MeterSettings) if f.metadata}

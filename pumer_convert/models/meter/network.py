@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from pumer_convert.models.body import Body
 from pumer_convert.models.meter.config import MeterSettings
 from pumer_convert.models.output import Output
-from pumer_convert.models.precision import LayerNorm, Linear
+from pumer_convert.models.precision import Linear
 from pumer_convert.models.signature import LOGITS
-from pumer_convert.models.spec import grid
-from pumer_convert.models.towers.bert import Bert, Pooler, table
+from pumer_convert.models.spec import grid, sides_of
+from pumer_convert.models.towers.bert import Bert, Pooler, classifier, table
 from pumer_convert.models.towers.clip import VisionTower
 from pumer_convert.models.towers.fusion import FusionHalf, fuse
-from pumer_convert.reducers.site import SiteReducers, Trace
+from pumer_convert.reducers.site import Trace
 from pumer_convert.tokens import Tokens
 
 
@@ -30,11 +30,9 @@ class Meter(Body):
         super().__init__()
         self.config = config
         settings = MeterSettings.read(config)
-        image_size = image_size or settings.image_size
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        rows, columns = grid(image_size, settings.patch_size)
-        pumer = config.get("pumer", {})
-        self.published = pumer.get("attention") == "reference"
+        self.image_size = sides_of(image_size or settings.image_size)
+        rows, columns = grid(self.image_size, settings.patch_size)
+        self.published = config.get("pumer", {}).get("attention") == "reference"
         self.sequential = settings.fusion_order == "sequential"
         c = settings.hidden_size
         self.vit_model = nn.Module()
@@ -51,13 +49,7 @@ class Meter(Body):
         if self.head_name == "rank_output":
             self.rank_output = Linear(2 * c, 1)
         else:
-            wide, labels = 2 * c * self.images, settings.labels
-            head = nn.Sequential(Linear(wide, 2 * c), LayerNorm(2 * c), nn.GELU(), Linear(2 * c, labels))
-            setattr(self, self.head_name, head)
-
-    def vision_step(self, number: int) -> SiteReducers | None:
-        """The reducers at a block of the image's tower, None where there are none."""
-        return self.step(f"vision.{number}")
+            setattr(self, self.head_name, classifier(2 * c * self.images, 2 * c, settings.labels))
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, trace: Trace | None = None
@@ -73,7 +65,7 @@ class Meter(Body):
             pixel_values = pixel_values.flatten(0, 1)
         words = self.text_transformer(input_ids, attention_mask > 0)
         words = self.cross_modal_text_transform(words) + self.token_type_embeddings.weight[0]
-        image = self.vit_model.visual(pixel_values, self.vision_step, trace)  # type: ignore[operator]
+        image = self.vit_model.visual(pixel_values, self.step, trace)  # type: ignore[operator]
         image = image.with_states(self.cross_modal_image_transform(image.states) + kind)
         mask = attention_mask.float() if self.published else attention_mask > 0
         text, image = Tokens.start(words, mask, first=1), replace(image, mask=image.mask.to(mask.dtype))

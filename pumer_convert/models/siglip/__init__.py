@@ -6,26 +6,23 @@ is no CLS: every patch may go, and a head of attention pools what is left. The t
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pumer_convert.models.family import Family, Interpolation
 from pumer_convert.models.inputs import TextInput
 from pumer_convert.models.rates import Rates
 from pumer_convert.models.siglip import formats
-from pumer_convert.models.siglip.config import WHOLE_MODEL, SiglipSettings, checked
+from pumer_convert.models.siglip.config import WHOLE_MODEL, SiglipSettings, checked_config
 from pumer_convert.models.spec import ImageSpec, Layer, Lengths, ModelSpec, grid, sides_of
 from pumer_convert.models.towers.costs import image_layers, text_layers
 from pumer_convert.models.towers.graphs import joint, towers
-from pumer_convert.weights import Checkpoint, RawCheckpoint
-
-if TYPE_CHECKING:
-    from pumer_convert.models.siglip.network import Siglip
 
 
 class SiglipFamily(Family):
     """See `Family`."""
 
     name = "siglip"
+    network = "pumer_convert.models.siglip.network:Siglip"
     known_by = ("vision_model.head.probe", "text_model.embeddings.token_embedding.weight")
     image_processor = "SiglipImageProcessor"
     tokenizer = "siglip"
@@ -35,23 +32,9 @@ class SiglipFamily(Family):
     rates: ClassVar[Mapping[str, Rates]] = {}
     heads = ("vision_model.head.", "text_model.head.")
 
-    def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
-        """See `Family`."""
-        return formats.recognise(raw)
-
-    def checked(self, config: Mapping[str, Any], where: object) -> dict[str, Any]:
-        """See `Family`."""
-        return checked(config, where)
-
-    def build(self, config: dict[str, Any], image_size: Any = None) -> "Siglip":
-        """See `Family`."""
-        from pumer_convert.models.siglip.network import Siglip
-
-        return Siglip(config, image_size)
-
-    def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family`."""
-        return formats.processor(config)
+    recognise = staticmethod(formats.recognise)
+    checked = staticmethod(checked_config)
+    processor = staticmethod(formats.processor)
 
     def plain_tokenizer(self, tokenizer: Any) -> Any:
         """See `Family`."""

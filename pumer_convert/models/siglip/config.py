@@ -72,7 +72,7 @@ class SiglipSettings:
         return cls(architecture, vision, text)
 
 
-def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:
+def checked_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
     """A config with every value in one form and transformers' defaults filled in. Raises InputError; see `read`."""
     found = SiglipSettings.read(config, where)
     parts = {"vision_config": found.vision, "text_config": found.text}

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.siglip.config import ARCHITECTURES, TextSettings, VisionSettings, checked
+from pumer_convert.models.siglip.config import ARCHITECTURES, TextSettings, VisionSettings, checked_config
 from pumer_convert.models.spec import sides_of
 from pumer_convert.models.towers.folders import TwoTowers, squashing
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 SECTIONS = {"vision": VisionSettings.read, "text": TextSettings.read}
-FOLDERS = TwoTowers("siglip", "SigLIP", ARCHITECTURES, "head.probe", SECTIONS, checked)
+FOLDERS = TwoTowers("siglip", "SigLIP", ARCHITECTURES, "head.probe", SECTIONS, checked_config)
 
 
 def recognise(raw: RawCheckpoint) -> Checkpoint | None:

@@ -19,22 +19,17 @@ def table(rows: int, c: int, padding: int | None = None) -> nn.Embedding:
 
 
 class Embeddings(nn.Module):
-    """Words [B, T] with their positions, which begin at 0 or, as RoBERTa's, count on from the number `behind` without
-    padding, and with the first token type."""
+    """Words [B, T] with their positions, which begin at 0 or, as RoBERTa's, count on from the number of the padding
+    without it, and with the first token type. The row of `padding` never learns."""
 
-    def __init__(
-        self,
-        words: nn.Embedding,
-        positions: nn.Embedding,
-        types: nn.Embedding,
-        eps: float,
-        dropout: float,
-        behind: int | None = None,
-    ) -> None:
+    def __init__(self, settings: BertSettings, padding: int | None = None) -> None:
         super().__init__()
-        self.word_embeddings, self.position_embeddings, self.token_type_embeddings = words, positions, types
-        self.LayerNorm = LayerNorm(words.embedding_dim, eps=eps)
-        self.dropout = nn.Dropout(dropout)
+        c, behind = settings.hidden_size, padding if settings.model_type == "roberta" else None
+        self.word_embeddings = table(settings.vocab_size, c, padding)
+        self.position_embeddings = table(settings.max_position_embeddings, c, behind)
+        self.token_type_embeddings = table(settings.type_vocab_size, c)
+        self.LayerNorm = LayerNorm(c, eps=settings.layer_norm_eps)
+        self.dropout = nn.Dropout(settings.hidden_dropout_prob)
         self.behind = behind
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -100,6 +95,11 @@ class Layer(nn.Module):
         x = self.attention(x, bias)
         return self.output(self.activation(self.intermediate.dense(x)), x)  # type: ignore[no-any-return]
 
+    def of_tokens(self, text: Tokens) -> Tokens:
+        """The same on tokens, of which attention counts merged ones by their sizes."""
+        bias = attention.key_bias(text.mask, text.states.dtype, text.weights)
+        return text.with_states(self(text.states, bias))
+
 
 class Bert(nn.Module):
     """`ids` [B, T] and which of them are no padding, `mask` [B, T] -> hidden states [B, T, C], which a `pooler` may
@@ -107,20 +107,11 @@ class Bert(nn.Module):
 
     def __init__(self, settings: BertSettings, *, pooler: bool = False) -> None:
         super().__init__()
-        c, padding = settings.hidden_size, settings.pad_token_id
-        behind = padding if settings.model_type == "roberta" else None
-        self.embeddings = Embeddings(
-            table(settings.vocab_size, c, padding),
-            table(settings.max_position_embeddings, c, behind),
-            table(settings.type_vocab_size, c),
-            settings.layer_norm_eps,
-            settings.hidden_dropout_prob,
-            behind,
-        )
+        self.embeddings = Embeddings(settings, settings.pad_token_id)
         self.encoder = nn.Module()
         self.encoder.layer = nn.ModuleList(Layer(settings) for _ in range(settings.num_hidden_layers))
         if pooler:
-            self.pooler = Pooler(c)
+            self.pooler = Pooler(settings.hidden_size)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         x = self.embeddings(ids)
@@ -128,6 +119,11 @@ class Bert(nn.Module):
         for layer in self.encoder.layer:  # type: ignore[union-attr]
             x = layer(x, bias)
         return x  # type: ignore[no-any-return]
+
+
+def classifier(wide: int, within: int, labels: int) -> nn.Sequential:
+    """A head of ViLT and METER: what was pooled, [B, `wide`] -> logits [B, `labels`]."""
+    return nn.Sequential(Linear(wide, within), LayerNorm(within), nn.GELU(), Linear(within, labels))
 
 
 class Pooler(nn.Module):

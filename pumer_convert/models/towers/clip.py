@@ -72,12 +72,12 @@ class VisionTower(nn.Module):
         self.transformer = nn.Module()
         self.transformer.resblocks = nn.ModuleList(VisionBlock(settings) for _ in range(settings.num_hidden_layers))
 
-    def forward(self, pixels: Tensor, step: Callable[[int], SiteReducers | None], trace: Trace) -> Tokens:
-        """`step` gives the reducers at a block, by its number."""
+    def forward(self, pixels: Tensor, step: Callable[[str], SiteReducers | None], trace: Trace) -> Tokens:
+        """`step` gives the reducers at a site, "vision.i"."""
         x = self.conv1(pixels).flatten(2).transpose(1, 2)
         first = self.class_embedding.expand(x.shape[0], 1, -1)
         x = self.ln_pre(torch.cat([first, x], 1) + self.positional_embedding)
         image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool), first=1)
         for i, block in enumerate(self.transformer.resblocks):  # type: ignore[arg-type]
-            image = block(image, step(i), trace)
+            image = block(image, step(f"vision.{i}"), trace)
         return image.with_states(self.ln_post(image.states))

@@ -1,5 +1,7 @@
 """Multiply-accumulates of the layers in towers; torch-free."""
 
+from typing import Any
+
 from pumer_convert.models.spec import Cost, Layer, Lengths
 from pumer_convert.models.towers.settings import Sizes
 
@@ -35,6 +37,33 @@ def fusion_scores(c: int) -> dict[str, Cost]:
 
     # CLS: the image half's own query and keys, which it computes once more on the tokens that are left.
     return {"relevance": relevance, "cls_attention": one_query(c)}
+
+
+def fusion_layer(
+    number: int, count: int, c: int, wide: int, heads: int, *, sequential: bool = False, **more: Any
+) -> Layer:
+    """One of `count` fusion layers, which is the site "fusion.i"; its halves are `c` and within `wide`."""
+    site, key_width = f"fusion.{number}", c // heads
+    own: dict[str, Any] = {"depth": number / count, "width": c, "key_width": key_width, **more}
+    return Layer(site, fusion(c, wide, sequential), site, fusion_scores(c), **own)
+
+
+def joint_layers(settings: Sizes, blocks: str) -> list[Layer]:
+    """The blocks of a joint encoder of texts and pictures, which are its sites "encoder.i"."""
+    c, inner, count = settings.hidden_size, settings.intermediate_size, settings.num_hidden_layers
+
+    def cost(before: Lengths, after: Lengths) -> int:
+        return block(c, inner, before.image + before.text, after.image + after.text)
+
+    scores: dict[str, Cost] = {
+        "relevance": lambda before, after: before.text * (before.text + before.image) * c,
+        "cls_attention": lambda before, after: (before.text + before.image) * c,
+    }
+    key_width, both = c // settings.num_attention_heads, ("image", "text")
+    return [
+        Layer(name, cost, name, scores, both, i / count, c, key_width, weights=(f"{blocks}{i}.",))
+        for i, name in enumerate(f"encoder.{i}" for i in range(count))
+    ]
 
 
 VISION, TEXT = "vision_model.encoder.layers.", "text_model.encoder.layers."

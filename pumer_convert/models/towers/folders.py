@@ -9,6 +9,36 @@ from pumer_convert.errors import InputError
 from pumer_convert.models.values import only_architecture, square, wrong
 from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorSlice
 
+
+def without_config(raw: RawCheckpoint, spelled: str) -> InputError:
+    """An error to raise about weights that nothing says how to use, of a family as a person writes it."""
+    return InputError(
+        f"{raw.path}: the weights of a {spelled} without its config.json, which says how they are used; put it beside "
+        "them and give the folder."
+    )
+
+
+def saved(
+    raw: RawCheckpoint,
+    family: str,
+    config: dict[str, Any],
+    slices: dict[str, TensorSlice],
+    task: str = EMBEDDINGS,
+    kind: str | None = None,
+    **more: Any,
+) -> Checkpoint:
+    """A folder of transformers, of which messages speak as that `kind` or else as its architecture, or one that this
+    project wrote. Raises InputError for pictures that transformers' network does not take: its tables of positions are
+    square."""
+    if "pumer" in config:
+        return Checkpoint.of(raw, "pumer-convert folder", family, task, config, slices, **more)
+    own = config.get("vision_config", config)
+    if "image_size" in own:
+        square(own, "image_size", 1, raw.path)
+    origin = f"transformers {kind or config['architectures'][0]} folder"
+    return Checkpoint.of(raw, origin, family, task, config, slices, **more)
+
+
 _BARE = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.", "final_layer_norm.", "head.")
 """How the names of a tower begin that has no model around it."""
 _UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids", "embeddings.mask_token")
@@ -38,10 +68,7 @@ class TwoTowers:
         kinds = {self.family: None, **{f"{self.family}_{tower}_model": tower for tower in ("vision", "text")}}
         kind = raw.config.get("model_type")
         if kind is None and any(name.endswith(self.mark) for name in raw.source.names()):
-            raise InputError(
-                f"{raw.path}: the weights of a {self.spelled} without its config.json, which says how they are used; "
-                "put it beside them and give the folder."
-            )
+            raise without_config(raw, self.spelled)
         if not isinstance(kind, str) or kind not in kinds:
             return None
         config = self._config(raw, kinds[kind])
@@ -52,10 +79,7 @@ class TwoTowers:
         for name in raw.source.names():
             if not name.endswith(_UNUSED):
                 slices[start + name if name.startswith(_BARE) else renamed(name)] = TensorSlice(name)
-        ignored = tuple(name for name in raw.source.names() if name.endswith(_UNUSED))
-        origin = "pumer-convert folder" if "pumer" in config else f"transformers {architecture} folder"
-        where = (raw.path, origin, self.family, EMBEDDINGS, config)
-        return Checkpoint(*where, raw.source, slices, ignored, raw.companions)
+        return saved(raw, self.family, config, slices)
 
     def _config(self, raw: RawCheckpoint, tower: str | None) -> dict[str, Any]:
         """The config in the one form: a section for every tower, of which a model of one tower has its own alone."""
@@ -68,11 +92,7 @@ class TwoTowers:
             self.sections[tower](config, raw.path, "")
             config = {"model_type": self.family, f"{tower}_config": config}
         config["architectures"] = [architecture]
-        checked = self.checked(config, raw.path)
-        if "pumer" not in config and "vision" in self.architectures[architecture]:
-            # transformers' network takes no other table of positions
-            square(checked["vision_config"], "image_size", 1, raw.path)
-        return checked
+        return self.checked(config, raw.path)
 
     def _architecture(self, names: set[str]) -> str:
         """What the weights are of, where the config does not say."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from pumer_convert.models import attention
 from pumer_convert.models.activations import FUNCTIONS
+from pumer_convert.models.precision import LayerNorm
 from pumer_convert.models.towers.bert import Intermediate, Projections, Residual
 from pumer_convert.models.towers.settings import BertSettings
 from pumer_convert.reducers.site import SiteReducers, Trace
@@ -59,6 +60,31 @@ class FusionHalf(nn.Module):
 
     def feed_forward(self, x: Tensor) -> Tensor:
         return self.output(self.activation(self.intermediate.dense(x)), x)  # type: ignore[no-any-return]
+
+
+class Link(nn.Module):
+    """A bridge (Xu et al., AAAI 2023): what a tower says of its tokens goes into what fusion has made of them."""
+
+    def __init__(self, kind: str, c: int, eps: float) -> None:
+        super().__init__()
+        if kind == "scaled_add":
+            self.scaled_factor = nn.Parameter(torch.ones(()))
+        elif kind == "interpolate":
+            self.beta = nn.Parameter(torch.full((), 0.5))
+        self.kind = kind
+        self.LayerNorm = LayerNorm(c, eps=eps)
+
+    def forward(self, own: Tensor, fused: Tensor) -> Tensor:
+        if self.kind == "scaled_add":
+            own = own * self.scaled_factor
+        elif self.kind == "interpolate":
+            own, fused = own * (1 - self.beta), fused * self.beta
+        return self.LayerNorm(own + fused)  # type: ignore[no-any-return]
+
+
+def of_members(tokens: Tokens, whole: Tokens, values: Tensor) -> Tensor:
+    """`values` [B, N0, C] of the `whole` tokens -> [B, N, C] of the `tokens` that are left: means over members."""
+    return values if tokens.source is whole.source else tokens.pool(values, whole.size)
 
 
 def fuse(

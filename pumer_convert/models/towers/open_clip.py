@@ -95,12 +95,10 @@ class _Text(_Tower):
 
 @dataclass(frozen=True)
 class Renamed:
-    """Such a checkpoint: transformers' `config` and `slices` by its names, the `ignored` keys, and the values of the
-    `processor`."""
+    """Such a checkpoint: transformers' `config` and `slices` by its names, and the values of the `processor`."""
 
     config: dict[str, Any]
     slices: dict[str, TensorSlice]
-    ignored: tuple[str, ...]
     processor: dict[str, Any]
 
 
@@ -124,11 +122,10 @@ def renamed(raw: RawCheckpoint) -> Renamed | None:
             "says quick_gelu and the heads, and whose preprocess_cfg how pictures are prepared; put it there."
         )
     slices: dict[str, TensorSlice] = {}
-    ignored = [name for name in names if name in _OPENAI or name.endswith(("attn_mask", "position_ids"))]
     for name in names:
-        if name not in ignored:
+        if name not in _OPENAI and not name.endswith(("attn_mask", "position_ids")):
             slices |= _new_names(name, name.removeprefix(inner), raw.source.shape(name))
-    return Renamed(_config(told, raw.path), slices, tuple(ignored), _processor(told, raw.path))
+    return Renamed(_config(told, raw.path), slices, _processor(told, raw.path))
 
 
 def _new_names(key: str, name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, TensorSlice]]:

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from pumer_convert.models.spec import grid
 from pumer_convert.models.towers.settings import BertSettings
 from pumer_convert.models.values import (
     ACTIVATIONS,
     GENERAL,
     LAYERS,
     WHOLE,
+    check_heads,
     check_keys,
+    check_patches,
     read_values,
     sides,
     square,
@@ -33,13 +34,12 @@ _OF_GOOGLE = frozenset(
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """A tower of pictures, with transformers' defaults, of which the class of a kind of tower says the others;
-    `image_size` S or [H, W]."""
+class PictureFields:
+    """The values of a transformer of pictures, with transformers' defaults, of which the class of a kind of tower says
+    the others; `image_size` S or [H, W]."""
 
     image_size: int | list[int]
     hidden_size: int = setting(768, int, least=1, most=WHOLE)
-    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
     num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
     num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
     num_channels: int = setting(3, int, least=1, most=WHOLE)
@@ -47,15 +47,19 @@ class Pictures:
     hidden_act: str = setting("gelu", words=ACTIVATIONS)
     layer_norm_eps: float = setting(1e-5, float)
 
+
+@dataclass(frozen=True)
+class Pictures(PictureFields):
+    """A tower of pictures."""
+
+    intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
+
     @classmethod
     def read(cls, values: Mapping[str, Any], where: object, prefix: str) -> Self:
         """The values of a section, whose keys messages call by this `prefix`. Raises InputError, beginning with
         `where`."""
         found = cls(sides(values, "image_size", 224, where), **tower_values(cls, values, where, prefix))
-        if found.num_channels != 3:
-            raise wrong(where, f"{prefix}num_channels", found.num_channels, "pictures are read with 3 channels alone")
-        if 0 in grid(found.image_size, found.patch_size):
-            raise wrong(where, f"{prefix}patch_size", found.patch_size, f"image_size is {found.image_size}")
+        check_patches(found.image_size, found.patch_size, found.num_channels, where, prefix)
         return found
 
 
@@ -85,13 +89,19 @@ class SiglipPictures(PictureTower):
 
 
 @dataclass(frozen=True)
-class VitPictures(Pictures):
-    """ViT, with its pooler."""
+class VitFields(PictureFields):
+    """Those of transformers' ViT and its like."""
 
     layer_norm_eps: float = setting(1e-12, float)
     hidden_dropout_prob: float = setting(0.0, float, most=1)
     attention_probs_dropout_prob: float = setting(0.0, float, most=1)
     qkv_bias: bool = setting(True, bool)
+
+
+@dataclass(frozen=True)
+class VitPictures(VitFields, Pictures):
+    """ViT, with its pooler."""
+
     encoder_stride: int = setting(16, int, least=1, most=WHOLE)
     pooler_output_size: int | None = setting(None, int, most=WHOLE)
     pooler_act: str = setting("tanh", words=ACTIVATIONS)
@@ -131,12 +141,20 @@ def bert(values: Mapping[str, Any], where: object, prefix: str, **usual: Any) ->
     values = {key: value for key, value in values.items() if key not in _OF_GOOGLE}
     check_keys(values, {f.name for f in fields(BertSettings)} - {"max_text_len"} | GENERAL | UNREAD, where, prefix)
     found = BertSettings(**tower_values(BertSettings, {**usual, **values}, where, prefix))
-    if found.pad_token_id >= found.vocab_size:
-        raise wrong(where, f"{prefix}pad_token_id", found.pad_token_id, f"there are {found.vocab_size} tokens")
-    if found.longest < 2:
-        why = "that leaves no place for a text"
-        raise wrong(where, f"{prefix}max_position_embeddings", found.max_position_embeddings, why)
+    check_texts(found, where, prefix)
     return found
+
+
+def check_texts(tower: BertSettings, where: object, prefix: str = "") -> None:
+    """Raises InputError for padding that is no token, and for lengths of texts that cannot be."""
+    if tower.pad_token_id >= tower.vocab_size:
+        raise wrong(where, f"{prefix}pad_token_id", tower.pad_token_id, f"there are {tower.vocab_size} tokens")
+    if tower.longest > tower.places:
+        why = f"there are positions for {tower.places} tokens"
+        raise wrong(where, f"{prefix}max_text_len", tower.max_text_len, why)
+    if tower.longest < 2:
+        why = "that leaves no place for a text"
+        raise wrong(where, f"{prefix}max_position_embeddings", tower.max_position_embeddings, why)
 
 
 def kind_of(config: Mapping[str, Any], key: str, usual: str) -> str:
@@ -166,7 +184,5 @@ def tower_values(cls: type, values: Mapping[str, Any], where: object, prefix: st
     if "patch_size" in values:
         values = {**values, "patch_size": square(values, "patch_size", 1, where)}
     found = read_values(cls, values, where, prefix)
-    if found["hidden_size"] % found["num_attention_heads"]:
-        why = f"hidden_size, {found['hidden_size']}, is no multiple of it"
-        raise wrong(where, f"{prefix}num_attention_heads", found["num_attention_heads"], why)
+    check_heads(found["hidden_size"], found["num_attention_heads"], where, prefix)
     return found

@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pumer_convert.errors import InputError
 from pumer_convert.models.labels import read_labels
 from pumer_convert.models.spec import grid
+from pumer_convert.models.towers.sections import VitFields, check_texts
+from pumer_convert.models.towers.settings import BertSettings
 from pumer_convert.models.values import (
-    ACTIVATIONS,
     GENERAL,
-    LAYERS,
     WHOLE,
+    check_heads,
     check_keys,
-    only_architecture,
+    check_kinds,
+    check_patches,
+    needed_architecture,
     read_values,
     sides,
     square,
@@ -21,11 +23,8 @@ from pumer_convert.models.values import (
 )
 from pumer_convert.rules import setting
 
-QUESTION, PAIRS, RETRIEVAL = (
-    "ViltForQuestionAnswering",
-    "ViltForImagesAndTextClassification",
-    "ViltForImageAndTextRetrieval",
-)
+QUESTION, PAIRS = "ViltForQuestionAnswering", "ViltForImagesAndTextClassification"
+RETRIEVAL = "ViltForImageAndTextRetrieval"
 HEADS = {QUESTION: ("vqa", "ve"), PAIRS: ("nlvr2",), RETRIEVAL: ("retrieval",)}
 """The heads that are read, with the tasks of each; the first is meant unless `pumer_task` says another."""
 
@@ -33,8 +32,8 @@ OWN = frozenset(("text_layer_norm_eps", "max_text_len"))
 """Keys beside transformers' that this project writes, with `pumer_task`, for an original ViLT."""
 
 
-@dataclass(frozen=True)
-class ViltSettings:
+@dataclass(frozen=True, kw_only=True)
+class ViltSettings(VitFields):
     """The values of a config with transformers' defaults, as transformers' own network reads them.
 
     `architecture` is one of `HEADS`; `labels` the number of its logits; `image_size` S or [H, W]. What is not listed
@@ -45,24 +44,14 @@ class ViltSettings:
 
     architecture: str
     labels: int
-    image_size: int | list[int]
-    hidden_size: int = setting(768, int, least=1, most=WHOLE)
-    num_hidden_layers: int = setting(12, int, least=1, most=LAYERS)
-    num_attention_heads: int = setting(12, int, least=1, most=WHOLE)
     intermediate_size: int = setting(3072, int, least=1, most=WHOLE)
-    hidden_act: str = setting("gelu", words=ACTIVATIONS)
-    hidden_dropout_prob: float = setting(0.0, float, most=1)
-    attention_probs_dropout_prob: float = setting(0.0, float, most=1)
-    layer_norm_eps: float = setting(1e-12, float)
     text_layer_norm_eps: float | None = setting(None, float)
     patch_size: int = setting(32, int, least=1, most=WHOLE)
-    num_channels: int = setting(3, int, least=1, most=WHOLE)
     vocab_size: int = setting(30522, int, least=1, most=WHOLE)
     max_position_embeddings: int = setting(40, int, least=2, most=WHOLE)
     max_text_len: int | None = setting(None, int, least=2, most=WHOLE)
     type_vocab_size: int = setting(2, int, least=1, most=WHOLE)
     modality_type_vocab_size: int = setting(2, int, least=1, most=WHOLE)
-    qkv_bias: bool = setting(True, bool)
     max_image_length: int = setting(-1, int, least=-WHOLE, most=WHOLE)
     num_images: int = setting(-1, int, least=-WHOLE, most=1000)
     pad_token_id: int | None = setting(None, int, most=WHOLE)
@@ -71,17 +60,22 @@ class ViltSettings:
     def read(cls, config: Mapping[str, Any], where: object = "the model") -> "ViltSettings":
         """The values of a config. Raises InputError, beginning with `where`, for a key that is not known, a value that
         is not allowed, and values that do not go together."""
-        known = {*GENERAL, "pumer", "pumer_task", "image_size", *_DEFAULTS}
+        known = {*GENERAL, "pumer", "pumer_task", *_VALUES}
         check_keys(config, known if "pumer_task" in config else known - OWN, where)
         size = sides(config, "image_size", 384, where)
-        patch = square(config, "patch_size", _DEFAULTS["patch_size"], where)
-        architecture = only_architecture(config, HEADS, where)
-        if architecture is None:
-            raise InputError(f"{where}: its config has no architectures; name one of {', '.join(HEADS)}.")
+        patch = square(config, "patch_size", cls.patch_size, where)
+        architecture = needed_architecture(config, HEADS, where)
         names = None if architecture == RETRIEVAL else read_labels(config, where)
         labels = 2 if names is None else len(names)  # transformers' default
-        found = cls(architecture, labels, size, **read_values(cls, {**config, "patch_size": patch}, where))
-        found._check(where)
+        values = read_values(cls, {**config, "patch_size": patch}, where)
+        found = cls(image_size=size, architecture=architecture, labels=labels, **values)
+        check_heads(found.hidden_size, found.num_attention_heads, where)
+        check_patches(size, patch, found.num_channels, where)
+        if found.images < 1:
+            raise wrong(where, "num_images", found.num_images, f"{PAIRS} needs how many images it compares")
+        check_kinds(found.modality_type_vocab_size, found.images, where)
+        check_texts(found.words, where)
+        found.check_limit(*grid(size, patch), where)
         return found
 
     @property
@@ -101,49 +95,29 @@ class ViltSettings:
         return wide, wide if self.architecture == PAIRS else 2 * wide
 
     @property
-    def text_eps(self) -> float:
-        """The epsilon of the text embeddings' LayerNorm."""
-        return self.layer_norm_eps if self.text_layer_norm_eps is None else self.text_layer_norm_eps
+    def words(self) -> BertSettings:
+        """What the embeddings of texts are built from, and which texts they take."""
+        eps = self.layer_norm_eps if self.text_layer_norm_eps is None else self.text_layer_norm_eps
+        same = ("vocab_size", "hidden_size", "hidden_dropout_prob", "max_position_embeddings", "max_text_len")
+        values = {name: getattr(self, name) for name in (*same, "type_vocab_size")}
+        return BertSettings("bert", **values, pad_token_id=self.pad_token_id or 0, layer_norm_eps=eps)
 
     def plain(self) -> dict[str, Any]:
         """The values as they stand in config.json."""
-        values = {name: getattr(self, name) for name in ("image_size", *_DEFAULTS)}
-        values = {name: value for name, value in values.items() if name not in OWN or value is not None}
+        values = {name: getattr(self, name) for name in _VALUES if name not in OWN or getattr(self, name) is not None}
         return {"model_type": "vilt", "architectures": [self.architecture], **values}
 
-    def check_patches(self, rows: int, columns: int, where: object = "the model") -> None:
+    def check_limit(self, rows: int, columns: int, where: object = "the model") -> None:
         """Raises InputError for a picture of more patches than max_image_length: transformers draws that many of them
         at random."""
-        if 0 <= self.max_image_length < rows * columns:
+        if self.limit is not None and self.limit < rows * columns:
             why = f"of the {rows * columns} patches of a picture that many would be drawn at random; set it to -1"
             raise wrong(where, "max_image_length", self.max_image_length, why)
 
-    def _check(self, where: object) -> None:
-        if self.hidden_size % self.num_attention_heads:
-            why = f"hidden_size, {self.hidden_size}, is no multiple of it"
-            raise wrong(where, "num_attention_heads", self.num_attention_heads, why)
-        if self.num_channels != 3:
-            raise wrong(where, "num_channels", self.num_channels, "pictures are read with 3 channels alone")
-        if self.images < 1:
-            raise wrong(where, "num_images", self.num_images, f"{PAIRS} needs how many images it compares")
-        if self.modality_type_vocab_size < 1 + self.images:
-            why = f"text and {self.images} image(s) need {1 + self.images}"
-            raise wrong(where, "modality_type_vocab_size", self.modality_type_vocab_size, why)
-        if self.max_text_len is not None and self.max_text_len > self.max_position_embeddings:
-            why = f"max_position_embeddings is {self.max_position_embeddings}"
-            raise wrong(where, "max_text_len", self.max_text_len, why)
-        if self.pad_token_id is not None and self.pad_token_id >= self.vocab_size:
-            why = f"vocab_size is {self.vocab_size}"
-            raise wrong(where, "pad_token_id", self.pad_token_id, why)
-        rows, columns = grid(self.image_size, self.patch_size)
-        if not rows * columns:
-            raise wrong(where, "image_size", self.image_size, f"patch_size is {self.patch_size}")
-        self.check_patches(rows, columns, where)
 
-
-def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:
+def checked_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
     """A config with every value in one form and transformers' defaults filled in. Raises InputError; see `read`."""
     return {"pad_token_id": 0, **config, **ViltSettings.read({"pad_token_id": 0, **config}, where).plain()}
 
 
-_DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(ViltSettings) if f.metadata}
+_VALUES = tuple(f.name for f in fields(ViltSettings) if f.name not in ("architecture", "labels"))

@@ -5,7 +5,7 @@ Sites: `vision.0` .. `vision.11`, inside the blocks of the tower of pictures, be
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pumer_convert.models.family import Family
 from pumer_convert.models.inputs import TextInput
@@ -15,17 +15,14 @@ from pumer_convert.models.towers.costs import VISION, image_layers, projection, 
 from pumer_convert.models.towers.graphs import joint, towers
 from pumer_convert.models.towers.sections import VitPictures, kind_of
 from pumer_convert.models.vision_text_dual_encoder import formats
-from pumer_convert.models.vision_text_dual_encoder.config import CLIP, MODEL_TYPE, VIT, PairSettings, checked
-from pumer_convert.weights import Checkpoint, RawCheckpoint
-
-if TYPE_CHECKING:
-    from pumer_convert.models.vision_text_dual_encoder.network import VisionTextDualEncoder
+from pumer_convert.models.vision_text_dual_encoder.config import CLIP, MODEL_TYPE, VIT, PairSettings, checked_config
 
 
 class VisionTextDualEncoderFamily(Family):
     """See `Family`."""
 
     name = MODEL_TYPE
+    network = "pumer_convert.models.vision_text_dual_encoder.network:VisionTextDualEncoder"
     known_by = (formats.MARK,)
     image_processor = "ViTImageProcessor"
     tokenizer = "bert"
@@ -34,23 +31,9 @@ class VisionTextDualEncoderFamily(Family):
     rates: ClassVar[Mapping[str, Rates]] = {}
     heads = ("visual_projection.", "text_projection.")
 
-    def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
-        """See `Family`."""
-        return formats.recognise(raw)
-
-    def checked(self, config: Mapping[str, Any], where: object) -> dict[str, Any]:
-        """See `Family`."""
-        return checked(config, where)
-
-    def build(self, config: dict[str, Any], image_size: Any = None) -> "VisionTextDualEncoder":
-        """See `Family`."""
-        from pumer_convert.models.vision_text_dual_encoder.network import VisionTextDualEncoder
-
-        return VisionTextDualEncoder(config, image_size)
-
-    def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family`."""
-        return formats.processor(config)
+    recognise = staticmethod(formats.recognise)
+    checked = staticmethod(checked_config)
+    processor = staticmethod(formats.processor)
 
     def tokenizer_of(self, config: Mapping[str, Any]) -> str:
         """See `Family`."""

@@ -60,7 +60,7 @@ class PairSettings:
 
 def _vision(config: Mapping[str, Any], where: object) -> ClipPictures | VitPictures:
     key = "vision_config"
-    values = {} if config.get(key) is None else section(config, key, where)
+    values = section(config, key, where, optional=True)
     if values.get("model_type") == CLIP.removesuffix("_vision_model"):  # of a whole CLIP the tower of pictures counts
         key, inner = f"{key}.{key}", values.get(key)
         values = {**section({key: inner}, key, where), "model_type": CLIP}
@@ -72,13 +72,13 @@ def _vision(config: Mapping[str, Any], where: object) -> ClipPictures | VitPictu
 
 
 def _text(config: Mapping[str, Any], where: object) -> BertSettings:
-    values = {} if config.get("text_config") is None else section(config, "text_config", where)
+    values = section(config, "text_config", where, optional=True)
     kind = values.get("model_type") or "bert"
     if not isinstance(kind, str) or kind not in TEXTS:
         raise wrong(where, "text_config.model_type", kind, f"the towers of texts that are read are {', '.join(TEXTS)}")
     return towers.bert(values, where, "text_config.", **{**TEXTS[kind], "model_type": kind})
 
 
-def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:
+def checked_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
     """A config with every value in one form and transformers' defaults filled in. Raises InputError; see `read`."""
     return {**config, **PairSettings.read(config, where).plain()}

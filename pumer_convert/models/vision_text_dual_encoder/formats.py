@@ -6,11 +6,11 @@ from typing import Any
 
 from pumer_convert.models.spec import sides_of
 from pumer_convert.models.towers.folders import TwoTowers, cropping, squashing
-from pumer_convert.models.vision_text_dual_encoder.config import ARCHITECTURES, CLIP, MODEL_TYPE, checked
+from pumer_convert.models.vision_text_dual_encoder.config import ARCHITECTURES, CLIP, MODEL_TYPE, checked_config
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 MARK = "text_model.embeddings.word_embeddings.weight"
-FOLDERS = TwoTowers(MODEL_TYPE, "VisionTextDualEncoderModel", ARCHITECTURES, MARK, {}, checked)
+FOLDERS = TwoTowers(MODEL_TYPE, "VisionTextDualEncoderModel", ARCHITECTURES, MARK, {}, checked_config)
 _IN_MEMORY = re.compile(r"(vision_model\.)layers\.(\d+)\.(attention\.[qkvo]_proj|mlp\.fc\d|layernorm_\w+)\.")
 _SAVED = {
     **{f"attention.{name[0]}_proj": f"attention.attention.{name}" for name in ("query", "key", "value")},

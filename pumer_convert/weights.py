@@ -65,8 +65,8 @@ class RawCheckpoint:
     """What a reader found on disk, before any family has looked at it.
 
     `config` is the folder's config.json ({} for a bare file); `hints` holds the plain values of a Lightning file's
-    hyper-parameters, and those of open_clip's config beside the weights; `companions` are the tokenizer and
-    processor files beside the weights; `notes` are sentences on what was chosen of a file.
+    hyper-parameters, whole numbers beside a state dict, and those of open_clip's config beside the weights;
+    `companions` are the tokenizer and processor files there; `notes` are sentences on what was chosen of a file.
     """
 
     path: Path
@@ -79,12 +79,19 @@ class RawCheckpoint:
 
 @dataclass(frozen=True)
 class TensorSlice:
-    """Where a tensor of the one form lies: a key of the source, and the rows of it (all when None); `turned`: it is the
-    transpose."""
+    """Where a tensor of the one form lies: a key of the source, the rows of it (all when None); `turned`: it is the
+    transpose; `most`: larger values count as that."""
 
     key: str
     rows: tuple[int, int] | None = None
     turned: bool = False
+    most: float | None = None
+
+    def cut(self, tensor: "Tensor") -> "Tensor":
+        """It, of the tensor under its key."""
+        tensor = tensor if self.rows is None else tensor[self.rows[0] : self.rows[1]]
+        tensor = tensor.T.contiguous() if self.turned else tensor
+        return tensor if self.most is None else tensor.clamp(max=self.most)
 
 
 @dataclass(frozen=True)
@@ -145,16 +152,14 @@ class Checkpoint:
         more than one needs to be in memory. Raises InputError at the first with a NaN or an infinity."""
         with self.source.reader() as read:
             for name, piece in self.slices.items():
-                tensor = read(piece.key)
-                tensor = tensor if piece.rows is None else tensor[piece.rows[0] : piece.rows[1]]
-                tensor = tensor.T.contiguous() if piece.turned else tensor
+                tensor = piece.cut(read(piece.key))
                 check_finite(tensor, name, self.path)
                 yield name, tensor if change is None else change(name, tensor)
 
     def number(self, name: str) -> float:
         """The one number that a parameter is. Raises InputError for one with more, for a NaN and an infinity."""
         with self.source.reader() as read:
-            tensor = read(self.slices[name].key)
+            tensor = self.slices[name].cut(read(self.slices[name].key))
         check_finite(tensor, name, self.path)
         if tensor.numel() != 1:
             raise InputError(f"{self.path}: '{name}' has to be one number, not {tensor.numel()}.")

@@ -24,6 +24,7 @@ _INSTEAD = (
         "'{}' is a download that has not ended; download it again.",
     ),
     (("*.onnx", "*.engine"), "'{}' is an exported model; give the checkpoint that it was made from, or run that file."),
+    (("*/*.pth.tar",), "'{}' is a checkpoint of a training; name that file, or another of them."),
     (("checkpoint-*", "*.ckpt"), "'{}' is a folder of a trainer; name that one, or another of them."),
     (
         tuple(f"*/{name}" for name in WEIGHTS),

@@ -95,13 +95,16 @@ class StandIn:
 
 
 class PickleSource:
-    """A torch file; `hints` are the plain hyper-parameters of a Lightning file, `notes` what there is to say of it."""
+    """A torch file; `hints` are the whole numbers beside the state dict and the plain hyper-parameters of a
+    Lightning file, `notes` what there is to say of it."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._unchanged = file, Unchanged([file])
         content = _load(file)
         self._keys, notes = find_state(content, file)
-        self.hints = _plain(content.get("hyper_parameters", {}))
+        # Beside a state dict: how far the training went.
+        numbers = {n: v for n, v in content.items() if self._keys and type(v) is int}
+        self.hints = {**numbers, **_plain(content.get("hyper_parameters", {}))}
         if isinstance(self.hints.get("config"), dict):
             self.hints = self.hints["config"]
         state = self._state(content)

@@ -34,9 +34,10 @@ from pumer_convert.weights import (
 
 READABLE = (
     "transformers folders of ViLT, BridgeTower, CLIP, SigLIP, VisionTextDualEncoder, DINOv2 and LLaVA, CLIP of "
-    "open_clip, original ViLT and METER .ckpt files, published PuMer folders, and the folders that pumer-convert writes"
+    "open_clip, original ViLT, METER and CLIP+FDT files, published PuMer folders, and the folders that pumer-convert "
+    "writes"
 )
-_BARE = (".ckpt", ".pt", ".pth", ".safetensors", ".bin")
+_BARE = (".ckpt", ".pt", ".pth", ".pth.tar", ".safetensors", ".bin")
 _STATES = re.compile(r"(optimizer|scheduler|scaler|sampler|training_args|rng_state|random_states)\b|\w*_states_")
 """Files that trainers write beside the weights."""
 NO_PROCESSOR = (
@@ -115,7 +116,9 @@ def _open_folder(path: Path) -> RawCheckpoint:
             return _open_file(file, config, found, path)
         source = _open_index(file)
         return _raw(path, source, config, {}, found)
-    bare = [f for f in sorted(path.iterdir()) if f.suffix in _BARE and not _STATES.match(f.name) and not f.is_dir()]
+    bare = [
+        f for f in sorted(path.iterdir()) if f.name.endswith(_BARE) and not _STATES.match(f.name) and not f.is_dir()
+    ]
     if (lost := next((f for f in bare if not f.exists()), None)) is not None:
         raise InputError(f"{lost}: a link to a file that is not there; copy or download it again.")
     if len(bare) == 1:
@@ -230,6 +233,7 @@ def _for_pictures(checkpoint: Checkpoint) -> Checkpoint:
 
 def _noted(checkpoint: Checkpoint, notes: tuple[str, ...]) -> Checkpoint:
     reads = family_of(checkpoint.family).spec(checkpoint.config).text is not None
-    if reads and not has_tokenizer(checkpoint.companions):
+    files = (*checkpoint.companions, *map(Path, checkpoint.extra_files))
+    if reads and not has_tokenizer(files):
         notes = (*notes, NO_TOKENIZER)
     return replace(checkpoint, notes=(*checkpoint.notes, *notes))

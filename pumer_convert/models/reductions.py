@@ -74,6 +74,7 @@ def _is_action(action: Any, layer: Layer, kinds: Mapping[str, Mapping[str, Kind]
     if set(action) != {"op", "modality", "amount", "by", *kind.params} or (op == "prune" and modality != "image"):
         return False
     params = all(param.rule.holds(action[name]) for name, param in kind.params.items())
+    params = params and all(code < layer.codes for code in action.get("codes") or ())
     return params and (kind.score is None or kind.score in layer.scores) and _is_amount(action["amount"])
 
 

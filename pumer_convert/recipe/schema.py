@@ -32,13 +32,13 @@ MODALITIES = {"prune": ("image",), "merge": ("image", "text")}
 @dataclass(frozen=True)
 class Action:
     """One reducer: `op` ("prune" or "merge") on `modality` ("image" or "text"), by the reducer kind `by`, with the
-    parameters that this kind has."""
+    parameters that this kind has (the name of the file of one that is made of texts)."""
 
     op: str
     modality: str
     amount: Amount
     by: str
-    params: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -253,8 +253,9 @@ class _Parser(YamlReader):
                 having = " and ".join(other for other, kind in kinds.items() if name in kind.params) or "no kind here"
                 self.fail(keys[name], f"{op} by {by} has no {name}; {having} alone has one.")
         given = {name: keys[name] for name in own if name in keys}
-        params = {name: param.default for name, param in own.items()}
-        params |= self.settings(given, op, {name: param.rule for name, param in own.items()})
+        params: dict[str, Any] = {name: param.default for name, param in own.items()}
+        rules = {name: Rule() if param.texts else param.rule for name, param in own.items()}
+        params |= self.settings(given, op, rules)
         return [Action(op, m, self.amount(keys[m], f"{op}.{m}"), by, params) for m in found]
 
     def sites(self, node: Node) -> tuple[str, ...]:

@@ -20,12 +20,14 @@ hidden states and `key_width` that of the keys."""
 class Param:
     """A parameter of a kind, which a recipe may give by its name; the class takes it by that name too.
 
-    `falls`: at layer l of a stack of L it is (1 - l / L) of what the recipe says.
+    `falls`: at layer l of a stack of L it is (1 - l / L) of what the recipe says. `texts`: the recipe names a file of
+    texts, and the model makes the value of them.
     """
 
-    default: float
+    default: Any
     rule: Rule
     falls: bool = False
+    texts: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,16 @@ class Kind:
 
     `score` is what the model has to compute of its image tokens where they are pruned ("relevance": how much the text
     asks for a token, PuMer; "cls_attention": how much the image's own CLS attends to it, EViT, Liang et al. 2022;
-    "probe_attention": how much the probe that pools the image would; "features": no more than the tokens of a
-    projector), None where nothing is asked of the model. `loop`: its graph has a loop. `side`: of a projector, where it
-    stands unless the recipe says otherwise ("before" or "after").
+    "probe_attention": how much the probe that pools the image would; "codebook": what a codebook takes from it;
+    "features": no more than the tokens of a projector), None where nothing is asked of the model. `behind`: it goes by
+    the tokens as a layer gives them, and so stands behind its feed-forward. `loop`: its graph has a loop. `side`: of a
+    projector, where it stands unless the recipe says otherwise ("before" or "after").
     """
 
     place: str
     cost: Cost = lambda n, gone, width, key_width: 0
     score: str | None = None
+    behind: bool = False
     loop: bool = False
     side: str = "before"
     params: Mapping[str, Param] = field(default_factory=dict)
@@ -87,6 +91,8 @@ CONTEXTUAL = Param(0.15625, Rule(float, least=0, most=1, below=True))
 
 PRUMERGE = {"neighbors": Param(32, Rule(int, least=1, most=4096)), "spatial": Param(0.0, Rule(float, least=0, most=1))}
 """How many tokens come to each that PruMerge keeps, and the share of those kept at even distances: 0.5 in PruMerge+."""
+CODES = Param(None, Rule(list, optional=True), texts=True)
+"""The codes that some texts use; None: all."""
 
 _HERE = "pumer_convert.reducers"
 KINDS: dict[str, dict[str, Kind]] = {
@@ -94,6 +100,9 @@ KINDS: dict[str, dict[str, Kind]] = {
         "relevance": Kind(f"{_HERE}.prune:PruneReducer", score="relevance"),
         "cls_attention": Kind(f"{_HERE}.prune:PruneReducer", score="cls_attention"),
         "probe_attention": Kind(f"{_HERE}.prune:PruneReducer", score="probe_attention"),
+        "codebook": Kind(
+            f"{_HERE}.codebook_prune:CodebookPruneReducer", score="codebook", behind=True, params={"codes": CODES}
+        ),
         "random": Kind(f"{_HERE}.random_prune:RandomPruneReducer"),
         "uniform": Kind(f"{_HERE}.uniform_prune:UniformPruneReducer"),
         "divprune": Kind(f"{_HERE}.divprune:DivPruneReducer", picks, "features", loop=True, side="after"),
@@ -128,6 +137,7 @@ WITHOUT = {
     "relevance": "where the text has not met the image",
     "cls_attention": "whose image has no CLS",
     "probe_attention": "whose image no probe pools",
+    "codebook": "whose image is not read by the strongest tokens of a codebook",
     "features": "which gives nothing to a language model",
 }
 """Why a site cannot give a score, as what is said behind its name."""

@@ -120,7 +120,7 @@ def test_impossible_escapes() -> None:
         ("{at: fusion.0, prune: {image: .1, image: .1}}", "prune says 'image' again after line 4"),
         (
             "{at: fusion.0, prune: {text: .1}}",
-            "'text' is not a key of prune; allowed: image, by, neighbors, spatial, contextual.",
+            "'text' is not a key of prune; allowed: image, by, codes, neighbors, spatial, contextual.",
         ),
         ("{at: fusion.0, prune: {text: .1}}", "The text is what asks, so it cannot be pruned; merge it"),
         ("{at: fusion.0, merge: {by: bsm}}", "merge does not say of what; give it image or text."),

@@ -6,24 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pumer_convert.models.attention import causal_bias
 from pumer_convert.models.clip.config import WHOLE_MODEL, ClipSettings, TextSettings
-from pumer_convert.models.precision import LayerNorm, Linear
+from pumer_convert.models.precision import Linear
 from pumer_convert.models.spec import grid, sides_of
+from pumer_convert.models.towers.clip_text import CausalText
 from pumer_convert.models.towers.clip_vision import ClipTower
 from pumer_convert.models.towers.dual import TwoTowerBody
-from pumer_convert.models.towers.embeddings import WordEmbeddings
-from pumer_convert.models.towers.encoder import Encoder
 from pumer_convert.tokens import Tokens
 
 
-class TextTower(nn.Module):
+class TextTower(CausalText):
+    """What it pools is the end of each text, normed."""
+
     def __init__(self, settings: TextSettings) -> None:
-        super().__init__()
-        c = settings.hidden_size
-        self.embeddings = WordEmbeddings(settings.vocab_size, settings.max_position_embeddings, c)
-        self.encoder = Encoder(settings)
-        self.final_layer_norm = LayerNorm(c, eps=settings.layer_norm_eps)
+        super().__init__(settings)
         self.end = settings.end
 
     def ends(self, ids: Tensor) -> Tensor:
@@ -33,8 +29,7 @@ class TextTower(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tokens, Tensor]:
         """See `TwoTowerBody`."""
         mask = attention_mask > 0
-        x = self.embeddings(input_ids)
-        x = self.encoder(x, causal_bias(mask, x.dtype))
+        x = self.states(input_ids, mask)
         pooled = x[torch.arange(x.shape[0], device=x.device), self.ends(input_ids)]
         return Tokens.start(x, mask), self.final_layer_norm(pooled)
 

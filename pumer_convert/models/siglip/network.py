@@ -76,7 +76,7 @@ class VisionTower(nn.Module):
         image = image.with_states(self.post_layernorm(image.states))
         return image, self.head(image)
 
-    def asked(self, image: Tokens) -> Tensor:
+    def asked(self, image: Tokens, step: SiteReducers) -> Tensor:
         """How much the head's probe would attend to each token if the blocks ended here, [B, N] float32."""
         return self.head.asks(image.with_states(self.post_layernorm(image.states)))
 

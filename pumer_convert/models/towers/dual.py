@@ -24,7 +24,7 @@ class TwoTowerBody(Body):
     image_size     (H, W) of its pictures.
     vision_model   of pixels [B, 3, H, W], what gives the reducers at a site, and a trace: the tokens as they end, and
                    what it pools of them, [B, C].
-    text_model     that of texts; `read_text` says what it pools of them.
+    text_model     that of texts; `read_image` and `read_text` say what is pooled of them.
     visual_projection, text_projection
                    what makes embeddings [B, D] of what is pooled, where there is one.
     """
@@ -63,13 +63,18 @@ class TwoTowerBody(Body):
         """The graph "image". Raises InputError for pixels of another size."""
         trace = Trace() if trace is None else trace
         self.check_pixels(pixel_values, self.image_size)
-        image, pooled = self.vision_model(pixel_values, self.step, trace)
+        image, pooled = self.read_image(pixel_values, trace)
         return self._output("image", "visual_projection", image, pooled, trace)
 
     def of_text(self, *words: Any, trace: Trace | None = None, **named: Any) -> Output:
         """The graph "text"."""
         text, pooled = self.read_text(*words, **named)
         return self._output("text", "text_projection", text, pooled, Trace() if trace is None else trace)
+
+    def read_image(self, pixels: Tensor, trace: Trace) -> tuple[Tokens, Tensor]:
+        """The tokens of pictures as they end, and what is pooled of them, [B, C]."""
+        found: tuple[Tokens, Tensor] = self.vision_model(pixels, self.step, trace)
+        return found
 
     def read_text(self, *words: Any, **named: Any) -> tuple[Tokens, Tensor]:
         """The tokens of texts as they end, and what is pooled of them, [B, C]."""

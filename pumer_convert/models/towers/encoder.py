@@ -15,7 +15,8 @@ from pumer_convert.models.towers.settings import EncoderSettings
 from pumer_convert.reducers.site import SiteReducers, Trace
 from pumer_convert.tokens import Tokens
 
-Probe = Callable[[Tokens], Tensor]
+Probe = Callable[[Tokens, SiteReducers], Tensor]
+"""What scores the tokens of pictures for the reducers of a site, [B, N] float32."""
 
 
 def unit(x: Tensor) -> Tensor:
@@ -63,11 +64,16 @@ class EncoderLayer(nn.Module):
         return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
 
     def of_image(self, image: Tokens, step: SiteReducers | None, trace: Trace, probe: Probe | None = None) -> Tokens:
-        """The same on the tokens of pictures, which are reduced between its halves where there is a `step`."""
+        """The same on the tokens of pictures, which are reduced where there is a `step`: between its halves, or behind
+        them."""
         bias = image_bias(image)
         mixed, q, k = self.self_attn(self.layer_norm1(image.states), bias)
-        image = reduce_image(image.with_states(image.states + mixed), step, q, k, bias, trace, probe)
-        return image.with_states(image.states + self.mlp(self.layer_norm2(image.states)))
+        image = image.with_states(image.states + mixed)
+        behind = step is not None and step.behind
+        if not behind:
+            image = reduce_image(image, step, q, k, bias, trace, probe)
+        image = image.with_states(image.states + self.mlp(self.layer_norm2(image.states)))
+        return reduce_image(image, step, q, k, bias, trace, probe) if behind else image
 
     def looked_at(self, image: Tokens) -> tuple[Tensor, Tensor]:
         """How much attention the first token, CLS, pays to each of the tokens that come in, [B, N] float32, and their
@@ -91,8 +97,8 @@ class Encoder(nn.Module):
     def of_image(
         self, image: Tokens, step: Callable[[str], SiteReducers | None], trace: Trace, probe: Probe | None = None
     ) -> Tokens:
-        """All layers on the tokens of pictures; `step` gives the reducers at a site, "vision.i", and `probe` how much a
-        probe that pools the image would attend to each token, [B, N] float32."""
+        """All layers on the tokens of pictures; `step` gives the reducers at a site, "vision.i", and `probe` a score
+        of the tokens (see `reduce_image`)."""
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, EncoderLayer)
             image = layer.of_image(image, step(f"vision.{i}"), trace, probe)

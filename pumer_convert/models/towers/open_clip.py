@@ -124,11 +124,12 @@ def renamed(raw: RawCheckpoint) -> Renamed | None:
     slices: dict[str, TensorSlice] = {}
     for name in names:
         if name not in _OPENAI and not name.endswith(("attn_mask", "position_ids")):
-            slices |= _new_names(name, name.removeprefix(inner), raw.source.shape(name))
+            slices |= new_names(name, name.removeprefix(inner), raw.source.shape(name))
     return Renamed(_config(told, raw.path), slices, _processor(told, raw.path))
 
 
-def _new_names(key: str, name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, TensorSlice]]:
+def new_names(key: str, name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, TensorSlice]]:
+    """What the weight under a `key`, which OpenAI calls `name`, holds: transformers' names, and where each lies."""
     if name in _TURNED:
         yield _TURNED[name], TensorSlice(key, turned=True)
     elif (found := _BLOCK.fullmatch(name)) is not None:

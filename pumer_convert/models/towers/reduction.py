@@ -1,4 +1,4 @@
-"""The reduction inside a block of a tower for pictures, between attention and feed-forward."""
+"""The reduction in a block of a tower for pictures, between attention and feed-forward or behind both."""
 
 from collections.abc import Callable
 
@@ -23,15 +23,15 @@ def reduce_image(
     k: Tensor,
     bias: Tensor | None,
     trace: Trace,
-    probe: Callable[[Tokens], Tensor] | None = None,
+    probe: Callable[[Tokens, SiteReducers], Tensor] | None = None,
 ) -> Tokens:
-    """The tokens that are left, by the block's own queries and keys [B, H, N, D] (ToMe, section 3). `probe` says how
-    much a probe that pools the image would attend to each of them, [B, N] float32."""
+    """The tokens that are left, by the block's own queries and keys [B, H, N, D] (ToMe, section 3). `probe` is
+    what makes an embedding of the tokens, and scores them where reducers ask for that, [B, N] float32."""
     if step is None:
         return image
     asked = None
     if step.score == "cls_attention":
         asked = attention.relevance(q[:, :, :1], k, bias, image.mask[:, :1])
-    elif step.score == "probe_attention" and probe is not None:
-        asked = probe(image)
+    elif step.score is not None and probe is not None:
+        asked = probe(image, step)
     return step.of_image(image.with_keys(k.mean(1).detach()), asked, trace)

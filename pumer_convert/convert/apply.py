@@ -14,6 +14,7 @@ from pumer_convert.checkpoint.origin import origin_entry
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.checkpoint.resized import resized
 from pumer_convert.checkpoint.write import write_safetensors
+from pumer_convert.convert.codes import text_files, with_codes
 from pumer_convert.convert.load import TEXT_LENGTH, choices_of, spec_of
 from pumer_convert.convert.plan import Plan, edits_of, make_plan, pumer_section
 from pumer_convert.data.tokenizer import check_fits
@@ -108,8 +109,9 @@ def prepare_apply(
     fit = "squash" if before is not None and now is not None and before.packed and not now.packed else None
     section = pumer_section(parsed, old_size=height if height == width else [height, width], fit=fit)
     spec = spec_of(_with(checkpoint, section))  # which costs follow the family's choices
-    edits = edits_of(parsed, spec)
+    edits = with_codes(edits_of(parsed, spec), parsed, original)
     checkpoint = _with(checkpoint, {**section, "edits": list(edits)})
+    spec = spec_of(checkpoint)
     try:
         spec.weights_of(parsed.export.keep_float32)
     except InputError as error:
@@ -120,7 +122,8 @@ def prepare_apply(
     target = Path(out) if out is not None else beside(path, "pumer")
     if path.is_dir() and target.resolve().is_relative_to(path.resolve()):
         raise InputError(f"{target}: lies inside the checkpoint itself; choose another place with -o.")
-    inputs = (path, locate(recipe), *((tokenizer,) if tokenizer is not None else ()))
+    texts = [file for file, _ in text_files(parsed).values()]
+    inputs = (path, locate(recipe), *texts, *((tokenizer,) if tokenizer is not None else ()))
     return ApplyPlan(original, checkpoint, parsed, spec, plan, target, inputs)
 
 

@@ -22,6 +22,7 @@ FAMILIES = {
     "bridgetower": "pumer_convert.models.bridgetower",
     "vision-text-dual-encoder": "pumer_convert.models.vision_text_dual_encoder",
     "clip": "pumer_convert.models.clip",
+    "clip-fdt": "pumer_convert.models.clip_fdt",
     "siglip": "pumer_convert.models.siglip",
     "dinov2": "pumer_convert.models.dinov2",
     "llava": "pumer_convert.models.llava",

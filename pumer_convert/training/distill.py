@@ -17,6 +17,7 @@ from pumer_convert.data.prompts import read_classes
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
 from pumer_convert.models.body import Body
+from pumer_convert.models.family import family_of
 from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.system.output import check_out
 from pumer_convert.tasks.base import Task
@@ -155,7 +156,8 @@ def _freeze(job: Job, model: Body) -> list[str]:
     """Of two towers leave that of pictures alone to be trained, and say so."""
     if job.towers is None:
         return []
-    still = freeze(model, job.towers, job.preprocessor)
+    spec = family_of(job.student.family).spec(job.student.config)
+    still = freeze(model, job.towers, job.preprocessor, spec)
     assert job.teacher is not None
     check_still(job.teacher, model, still)
     return [told(model, still)]

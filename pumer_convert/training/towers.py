@@ -15,6 +15,7 @@ from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
 from pumer_convert.models.body import Body
 from pumer_convert.models.family import family_of
+from pumer_convert.models.inputs import IDS, SHORTEST
 from pumer_convert.models.similarity import Similarity
 from pumer_convert.models.spec import ModelSpec
 from pumer_convert.recipe.settings import DistillSettings
@@ -104,9 +105,9 @@ def measurement(spec: ModelSpec, samples: Sequence[Sample], classes: Classes | N
     return found
 
 
-def freeze(model: Body, towers: Towers, preprocessor: Preprocessor) -> list[str]:
-    """Leave to be trained what the embedding of a picture follows from, found by asking for one's gradient; gives the
-    names of the other parameters."""
+def freeze(model: Body, towers: Towers, preprocessor: Preprocessor, spec: ModelSpec) -> list[str]:
+    """Leave to be trained what the embedding of a picture follows from, found by asking for one's gradient, and that of
+    no text; gives the names of the other parameters."""
     assert preprocessor.input is not None
     blank = np.zeros((3, *preprocessor.input.nominal), np.float32)
     inputs = {name: torch.from_numpy(value) for name, value in preprocessor.arrange([[blank]]).items()}
@@ -114,6 +115,14 @@ def freeze(model: Body, towers: Towers, preprocessor: Preprocessor) -> list[str]
     embedding = embedding_of(model.run(towers.image, inputs))
     gradients = torch.autograd.grad(embedding.sum(), [*parameters.values()], allow_unused=True)
     still = [name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None]
+    rest = [name for name in parameters if name not in still]
+    text = spec.text if towers.text else None
+    if text is not None:
+        shape = (1, text.length or SHORTEST)
+        words = {port.name: torch.full(shape, text.end_id or 0 if port.name == IDS else 1) for port in text.ports}
+        embedding = embedding_of(model.run(towers.text, words))
+        gradients = torch.autograd.grad(embedding.sum(), [parameters[name] for name in rest], allow_unused=True)
+        still += [name for name, gradient in zip(rest, gradients, strict=True) if gradient is not None]
     for name in still:
         parameters[name].requires_grad_(False)
     return still

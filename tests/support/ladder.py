@@ -8,6 +8,7 @@ import random_checkpoint
 import saved_bridgetower
 import tiny_clip
 import tiny_dinov2
+import tiny_fdt
 import tiny_llava
 import tiny_pairs
 import tiny_siglip
@@ -45,6 +46,7 @@ MADE: dict[tuple[str, ...], Callable[[Path], Path]] = {
     **{("bridgetower", task): _bridgetower(task) for task in saved_bridgetower.HEADS},
     ("clip", EMBEDDINGS): tiny_clip.write,
     ("siglip", EMBEDDINGS): tiny_siglip.write,
+    ("clip-fdt", EMBEDDINGS): tiny_fdt.write,
     ("dinov2", EMBEDDINGS): tiny_dinov2.write,
     ("llava", EMBEDDINGS): tiny_llava.write,
     ("vision-text-dual-encoder", EMBEDDINGS): _pair("vit", "bert"),
@@ -73,7 +75,8 @@ def recipe(checkpoint: Path, file: Path, share: float, *, few: bool = False) -> 
             continue
         merged = ", ".join(f"{modality}: {share}" for modality in layer.modalities)
         by = next(
-            (score for score in ("relevance", "cls_attention", "probe_attention") if score in layer.scores), "random"
+            (score for score in ("relevance", "codebook", "cls_attention", "probe_attention") if score in layer.scores),
+            "random",
         )
         lines.append(f"  - {{at: {layer.site}, prune: {{image: {share}, by: {by}}}, merge: {{{merged}}}}}\n")
     file.write_text(f"recipe: 1\nmodel: {found.family}\nreduce:\n{''.join(lines)}")

@@ -32,6 +32,7 @@ LOUD = {
     "bridgetower": ("retrieval", "fusion.0", r"cross_modal_text_layers\.0\.output\.dense"),
     "vision-text-dual-encoder": ("embeddings", "vision.1", r"vision_model\.encoder\.layer\.1\.output\.dense"),
     "clip": ("embeddings", "vision.1", r"vision_model\.encoder\.layers\.1\.mlp\.fc2"),
+    "clip-fdt": ("embeddings", "vision.1", r"visual\.transformer\.resblocks\.1\.mlp\.c_proj"),
     "dinov2": ("embeddings", "vision.1", r"encoder\.layer\.1\.mlp\.fc2"),
     "llava": ("embeddings", "projector", r"multi_modal_projector\.linear_1\.weight"),  # no norm stands before it
     "siglip": ("embeddings", "vision.1", r"vision_model\.encoder\.layers\.1\.mlp\.fc2"),
@@ -43,7 +44,7 @@ def louder(folder: Path, names: str, change: Callable[[torch.Tensor], torch.Tens
     """The folder, or the file of a trainer, with other weights where a name holds these."""
     for file in [folder] if folder.is_file() else folder.glob("*.safetensors"):
         whole = load_file(file) if file.suffix == ".safetensors" else torch.load(file)
-        weights = whole.get("state_dict", whole)
+        weights = whole.get("state_dict", whole.get("model", whole))
         found = [name for name in weights if re.search(names, name)]
         assert found
         for name in found:

@@ -7,7 +7,7 @@ codebook, else between attention and feed-forward.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pumer_convert.models.clip_fdt import formats
 from pumer_convert.models.clip_fdt.config import MODEL_TYPE, Codebook, FdtSettings, checked
@@ -17,10 +17,6 @@ from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import Cost, ImageSpec, Layer, Lengths, ModelSpec, grid, sides_of
 from pumer_convert.models.towers.costs import image_layers, text_layers
 from pumer_convert.models.towers.graphs import joint, towers
-from pumer_convert.weights import Checkpoint, RawCheckpoint
-
-if TYPE_CHECKING:
-    from pumer_convert.models.clip_fdt.network import ClipFdt
 
 WEIGHTS = {
     "image": ("img_query_model.", formats.MARK),
@@ -33,6 +29,7 @@ class ClipFdtFamily(Family):
     """See `Family`."""
 
     name = MODEL_TYPE
+    network = "pumer_convert.models.clip_fdt.network:ClipFdt"
     known_by = (formats.MARK,)
     image_processor = "CLIPImageProcessor"
     tokenizer = "clip"
@@ -41,23 +38,9 @@ class ClipFdtFamily(Family):
     rates: ClassVar[Mapping[str, Rates]] = {}
     heads = ("img_query_model.", "txt_query_model.", formats.MARK)
 
-    def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
-        """See `Family`."""
-        return formats.recognise(raw)
-
-    def checked(self, config: Mapping[str, Any], where: object) -> dict[str, Any]:
-        """See `Family`."""
-        return checked(config, where)
-
-    def build(self, config: dict[str, Any], image_size: Any = None) -> "ClipFdt":
-        """See `Family`."""
-        from pumer_convert.models.clip_fdt.network import ClipFdt
-
-        return ClipFdt(config, image_size)
-
-    def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family`."""
-        return formats.processor(config)
+    recognise = staticmethod(formats.recognise)
+    checked = staticmethod(checked)
+    processor = staticmethod(formats.processor)
 
     def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
         """See `Family`."""

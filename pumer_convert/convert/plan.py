@@ -153,17 +153,15 @@ def make_plan(
         if not spec.holds(graph, layer):
             continue
         now, dense = now.without(layer.leaves), dense.without(whole.leaves)
-        after, fed, own = now, now, 0
+        after, own = now, 0
         if layer.site in at:
             actions = at[layer.site]["actions"]
             layer = layer.on(at[layer.site].get("side") or side_of(actions))
-            kinds = [KINDS[action["op"]][action["by"]] for action in actions]
-            scores = {kind.score for kind in kinds}
+            scores = {KINDS[action["op"]][action["by"]].score for action in actions}
             if "features" in scores:  # which are then compared, in place of keys
                 layer = replace(layer, key_width=layer.width)
             after, own = _reduce(now, actions, layer)
             own += sum(layer.scores[score](now, after) for score in scores if score is not None)
-            fed = now if any(kind.behind for kind in kinds) else after
         rows.append(
             PlanRow(
                 layer.name,
@@ -172,7 +170,7 @@ def make_plan(
                 now.text,
                 after.text,
                 whole.cost(dense, dense),
-                layer.cost(now, fed),
+                layer.cost(now, after),
                 own,
             )
         )

@@ -56,6 +56,19 @@ def check_reductions(config: Mapping[str, Any], family: Family, where: object) -
             raise _wrong(where, name, "not actions that are known at that site")
 
 
+def told_codes(config: Mapping[str, Any]) -> dict[str, int]:
+    """How many codes of a codebook a site is pruned by, where these are told; of a config that may be unchecked."""
+    pumer = config.get("pumer")
+    edits = pumer.get("edits") if isinstance(pumer, Mapping) else None
+    found: dict[str, int] = {}
+    for edit in edits if isinstance(edits, list) else ():
+        actions = edit.get("actions") if isinstance(edit, Mapping) else None
+        for action in actions if isinstance(actions, list) else ():
+            if isinstance(action, Mapping) and isinstance(action.get("codes"), list):
+                found[str(edit.get("at"))] = len(action["codes"])
+    return found
+
+
 def _wrong(where: object, key: str, why: str) -> InputError:
     return InputError(f"{where}: {key} in its config is {why}; apply the recipe once more.")
 

@@ -41,9 +41,9 @@ class Layer:
     `width` and `key_width` are those of its hidden states and attention heads; `graph` the one that it is part of.
     `beside`: what is reduced at the site stays whole in towers that run on beside it.
     `weights` are how the names of its parameters begin. `frozen` image tokens, such as CLS, stay whatever is reduced;
-    the `leaves` first ones are gone from here on. `part`: the part of the model that its cost is counted to. `codes`:
-    how many codes there are to prune by, where one of the scores is by a codebook. Where a recipe can say on which side
-    of the layer its site is, this one is the layer where that is before it, and `after` the same where it is behind.
+    the `leaves` first ones are gone from here on. `part`: the part of the model that its cost is counted to. Where a
+    recipe can say on which side of the layer its site is, this one is the layer where that is before it, and `after`
+    the same where it is behind. `codes`: how many codes a score by a codebook is of.
     """
 
     name: str

@@ -37,15 +37,14 @@ class Kind:
     `score` is what the model has to compute of its image tokens where they are pruned ("relevance": how much the text
     asks for a token, PuMer; "cls_attention": how much the image's own CLS attends to it, EViT, Liang et al. 2022;
     "probe_attention": how much the probe that pools the image would; "codebook": what a codebook takes from it;
-    "features": no more than the tokens of a projector), None where nothing is asked of the model. `behind`: it goes by
-    the tokens as a layer gives them, and so stands behind its feed-forward. `loop`: its graph has a loop. `side`: of a
-    projector, where it stands unless the recipe says otherwise ("before" or "after").
+    "features": no more than the tokens of a projector), None where nothing is asked of the model. `loop`: its graph has
+    a loop. `side`: of a projector, and of a block before a codebook, where it stands unless the recipe says otherwise
+    ("before" or "after").
     """
 
     place: str
     cost: Cost = lambda n, gone, width, key_width: 0
     score: str | None = None
-    behind: bool = False
     loop: bool = False
     side: str = "before"
     params: Mapping[str, Param] = field(default_factory=dict)
@@ -91,6 +90,7 @@ CONTEXTUAL = Param(0.15625, Rule(float, least=0, most=1, below=True))
 
 PRUMERGE = {"neighbors": Param(32, Rule(int, least=1, most=4096)), "spatial": Param(0.0, Rule(float, least=0, most=1))}
 """How many tokens come to each that PruMerge keeps, and the share of those kept at even distances: 0.5 in PruMerge+."""
+
 CODES = Param(None, Rule(list, optional=True), texts=True)
 """The codes that some texts use; None: all."""
 
@@ -101,7 +101,7 @@ KINDS: dict[str, dict[str, Kind]] = {
         "cls_attention": Kind(f"{_HERE}.prune:PruneReducer", score="cls_attention"),
         "probe_attention": Kind(f"{_HERE}.prune:PruneReducer", score="probe_attention"),
         "codebook": Kind(
-            f"{_HERE}.codebook_prune:CodebookPruneReducer", score="codebook", behind=True, params={"codes": CODES}
+            f"{_HERE}.codebook_prune:CodebookPruneReducer", score="codebook", side="after", params={"codes": CODES}
         ),
         "random": Kind(f"{_HERE}.random_prune:RandomPruneReducer"),
         "uniform": Kind(f"{_HERE}.uniform_prune:UniformPruneReducer"),

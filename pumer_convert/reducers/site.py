@@ -32,8 +32,8 @@ class SiteReducers(nn.Module):
 
     `actions` is a list of {"op", "modality", "amount", "by"} as config.json records them; see `Amount.to_json`. What
     else an action says are parameters of its kind. `score` names what the model has to compute of the image tokens (see
-    `Kind`), None when that is nothing; `behind`: they stand behind the layer; `side`: where at a projector they stand
-    (see `side_of`; None: as their kinds do). With `proportional`, attention counts what was merged here by its size.
+    `Kind`), None when that is nothing, and `side` where at a layer they stand (see `side_of`; None: as their kinds
+    do). With `proportional`, attention counts what was merged here by its size.
     """
 
     def __init__(
@@ -51,7 +51,6 @@ class SiteReducers(nn.Module):
         self.prune: nn.ModuleDict = nn.ModuleDict()
         self.merge: nn.ModuleDict = nn.ModuleDict()
         self.score: str | None = None
-        self.behind = False
         for action in actions:
             amount = Amount.from_json(action["amount"])
             if amount.is_nothing:
@@ -60,7 +59,6 @@ class SiteReducers(nn.Module):
             params = {name: action[name] for name in kind.params if name in action}
             getattr(self, action["op"])[action["modality"]] = kind.load()(amount, **params)
             self.score = kind.score or self.score
-            self.behind |= kind.behind
 
     def forward(self, image: Tokens, text: Tokens, score: Tensor | None, trace: Trace) -> tuple[Tokens, Tokens]:
         """Reduce both; `score` [B, N] float32 is of the image tokens. The results have no keys."""

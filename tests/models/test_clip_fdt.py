@@ -15,7 +15,7 @@ from pumer_convert.convert.load import load, plan_of, similarity_of
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import export_folder
-from pumer_convert.models.clip_fdt.codebook import sparsemax
+from pumer_convert.models.towers.codebook import sparsemax
 from pumer_convert.runtime import open_runtime
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "support" / "fdt_golden.json").read_text())
@@ -169,7 +169,7 @@ FDT, TEXT, IMAGE = (("model", "kwargs", part) for part in ("fdt", "text_encode",
     [
         (without("t_decay"), r"t_decay is null in its config; it has to be an object"),
         (without("t_decay", "org_t"), r"t_decay\.org_t is null in its config; allowed: a number above 0"),
-        (without(*FDT, "pool_type"), r"pool_type is \"\" in its config; allowed: max, mean, sum"),
+        (without(*FDT, "pool_type"), r"pool_type is null in its config; allowed: max, mean, sum"),
         (with_value("median", *FDT, "pool_type"), r"pool_type is \"median\" in its config; allowed: max, mean, sum"),
         (with_value(41, *FDT, "sd_num"), r"fdt\.sd_num is 41 in its config; by the weights it is 300"),
         (with_value(12, *IMAGE, "layers"), r"image_encode\.layers is 12 in its config; by the weights it is 4"),
@@ -285,3 +285,19 @@ def test_a_codebook_of_all_tokens_together_is_nothing_to_prune_by(pool: str, tmp
     file = tiny_fdt.write(tmp_path / "run", fdt={"pool_type": pool})
     with pytest.raises(InputError, match=r"'codebook' at vision\.3, whose image is not read by the strongest tokens"):
         reduced(file, tmp_path / "out", EVERY % 9)
+
+
+def test_a_recipe_may_say_on_which_side_of_a_block(tmp_path: Path) -> None:
+    file = tiny_fdt.write(tmp_path / "run")
+    steps = {
+        "usual": "{at: vision.1, prune: {image: 0.5, by: codebook}}",
+        "behind": "{at: vision.1, side: after, prune: {image: 0.5, by: codebook}}",
+        "inside": "{at: vision.1, side: before, prune: {image: 0.5, by: codebook}}",
+    }
+    folders = {name: reduced(file, tmp_path / name, f"[{step}]") for name, step in steps.items()}
+    found = {name: embeddings(folder)["image_embeds"] for name, folder in folders.items()}
+    assert torch.equal(found["usual"], found["behind"])
+    assert not torch.equal(found["inside"], found["behind"])
+    macs = {name: plan_of(open_checkpoint(folder)).macs for name, folder in folders.items()}
+    assert macs["behind"] - macs["inside"] == 2 * 64 * 256 * 18  # the feed-forward of those that are gone
+    assert macs["usual"] == macs["behind"]

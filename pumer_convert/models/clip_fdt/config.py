@@ -6,13 +6,12 @@ from typing import Any
 
 from pumer_convert.models.towers import sections as towers
 from pumer_convert.models.towers.sections import ClipPictures
+from pumer_convert.models.towers.settings import Codebook
 from pumer_convert.models.values import ACTIVATIONS, GENERAL, WHOLE, check_keys, only_architecture, read_values, section
 from pumer_convert.rules import setting
 
 MODEL_TYPE = "clip-fdt"
 ARCHITECTURES = {"ClipFdt": ("vision", "text")}
-POOLS = ("max", "mean", "sum")
-ATTENTIONS = ("sparsemax", "softmax", "sigmoid")
 
 
 @dataclass(frozen=True)
@@ -30,18 +29,6 @@ class TextSettings(towers.TextTower):
     def end(self) -> int:
         """The id that ends texts."""
         return self.vocab_size - 1
-
-
-@dataclass(frozen=True)
-class Codebook:
-    """The finite discrete tokens: so many `codes` of a `width`; a `pool` over tokens makes a score of each, and an
-    `attention` at a `temperature` its weight."""
-
-    codes: int = setting(16384, int, least=1, most=WHOLE)
-    width: int = setting(512, int, least=1, most=WHOLE)
-    temperature: float = setting(0.0, float, above=True)
-    pool: str = setting("", words=POOLS)
-    attention: str = setting("", words=ATTENTIONS)
 
 
 @dataclass(frozen=True)
@@ -78,6 +65,6 @@ class FdtSettings:
         }
 
 
-def checked(config: Mapping[str, Any], where: object) -> dict[str, Any]:
+def checked_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
     """A config with every value in one form. Raises InputError; see `read`."""
     return {**config, **FdtSettings.read(config, where).plain()}

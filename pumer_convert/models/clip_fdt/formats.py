@@ -7,10 +7,10 @@ from math import isqrt
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.clip_fdt.config import MODEL_TYPE, checked
+from pumer_convert.models.clip_fdt.config import MODEL_TYPE, checked_config
 from pumer_convert.models.clip_fdt.told import Told, told
-from pumer_convert.models.clip_fdt.words import words_beside
 from pumer_convert.models.spec import sides_of
+from pumer_convert.models.towers.clip_words import words_beside
 from pumer_convert.models.towers.open_clip import new_names
 from pumer_convert.models.transforms import transform
 from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorSlice
@@ -30,8 +30,8 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
     names = raw.source.names()
     if raw.config.get("model_type") == MODEL_TYPE:
         slices = {name: TensorSlice(name) for name in names}
-        where = (raw.path, "pumer-convert folder", MODEL_TYPE, EMBEDDINGS, checked(raw.config, raw.path))
-        return Checkpoint(*where, raw.source, slices, companions=raw.companions)
+        own = checked_config(raw.config, raw.path)
+        return Checkpoint.of(raw, "pumer-convert folder", MODEL_TYPE, EMBEDDINGS, own, slices)
     if MARK not in names or not any(name.startswith("img_query_model.") for name in names):
         return None
     for mark, part in (("visual.conv1.weight", "pictures"), (f"{_TEXT}token_embedding.weight", "texts")):
@@ -40,29 +40,18 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
                 f"{raw.path}: a CLIP+FDT whose tower of {part} is none of CLIP's own kind (there is no '{mark}'), "
                 "which is not supported."
             )
-    ignored = tuple(name for name in names if _UNREAD.fullmatch(name))
     slices = {}
     for name in names:
-        if name not in ignored:
+        if not _UNREAD.fullmatch(name):
             slices |= dict(new_names(name, name.removeprefix(_TEXT), raw.source.shape(name)))
     if "logit_scale" in slices:
         slices["logit_scale"] = TensorSlice("logit_scale", most=LARGEST)
     found = told(raw)
-    config = checked(_config(raw, found), raw.path)
+    config = checked_config(_config(raw, found), raw.path)
+    notes = (f"Its codebook is read at the temperature {found.temperature:g}, by {found.file.name}.", NOTE)
+    where = (raw, "original CLIP+FDT checkpoint", MODEL_TYPE, EMBEDDINGS, config, slices)
     files = words_beside((raw.path, found.file), config["text_config"])
-    return Checkpoint(
-        raw.path,
-        "original CLIP+FDT checkpoint",
-        MODEL_TYPE,
-        EMBEDDINGS,
-        config,
-        raw.source,
-        slices,
-        ignored,
-        raw.companions,
-        extra_files=files,
-        notes=(f"Its codebook is read at the temperature {found.temperature:g}, by {found.file.name}.", NOTE),
-    )
+    return Checkpoint.of(*where, extra_files=files, notes=notes)
 
 
 def _config(raw: RawCheckpoint, found: Told) -> dict[str, Any]:

@@ -1,21 +1,17 @@
 """What the config of a CLIP+FDT's training says beside its weights: the temperature of the codebook above all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pumer_convert.errors import InputError
-from pumer_convert.models.clip_fdt.config import ATTENTIONS, POOLS
-from pumer_convert.models.values import read_values, wrong
-from pumer_convert.rules import Rule, setting
-from pumer_convert.system.json_file import read_object
+from pumer_convert.models.towers.settings import ATTENTIONS, POOLS
+from pumer_convert.models.trainer_configs import configs_beside
+from pumer_convert.models.values import wrong
+from pumer_convert.rules import Rule
 from pumer_convert.weights import RawCheckpoint
 
-_MOST = 2**20
-"""Bytes of the largest file that can be such a config."""
 _STEP = "last_iter"
 _KINDS = ("clip_fdt_vitb16", "clip_fdt_vitb32")
 _OFF = {"positional_embedding_flag": True, "text_encode_type": "Transformer"}
@@ -34,12 +30,7 @@ _DECAY = {
     "sd_T_min": Rule(float),
 }
 """How the temperature falls."""
-
-
-@dataclass(frozen=True)
-class _Functions:
-    att_func_type: str = setting("", words=ATTENTIONS)
-    pool_type: str = setting("", words=POOLS)
+_FUNCTIONS = {"att_func_type": Rule(words=ATTENTIONS), "pool_type": Rule(words=POOLS)}
 
 
 @dataclass(frozen=True)
@@ -76,7 +67,7 @@ def told(raw: RawCheckpoint) -> Told:
     is none, or several that differ, and for a value that is not understood."""
     folder = (raw.path if raw.path.is_dir() else raw.path.parent).absolute()
     for place in (folder, folder.parent):
-        found = [_read(raw, file, values) for file, values in _configs(place)]
+        found = [_read(raw, file, values) for file, values in configs_beside(place) if _is_one(values)]
         for other in found[1:]:
             if (other.kwargs, other.temperature) != (found[0].kwargs, found[0].temperature):
                 raise InputError(
@@ -92,18 +83,10 @@ def told(raw: RawCheckpoint) -> Told:
     )
 
 
-def _configs(place: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    for file in (place / "config.json", *sorted(place.glob("*.yaml")), *sorted(place.glob("*.yml"))):
-        if not file.is_file() or file.stat().st_size > _MOST:
-            continue
-        try:
-            values = read_object(file) if file.suffix == ".json" else yaml.safe_load(file.read_bytes())
-        except (InputError, yaml.YAMLError, RecursionError, ValueError, OSError):
-            continue  # of something else
-        model = values.get("model") if isinstance(values, Mapping) else None
-        kwargs = model.get("kwargs") if isinstance(model, Mapping) else None
-        if isinstance(kwargs, Mapping) and "fdt" in kwargs:
-            yield file, values
+def _is_one(values: Mapping[str, Any]) -> bool:
+    model = values.get("model")
+    kwargs = model.get("kwargs") if isinstance(model, Mapping) else None
+    return isinstance(kwargs, Mapping) and "fdt" in kwargs
 
 
 def _read(raw: RawCheckpoint, file: Path, values: Mapping[str, Any]) -> Told:
@@ -112,11 +95,11 @@ def _read(raw: RawCheckpoint, file: Path, values: Mapping[str, Any]) -> Told:
         raise wrong(file, "model.type", kind, f"what is read is {' and '.join(_KINDS)}")
     kwargs = values["model"]["kwargs"]
     parts = {part: _section(kwargs, part, file, "model.kwargs.") for part in _KNOWN}
-    functions = read_values(_Functions, parts["fdt"], file, "model.kwargs.fdt.")
-    decay = _section(values, "t_decay", file)
-    for key, rule in _DECAY.items():
-        if not rule.holds(decay.get(key, "")):
-            raise wrong(file, f"t_decay.{key}", decay.get(key), f"allowed: {rule.allowed}")
+    functions, decay = parts["fdt"], _section(values, "t_decay", file)
+    for name, part, rules in (("model.kwargs.fdt", functions, _FUNCTIONS), ("t_decay", decay, _DECAY)):
+        for key, rule in rules.items():
+            if not rule.holds(part.get(key, "")):
+                raise wrong(file, f"{name}.{key}", part.get(key), f"allowed: {rule.allowed}")
     codebook = {"attention": functions["att_func_type"], "pool": functions["pool_type"]}
     return Told(file, parts, codebook, _temperature(raw, decay))
 

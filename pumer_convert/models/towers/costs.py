@@ -1,9 +1,11 @@
 """Multiply-accumulates of the layers in towers; torch-free."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pumer_convert.models.spec import Cost, Layer, Lengths
-from pumer_convert.models.towers.settings import Sizes
+from pumer_convert.models.towers.settings import Codebook, Sizes
 
 
 def block(width: int, wide: int, n: int, left: int) -> int:
@@ -130,3 +132,33 @@ def text_layers(settings: Sizes, graph: str, blocks: str = TEXT) -> list[Layer]:
 def projection(graph: str, macs: int, *weights: str) -> Layer:
     """What makes an embedding of what the tower of a graph pools."""
     return Layer(f"{graph}_projection", lambda before, after: macs, graph=graph, weights=weights)
+
+
+def _asked(book: Codebook, c: int, tokens: int, codes: int) -> int:
+    """So many tokens of width `c` asking for so many codes."""
+    products = codes * (tokens if book.pool == "max" else 1)
+    return tokens * (c * book.width + book.width**2) + products * book.width
+
+
+def codebook_behind(graph: str, book: Codebook, c: int, *weights: str) -> Layer:
+    """The codebook behind the tower of a graph, of a width; of pictures it reads all tokens but CLS."""
+
+    def cost(before: Lengths, after: Lengths) -> int:
+        tokens = before.image - 1 if graph == "image" else before.text
+        return _asked(book, c, tokens, book.codes) + book.codes * book.width
+
+    return Layer(f"{graph}_codebook", cost, graph=graph, weights=weights)
+
+
+def pruned_by_codebook(layers: list[Layer], book: Codebook, codes: Mapping[str, int]) -> list[Layer]:
+    """Blocks whose tokens can be pruned by a codebook too, and behind them; `codes`: by how many at a site, where these
+    are not all."""
+    return [layer if layer.site is None else _pruned(layer, book, codes.get(layer.site)) for layer in layers]
+
+
+def _pruned(layer: Layer, book: Codebook, codes: int | None) -> Layer:
+    def asked(before: Lengths, after: Lengths) -> int:
+        return _asked(book, layer.width, before.image - 1, book.codes if codes is None else codes)
+
+    found = replace(layer, scores={"codebook": asked, **layer.scores}, codes=book.codes)
+    return replace(found, after=replace(found, cost=lambda before, after: layer.cost(before, before)))

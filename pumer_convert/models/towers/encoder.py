@@ -69,7 +69,7 @@ class EncoderLayer(nn.Module):
         bias = image_bias(image)
         mixed, q, k = self.self_attn(self.layer_norm1(image.states), bias)
         image = image.with_states(image.states + mixed)
-        behind = step is not None and step.behind
+        behind = step is not None and step.side == "after"
         if not behind:
             image = reduce_image(image, step, q, k, bias, trace, probe)
         image = image.with_states(image.states + self.mlp(self.layer_norm2(image.states)))

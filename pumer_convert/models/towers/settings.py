@@ -73,3 +73,19 @@ class BertSettings:
     def longest(self) -> int:
         """The most tokens of a text."""
         return self.max_text_len or self.places
+
+
+POOLS = ("max", "mean", "sum")
+ATTENTIONS = ("sparsemax", "softmax", "sigmoid")
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """So many `codes` of a `width`, of which an embedding is the weighted sum; a `pool` over tokens makes a score of
+    each, and an `attention` at a `temperature` its weight."""
+
+    codes: int = setting(16384, int, least=1, most=WHOLE)
+    width: int = setting(512, int, least=1, most=WHOLE)
+    temperature: float = setting(0.0, float, above=True)
+    pool: str = setting("", words=POOLS)
+    attention: str = setting("", words=ATTENTIONS)

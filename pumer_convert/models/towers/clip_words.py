@@ -1,4 +1,4 @@
-"""The words of CLIP+FDT: CLIP's merges, with one word more for masks, as files of a tokenizer of transformers."""
+"""CLIP's merges, with one word more for masks than OpenAI has, as files of a tokenizer of transformers."""
 
 import gzip
 import json

@@ -218,7 +218,7 @@ def test_what_a_tower_costs() -> None:
         ),
         (
             "{at: vision.3, prune: {image: .2, margin: .9}}",
-            "'margin' is not a key of prune; allowed: image, by, neighbors, spatial, contextual.",
+            "'margin' is not a key of prune; allowed: image, by, codes, neighbors, spatial, contextual.",
         ),
         (
             "{at: vision.3, merge: {image: .2, by: pitom}}",

@@ -5,15 +5,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pumer_convert.checkpoint.companions import TOKENIZERS
 from pumer_convert.errors import InputError
 from pumer_convert.recipe.schema import Recipe
 from pumer_convert.reducers import kinds_of
 from pumer_convert.weights import Checkpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _BATCH = 32
 
@@ -22,7 +23,7 @@ _BATCH = 32
 class HasCodebook(Protocol):
     """A network whose texts use codes."""
 
-    def codes_of_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def codes_of_texts(self, input_ids: "Tensor", attention_mask: "Tensor") -> "Tensor":
         """The weights of the codes in texts, [B, M]: zeros at those that a text does not use."""
         ...
 

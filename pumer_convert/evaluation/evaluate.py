@@ -157,6 +157,7 @@ def evaluate(
     measured = _measurement(checkpoint, task, classes)
     if writes and workers:
         raise InputError("workers prepare batches for models of one pass; a model that generates has none.")
+    preprocessor = None if writes else Preprocessor.of(checkpoint)
     inputs = [Path(data), *checkpoint.files, *(dense.files if dense is not None else ())]
     with output_files(Path(flips), overwrite, inputs=inputs) if flips is not None else contextlib.nullcontext() as file:
         progress(f"reading {data}")
@@ -170,15 +171,15 @@ def evaluate(
         both = [c for c in (checkpoint, dense) if c is not None]
         progress(f"{len(samples)} samples on {place}")
         tell = _lines(progress)
-        if isinstance(measured, GenerationTask):
+        if preprocessor is None:
             from pumer_convert.evaluation.generate import INSTRUCTION, LONGEST, Generator, generate_each
 
             asked = INSTRUCTION if instruction is None else instruction
             generators = [Generator.open(one, place, asked, max_new_tokens or LONGEST) for one in both]
+            assert isinstance(measured, GenerationTask)
             own, *others = generate_each(generators, samples, measured, batch_size=batch_size, progress=tell)
             cut = ""
         else:
-            preprocessor = Preprocessor.of(checkpoint)
             models = [build(one).to(place) for one in both]
             own, *others = predict_each(
                 models,

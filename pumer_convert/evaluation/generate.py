@@ -2,8 +2,10 @@
 
 import importlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +22,6 @@ from pumer_convert.tasks.base import GenerationTask
 from pumer_convert.weights import Checkpoint
 
 PARTS = ("vision", "prefill", "decode")
-
-
 INSTRUCTION = "Answer the question using a single word or phrase."
 """What stands behind every question, on a line of its own, in LLaVA's own evaluations (Liu et al., CVPR 2024)."""
 LONGEST = 20
@@ -56,57 +56,27 @@ class Generator:
     def open(cls, checkpoint: Checkpoint, device: torch.device, instruction: str, longest: int) -> "Generator":
         """Raises InputError for a folder that transformers cannot load, of which a weight is missing, or which says not
         how the model is asked."""
-        path = checkpoint.path
-        load_tokenizer(path, checkpoint.family, checkpoint.config)  # tells what is wrong with one
-        try:
-            with errors_alone("transformers"):
-                processor: Any = AutoProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]
-                model, told = generation(checkpoint).MODEL.from_pretrained(
-                    path,
-                    dtype="auto",
-                    local_files_only=True,
-                    ignore_mismatched_sizes=True,  # told below, by name
-                    output_loading_info=True,
-                )
-        except (OSError, ValueError, RuntimeError, TypeError, ImportError, LookupError, AttributeError) as error:
-            why = str(error).strip().partition("\n")[0]
-            raise InputError(f"{path}: transformers cannot load the whole of it ({why[:300]}).") from None
-        if getattr(processor, "patch_size", None) is None:
-            raise InputError(
-                f"{path}: its processor says no patch_size, by which places for a picture's tokens are counted; put "
-                "it into processor_config.json, beside vision_feature_select_strategy and num_additional_image_tokens."
-            )
-        if told["mismatched_keys"]:  # those, and those that are missing, transformers has drawn at random
-            name, there, wanted = min(told["mismatched_keys"])
-            raise InputError(f"{path}: the weight '{name}' is {[*there]}, but config.json asks for {[*wanted]}.")
-        if told["missing_keys"]:
-            name = min(told["missing_keys"])
-            raise InputError(f"{path}: the weight '{name}' is missing, without which nothing can be generated.")
-        if not getattr(processor, "chat_template", None):
-            raise InputError(
-                f"{path}: there is no chat_template.jinja, which says how a question is put to the model; copy it "
-                "there from where the model was published."
-            )
-        words = processor.tokenizer
-        words.padding_side = "left"
-        if words.pad_token is None:
-            words.pad_token = words.eos_token
-        if words.pad_token is None:
-            raise InputError(f"{path}: its tokenizer has neither a token for padding nor one for the end of a text.")
-        return cls(model.to(device).eval(), processor, device, instruction, longest)
+        processor = _processor(checkpoint)
+        return cls(_whole_model(checkpoint).to(device).eval(), processor, device, instruction, longest)
 
-    def prompt(self, question: str) -> str:
-        """A question as the model is asked it."""
-        text = f"{question}\n{self.instruction}" if self.instruction else question
+    def prompt(self, sample: Sample) -> str:
+        """The question of a sample as the model is asked it. Raises InputError for one with a picture's token in it."""
+        text = f"{sample.text}\n{self.instruction}" if self.instruction else sample.text
+        if self.processor.image_token in text:
+            raise InputError(f"{sample.where}: '{self.processor.image_token}' in a question would stand for a picture.")
         turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}
         prompt: str = self.processor.apply_chat_template([turn], add_generation_prompt=True)
         return prompt
 
     def answer(self, samples: Sequence[Sample]) -> list[str]:
         """An answer to each. Raises VerificationError for logits that are not finite."""
+        prompts = [self.prompt(sample) for sample in samples]
+        first = self.processor.tokenizer.bos_token
         inputs = self.processor(
             images=[sample.pictures[0].open() for sample in samples],
-            text=[self.prompt(sample.text) for sample in samples],
+            text=prompts,
+            # as transformers does: a template that writes the first token is not given another
+            add_special_tokens=first is None or not prompts[0].startswith(first),
             padding=True,
             return_tensors="pt",
         ).to(self.device)
@@ -159,6 +129,62 @@ class Generator:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def _processor(checkpoint: Checkpoint) -> Any:
+    """The processor of a whole model, which pads texts on the left. Raises InputError where it is not whole."""
+    path = checkpoint.path
+    load_tokenizer(path, checkpoint.family, checkpoint.config)  # tells what is wrong with one
+    with _loading(path):
+        processor: Any = AutoProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]
+    if getattr(processor, "patch_size", None) is None:
+        raise InputError(
+            f"{path}: its processor says no patch_size, by which places for a picture's tokens are counted; put it "
+            "into processor_config.json, beside vision_feature_select_strategy and num_additional_image_tokens."
+        )
+    if not getattr(processor, "chat_template", None):
+        raise InputError(
+            f"{path}: there is no chat_template.jinja, which says how a question is put to the model; copy it there "
+            "from where the model was published."
+        )
+    words = processor.tokenizer
+    words.padding_side = "left"
+    if words.pad_token is None:
+        words.pad_token = words.eos_token
+    if words.pad_token is None:
+        raise InputError(f"{path}: its tokenizer has neither a token for padding nor one for the end of a text.")
+    return processor
+
+
+def _whole_model(checkpoint: Checkpoint) -> Any:
+    """The model of transformers. Raises InputError for weights that transformers would draw at random."""
+    path = checkpoint.path
+    with _loading(path):
+        model, told = generation(checkpoint).MODEL.from_pretrained(
+            path,
+            dtype="auto",
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # told below, by name
+            output_loading_info=True,
+        )
+    if told["mismatched_keys"]:
+        name, there, wanted = min(told["mismatched_keys"])
+        raise InputError(f"{path}: the weight '{name}' is {[*there]}, but config.json asks for {[*wanted]}.")
+    if told["missing_keys"]:
+        name = min(told["missing_keys"])
+        raise InputError(f"{path}: the weight '{name}' is missing, without which nothing can be generated.")
+    return model
+
+
+@contextmanager
+def _loading(path: Path) -> Iterator[None]:
+    """Inside, what transformers raises where it cannot load becomes an InputError, and its warnings are kept back."""
+    try:
+        with errors_alone("transformers"):
+            yield
+    except (OSError, ValueError, RuntimeError, TypeError, ImportError, LookupError, AttributeError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise InputError(f"{path}: transformers cannot load the whole of it ({why[:300]}).") from None
 
 
 def generate_each(

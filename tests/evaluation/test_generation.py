@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 from whole_llava import PAD, TEMPLATE, write
 
@@ -88,6 +89,37 @@ def test_what_generation_config_says_is_done(tmp_path: Path) -> None:
     assert own.answer(read_samples(file, "vqa").samples) == expected
     (dense / "generation_config.json").write_text(json.dumps({"pad_token_id": PAD}))
     assert told(dense, file) != expected
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, "<s> " + TEMPLATE])
+def test_the_first_token_stands_once(template: str, tmp_path: Path) -> None:
+    dense = write(tmp_path / "dense", template)
+    processor = AutoProcessor.from_pretrained(dense)
+    processor.tokenizer.add_special_tokens({"bos_token": "<s>"})
+    start = processor.tokenizer.bos_token_id
+    rust = processor.tokenizer.backend_tokenizer
+    rust.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", start)])
+    processor.save_pretrained(dense)
+    generator = Generator.open(open_checkpoint(dense), torch.device("cpu"), "", 1)
+    seen = []
+    generator.processor.tokenizer.padding_side = "left"
+    generator._generate = lambda inputs: seen.append(inputs["input_ids"]) or [""]  # type: ignore[method-assign]
+    samples = read_samples(data(tmp_path / "data"), "vqa").samples
+    for sample in samples:
+        generator.answer([sample])
+        content = [{"type": "image", "image": sample.pictures[0].open()}, {"type": "text", "text": sample.text}]
+        turns = [[{"role": "user", "content": content}]]
+        whole = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
+        expected = processor.apply_chat_template(turns, **whole)["input_ids"]
+        assert torch.equal(seen[-1], expected)
+        assert int((seen[-1] == start).sum()) == 1
+
+
+def test_a_question_with_a_pictures_token_is_refused(tmp_path: Path) -> None:
+    dense = write(tmp_path / "dense", TEMPLATE)
+    file = data(tmp_path / "data")
+    file.write_text(file.read_text().replace("w7 w9", "w7 <image> w9"))
+    assert "rows.jsonl:1: '<image>' in a question" in refused("evaluate", dense, "--data", file)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -113,7 +113,7 @@ def blocks(model: Vilt, b: Batch, words: int, places: Tensor | None = None) -> I
 
 def pooled(model: Vilt, text: Tokens) -> Tensor:
     """What the head reads: [B, C]."""
-    return model.vilt.pooler(model.vilt.layernorm(text.states[:, 0])).tanh()  # type: ignore[no-any-return]
+    return model.vilt.pooler(text.with_states(model.vilt.layernorm(text.states)))  # type: ignore[no-any-return]
 
 
 def head(c: int, outputs: int) -> nn.Module:

@@ -109,9 +109,6 @@ def theirs(draw: Draw, dtype: str = "float32") -> np.ndarray[Any, Any] | None:
         with warnings.catch_warnings(action="ignore"):  # PIL's, of what RGB loses
             # From bytes: of a TIFF that lies on its side PIL mixes the sides up where it maps the file.
             images = [load_image(Image.open(BytesIO(file.read_bytes()))) for file in files]
-        for image in images:
-            # load_image drops transparency; what PIL still notes of a palette's would become white in CLIP's class.
-            image.info.pop("transparency", None)
         seen = make(images, return_tensors="pt")
         if 0 <= model.config.max_image_length < _most_patches(seen, model.config.patch_size):
             return None

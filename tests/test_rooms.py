@@ -13,7 +13,7 @@ PACKAGE = Path(pumer_convert.__file__).parent
 GROUND = {"__init__", "__main__", "amount", "device", "errors", "rules", "tokens", "weights"}
 LONGEST = 350
 LONGEST_FAMILY = 450
-LONGER = {"bridgetower": 504, "llava": 512}
+LONGER = {"bridgetower": 504}
 """Families that are longer still: they may become shorter, and no longer."""
 
 

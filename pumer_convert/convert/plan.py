@@ -32,7 +32,8 @@ class Plan:
     """What a recipe does to a model.
 
     `rows` are the layers; `dense_macs`, `macs` and `reducer_macs` the whole, per example; `edits` is what
-    config.json will record: one {"at": site, "actions": [...]} per site, and its "side" where the recipe names one.
+    config.json will record: one {"at": site, "actions": [...]} per site, and "side" and "unmerge" where the recipe says
+    them.
     `parts` are the dense and the reduced MACs, reducers included, of the parts that the layers name.
     """
 
@@ -69,8 +70,19 @@ def edits_of(recipe: Recipe, spec: ModelSpec) -> tuple[dict[str, Any], ...]:
             if problem := _problem(recipe, step, layer, spec):
                 raise recipe.error(step.line, problem)
             actions = [_edit(action, layer, recipe.semantics) for action in step.actions]
-            at[site] = {"at": site, **({"side": step.side} if step.side else {}), "actions": actions}
+            at[site] = {"at": site, **step.manner, "actions": actions}
+    _check_unmerged(recipe, spec, at)
     return tuple(at[site] for site in spec.sites if site in at)
+
+
+def _check_unmerged(recipe: Recipe, spec: ModelSpec, at: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises InputError where tokens would come back of which some are gone."""
+    other = next((site for site, edit in at.items() if "unmerge" in edit), None)
+    for step in recipe.steps if other is not None else ():
+        for layer in spec.layers:
+            if layer.site in step.sites and layer.unmerges and step.unmerge is None:
+                told = f"unmerge: {other} says it, and {layer.site} does not; say it at every site of the tower"
+                raise recipe.error(step.line, f"{told}, or nowhere.")
 
 
 def pumer_section(
@@ -110,6 +122,13 @@ def _problem(recipe: Recipe, step: StepSpec, layer: Layer, spec: ModelSpec) -> s
         return f"semantics: reference has no reducers at {site}, nor has the published method; use semantics: default."
     if step.side is not None and layer.after is None:
         return f"side: {site} is inside a layer; leave the key out, which says on which side of a projector to reduce."
+    if step.unmerge is not None and step.unmerge not in layer.unmerges:
+        return f"unmerge: nothing behind {site} takes tokens back at their places; leave the key out."
+    if step.unmerge is None and layer.gridded:
+        words = " or ".join(layer.unmerges)
+        return f"unmerge: what follows {site} takes every place of a grid; say unmerge: {words}, and merge there alone."
+    if step.unmerge is not None and any(action.op == "prune" for action in step.actions):
+        return f"unmerge: what is pruned at {site} has no token to come back as; merge there alone."
     for action in step.actions:
         if action.modality not in layer.modalities:
             told = f"{action.op}: no {action.modality} runs through {site}, so it cannot be reduced there"
@@ -141,18 +160,13 @@ def make_plan(
     elif not 2 <= text_length <= spec.max_text:
         raise InputError(f"a text of {text_length} tokens does not fit; this model takes 2 to {spec.max_text}.")
     at = {edit["at"]: edit for edit in edits}
-    if edits and spec.image_tokens > TOP_K:
-        raise InputError(
-            f"{spec.image_tokens} image tokens are more than the {TOP_K} that TensorRT's TopK takes; "
-            "choose a smaller image size."
-        )
     original = original or spec
     dense = Lengths(original.image_tokens, text_length)
     now, rows, parts = Lengths(spec.image_tokens, text_length), [], dict[str, tuple[int, int]]()
     for layer, whole in zip(spec.layers, original.layers, strict=True):
         if not spec.holds(graph, layer):
             continue
-        now, dense = now.without(layer.leaves), dense.without(whole.leaves)
+        now, dense = now.entering(layer), dense.entering(whole)
         after, own = now, 0
         if layer.site in at:
             actions = at[layer.site]["actions"]
@@ -197,7 +211,13 @@ def _reduce(before: Lengths, actions: Sequence[dict[str, Any]], layer: Layer) ->
         n = now[modality]
         if gone := removed(action, entry[modality], n, layer.frozen):
             # A kind of the reference semantics costs what its mended namesake does.
-            own += KINDS[action["op"]][action["by"]].cost(n, gone, layer.width, layer.key_width)
+            kind = KINDS[action["op"]][action["by"]]
+            own += kind.cost(n, gone, layer.width, layer.key_width)
+            if (ranked := kind.ranks(n, gone)) > TOP_K:
+                raise InputError(
+                    f"{action['op']} by {action['by']} at {layer.site} ranks {ranked} {modality} tokens, more than the "
+                    f"{TOP_K} that TensorRT's TopK takes; choose a smaller image size, or reduce more there."
+                )
         now[modality] = n - gone
     return Lengths(now["image"], now["text"], before.towers if layer.beside else None), own
 

@@ -228,8 +228,14 @@ def generation(checkpoint: Checkpoint) -> Any:
 
 
 def check_whole(checkpoint: Checkpoint) -> None:
-    """Raises InputError for a vision part alone, which answers nothing."""
+    """Raises InputError for a model that is not asked questions here, and for a vision part alone, which answers
+    none."""
     path = checkpoint.path
+    if not generation(checkpoint).ASKED:
+        raise InputError(
+            f"{path}: questions are put to LLaVAs alone, and this is a {checkpoint.family}; "
+            "`pumer-convert export --layout hf` writes the whole of a reduced one for other programs to ask."
+        )
     if not any(name.startswith(generation(checkpoint).LANGUAGE) for name in checkpoint.source.names()):
         raise InputError(
             f"{path}: the vision part alone, which answers nothing; `pumer-convert export {path} --layout hf -o WHOLE` "

@@ -41,6 +41,14 @@ CLASSES: dict[str, dict[str, Any]] = {
     },
     "ViT": {**_STEPS, **_HALF, "size": {"height": 224, "width": 224}, "default_to_square": True, "resample": 2},
     "Siglip": {**_STEPS, **_HALF, "size": {"height": 224, "width": 224}, "resample": 3, "do_convert_rgb": True},
+    "Gemma3": {
+        **_STEPS,
+        **_HALF,
+        "size": {"height": 224, "width": 224},
+        "default_to_square": True,
+        "resample": 2,
+        "do_convert_rgb": True,
+    },
 }
 """The processors that are known, and what transformers' classes of these names take for keys that are absent."""
 _KIND = re.compile(rf"({'|'.join(CLASSES)})(?:ImageProcessor(?:Fast|Pil)?|FeatureExtractor)")
@@ -61,8 +69,9 @@ _HARMLESS = {
     # Of models with image tokens among the words, and of label maps.
     *("image_seq_length", "do_reduce_labels", "reduce_labels"),
 }
-_OF_KIND = {"BridgeTower": BRIDGETOWER_PROGRAM}
-"""What else stands in the files of a kind, and its class reads nowhere."""
+_PANNED = ("pan_and_scan_min_crop_size", "pan_and_scan_max_num_crops", "pan_and_scan_min_ratio_to_activate")
+_OF_KIND = {"BridgeTower": BRIDGETOWER_PROGRAM, "Gemma3": _PANNED}
+"""What else stands in the files of a kind, and its class does not read where do_pan_and_scan is not said, if at all."""
 _FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
@@ -125,8 +134,8 @@ class _View:
         if self._does("do_resize"):
             made = self._resized(replace(made, filter=self._filter()))
         crop = self._sides("crop_size", square=True) if self._does("do_center_crop") else None
-        if self.kind == "Vilt":
-            return made  # its class in transformers asks for a crop_size and does not crop
+        if self.kind in ("Vilt", "Gemma3"):
+            return made  # their classes in transformers ask for a crop_size and do not crop
         if self._does("do_pad") and self.values.get("pad_size") is not None:
             raise InputError("the processor's file says 'pad_size', which is not understood.")
         if crop is None:

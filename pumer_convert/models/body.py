@@ -58,6 +58,7 @@ def insert(model: Body, pumer: Mapping[str, Any]) -> Body:
             pumer.get("semantics", "default"),
             pumer.get("proportional_attention", False),
             edit.get("side"),
+            edit.get("unmerge"),
         )
     return model
 

@@ -26,6 +26,8 @@ FAMILIES = {
     "siglip": "pumer_convert.models.siglip",
     "dinov2": "pumer_convert.models.dinov2",
     "llava": "pumer_convert.models.llava",
+    "paligemma": "pumer_convert.models.paligemma",
+    "gemma3": "pumer_convert.models.gemma3",
 }
 """Name -> the package whose FAMILY it is."""
 

@@ -36,7 +36,7 @@ def check_reductions(config: Mapping[str, Any], family: Family, where: object) -
             raise _wrong(where, f"pumer.{key}", f"{value!r}, not one of {', '.join(map(str, allowed[key]))}")
         if key not in (*allowed, "edits", "image_size"):
             raise _wrong(where, f"pumer.{key}", "not known")
-    spec = family.spec(config)
+    spec = family.spec({**config, "pumer": {**pumer, "edits": []}})  # which may count by edits that hold
     if pumer.get("semantics") == "reference" and not spec.published:
         raise _wrong(where, "pumer.semantics", "'reference', which this model has not")
     if "image_size" in pumer and not _is_change(pumer["image_size"]):
@@ -52,6 +52,11 @@ def check_reductions(config: Mapping[str, Any], family: Family, where: object) -
         seen.add(site)
         if "side" in edit and (edit["side"] not in SIDES or layers[site].after is None):
             raise _wrong(where, f"{name}.side", f"{edit['side']!r}, which that site has not")
+        unmerge = edit.get("unmerge")
+        if unmerge not in (layers[site].unmerges if layers[site].gridded else (None, *layers[site].unmerges)):
+            raise _wrong(where, f"{name}.unmerge", f"{unmerge!r}, which that site has not")
+        if unknown := set(edit) - {"at", "side", "unmerge", "actions"}:
+            raise _wrong(where, f"{name}.{min(unknown, key=str)}", "not known")
         if not isinstance(actions, list) or not all(_is_action(action, layers[site], kinds) for action in actions):
             raise _wrong(where, name, "not actions that are known at that site")
 

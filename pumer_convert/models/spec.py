@@ -23,9 +23,10 @@ class Lengths:
         """Those of the towers."""
         return self.whole or self
 
-    def without(self, first: int) -> "Lengths":
-        """Those of fewer image tokens."""
-        return replace(self, image=self.image - first) if first else self
+    def entering(self, layer: "Layer") -> "Lengths":
+        """Those that enter a layer, where some are restored or leave."""
+        image = (layer.restored or self.image) - layer.leaves
+        return self if image == self.image else replace(self, image=image)
 
 
 Cost = Callable[[Lengths, Lengths], int]
@@ -41,7 +42,10 @@ class Layer:
     `width` and `key_width` are those of its hidden states and attention heads; `graph` the one that it is part of.
     `beside`: what is reduced at the site stays whole in towers that run on beside it.
     `weights` are how the names of its parameters begin. `frozen` image tokens, such as CLS, stay whatever is reduced;
-    the `leaves` first ones are gone from here on. `part`: the part of the model that its cost is counted to. Where a
+    the `leaves` first ones are gone from here on. Where tokens that merge can get their places back, a recipe says
+    one of what it `unmerges` for, and has to where what follows takes a grid (`gridded`); so many tokens are `restored`
+    here, whatever came before (0: none).
+    `part`: the part of the model that its cost is counted to. Where a
     recipe can say on which side of the layer its site is, this one is the layer where that is before it, and `after`
     the same where it is behind. `codes`: how many codes a score by a codebook is of.
     """
@@ -58,6 +62,9 @@ class Layer:
     beside: bool = False
     weights: tuple[str, ...] = ()
     frozen: int = 1
+    unmerges: tuple[str, ...] = ()
+    gridded: bool = False
+    restored: int = 0
     leaves: int = 0
     part: str = ""
     codes: int = 0
@@ -195,7 +202,7 @@ def image_left(layers: Iterable[Layer], tokens: int, edits: Sequence[Mapping[str
     """How many of a picture's `tokens` are left behind the last of these layers."""
     actions = {edit["at"]: edit["actions"] for edit in edits}
     for layer in layers:
-        entry = tokens = tokens - layer.leaves
+        entry = tokens = (layer.restored or tokens) - layer.leaves
         for action in actions.get(layer.site, ()):
             if action["modality"] == "image":
                 tokens -= removed(action, entry, tokens, layer.frozen)

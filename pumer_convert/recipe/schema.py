@@ -14,7 +14,7 @@ from pumer_convert.recipe.layer_names import NUMBERED, SINGLE, SITES, layer_name
 from pumer_convert.recipe.settings import AUGMENT_RULES, RULES, Augment, DistillSettings
 from pumer_convert.recipe.shipped import locate, shipped
 from pumer_convert.recipe.yaml_reader import YamlReader, quote
-from pumer_convert.reducers import KINDS, SIDES, Kind, kinds_of
+from pumer_convert.reducers import KINDS, SIDES, UNMERGE, Kind, kinds_of
 from pumer_convert.rules import Rule
 
 KEYS = (
@@ -26,6 +26,7 @@ SEMANTICS = ("default", "reference")
 DTYPES = ("float32", "float16", "bfloat16")
 NULL = "tag:yaml.org,2002:null"  # an empty value at the top says the same as no key
 
+MANNER = {"side": SIDES, "unmerge": UNMERGE}
 MODALITIES = {"prune": ("image",), "merge": ("image", "text")}
 
 
@@ -44,7 +45,8 @@ class Action:
 @dataclass(frozen=True)
 class StepSpec:
     """What is done at some sites; `line` is where the step starts in the recipe, counted from 1. `side` is on which
-    side of a projector, "before" or "after", None: where its kinds stand by themselves (see `Kind`).
+    side of a projector, "before" or "after", None: where its kinds stand by themselves (see `Kind`). `unmerge`: where
+    the tokens that merge get their places back, "before_projector"; None: nowhere.
 
     The actions stand in the order of PuMer (ACL 2023, section 3): prune image, merge image, merge text.
     """
@@ -53,6 +55,12 @@ class StepSpec:
     actions: tuple[Action, ...]
     line: int
     side: str | None = None
+    unmerge: str | None = None
+
+    @property
+    def manner(self) -> dict[str, str]:
+        """`side` and `unmerge`, of these what is said."""
+        return {key: value for key in MANNER if (value := getattr(self, key)) is not None}
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ class Recipe:
 
 
 def _step_to_json(step: StepSpec) -> dict[str, Any]:
-    result: dict[str, Any] = {"at": list(step.sites), **({"side": step.side} if step.side else {})}
+    result: dict[str, Any] = {"at": list(step.sites), **step.manner}
     for action in step.actions:
         entry = result.setdefault(action.op, {"by": action.by})
         entry[action.modality] = action.amount.to_json()
@@ -230,15 +238,15 @@ class _Parser(YamlReader):
         return steps
 
     def step(self, node: Node, kinds: Mapping[str, Mapping[str, Kind]]) -> StepSpec:
-        keys = self.mapping(node, "a step of reduce", ("at", "side", *MODALITIES))
+        keys = self.mapping(node, "a step of reduce", ("at", *MANNER, *MODALITIES))
         if "at" not in keys:
             self.fail(node, f"the step does not say 'at', where it stands; allowed: {SITES}.")
         sites = self.sites(keys["at"])
         actions = [a for op in MODALITIES if op in keys for a in self.actions(keys[op], op, kinds[op])]
         if not actions:
             self.fail(node, "the step has neither 'prune' nor 'merge'; give one or both, or remove the step.")
-        side = self.choice(keys["side"], "side", SIDES) if "side" in keys else None
-        return StepSpec(sites, tuple(actions), node.start_mark.line + 1, side)
+        manner = {key: self.choice(keys[key], key, words) for key, words in MANNER.items() if key in keys}
+        return StepSpec(sites, tuple(actions), node.start_mark.line + 1, **manner)
 
     def actions(self, node: Node, op: str, kinds: Mapping[str, Kind]) -> list[Action]:
         known = [name for kind in KINDS[op].values() for name in kind.params]

@@ -32,7 +32,8 @@ class Param:
 
 @dataclass(frozen=True)
 class Kind:
-    """What is known of a kind without torch: its class as "module:Class", what it costs, and its parameters.
+    """What is known of a kind without torch: its class as "module:Class", what it costs, how many of n tokens it ranks
+    in one go where `gone` are removed (ranks(n, gone)), and its parameters.
 
     `score` is what the model has to compute of its image tokens where they are pruned ("relevance": how much the text
     asks for a token, PuMer; "cls_attention": how much the image's own CLS attends to it, EViT, Liang et al. 2022;
@@ -45,6 +46,7 @@ class Kind:
     place: str
     cost: Cost = lambda n, gone, width, key_width: 0
     score: str | None = None
+    ranks: Callable[[int, int], int] = lambda n, gone: n
     loop: bool = False
     side: str = "before"
     params: Mapping[str, Param] = field(default_factory=dict)
@@ -60,6 +62,11 @@ def halves(n: int, gone: int, width: int, key_width: int) -> int:
     """Even with odd tokens: similarities of keys, and the mixing of states by a product."""
     half = n // 2
     return (n - half) * half * (key_width + width)
+
+
+def ranked_halves(n: int, gone: int) -> int:
+    """The even tokens, and then those that are left."""
+    return max(n - n // 2, n - gone)
 
 
 def energies(n: int, gone: int, width: int, key_width: int) -> int:
@@ -113,8 +120,8 @@ KINDS: dict[str, dict[str, Kind]] = {
         ),
     },
     "merge": {
-        "bsm": Kind(f"{_HERE}.merge:MergeReducer", halves),
-        "tome": Kind(f"{_HERE}.merge:MergeReducer", halves),
+        "bsm": Kind(f"{_HERE}.merge:MergeReducer", halves, ranks=ranked_halves),
+        "tome": Kind(f"{_HERE}.merge:MergeReducer", halves, ranks=ranked_halves),
         "pitome": Kind(f"{_HERE}.pitome:PitomeReducer", energies, params={"margin": MARGIN}),
     },
 }
@@ -142,8 +149,9 @@ WITHOUT = {
 }
 """Why a site cannot give a score, as what is said behind its name."""
 
-
 SIDES = ("before", "after")
+UNMERGE = ("before_projector",)
+"""Where tokens that merged can get their places back: before a projector."""
 
 
 def side_of(actions: Iterable[Mapping[str, Any]], semantics: str = "default") -> str:

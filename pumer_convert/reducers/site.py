@@ -33,7 +33,8 @@ class SiteReducers(nn.Module):
     `actions` is a list of {"op", "modality", "amount", "by"} as config.json records them; see `Amount.to_json`. What
     else an action says are parameters of its kind. `score` names what the model has to compute of the image tokens (see
     `Kind`), None when that is nothing, and `side` where at a layer they stand (see `side_of`; None: as their kinds
-    do). With `proportional`, attention counts what was merged here by its size.
+    do). `unmerge` is where the model is to give back their places to the tokens that merged, None: nowhere. With
+    `proportional`, attention counts what was merged here by its size.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class SiteReducers(nn.Module):
         semantics: str = "default",
         proportional: bool = False,
         side: str | None = None,
+        unmerge: str | None = None,
     ) -> None:
         super().__init__()
-        self.site, self.proportional = site, proportional
+        self.site, self.proportional, self.unmerge = site, proportional, unmerge
         self.side = side or side_of(actions, semantics)
         kinds = kinds_of(semantics)
         self.prune: nn.ModuleDict = nn.ModuleDict()

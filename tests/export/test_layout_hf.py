@@ -11,13 +11,12 @@ import tiny_clip
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from registered import restore
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
-    LlavaConfig,
     LlavaForConditionalGeneration,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from whole_llava import IMAGE, PAD, write
 
 import pumer_convert
@@ -40,7 +39,7 @@ reduce:
 def registered() -> Iterator[None]:
     with torch.no_grad():
         yield
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.register(LlavaConfig, LlavaForConditionalGeneration, exist_ok=True)
+    restore()
 
 
 def reduced(folder: Path, **config: Any) -> Path:

@@ -109,8 +109,11 @@ def test_impossible_escapes() -> None:
 @pytest.mark.parametrize(
     ("step", "fragment"),
     [
-        ("fusion.0", "a step of reduce must be a mapping; its keys may be: at, side, prune, merge"),
-        ("{at: fusion.0, prun: {}}", "'prun' is not a key of a step of reduce; allowed: at, side, prune, merge."),
+        ("fusion.0", "a step of reduce must be a mapping; its keys may be: at, side, unmerge, prune, merge"),
+        (
+            "{at: fusion.0, prun: {}}",
+            "'prun' is not a key of a step of reduce; allowed: at, side, unmerge, prune, merge.",
+        ),
         ("{at: fusion.0, prun: {}}", "Did you mean 'prune'?"),
         ("{prune: {image: 0.1}}", "the step does not say 'at'"),
         ("{at: fusion.0}", "the step has neither 'prune' nor 'merge'"),

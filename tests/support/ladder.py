@@ -9,6 +9,7 @@ import saved_bridgetower
 import tiny_clip
 import tiny_dinov2
 import tiny_fdt
+import tiny_gemmas
 import tiny_llava
 import tiny_pairs
 import tiny_siglip
@@ -49,6 +50,8 @@ MADE: dict[tuple[str, ...], Callable[[Path], Path]] = {
     ("clip-fdt", EMBEDDINGS): tiny_fdt.write,
     ("dinov2", EMBEDDINGS): tiny_dinov2.write,
     ("llava", EMBEDDINGS): tiny_llava.write,
+    ("paligemma", EMBEDDINGS): tiny_gemmas.write_paligemma,
+    ("gemma3", EMBEDDINGS): tiny_gemmas.write_gemma3,
     ("vision-text-dual-encoder", EMBEDDINGS): _pair("vit", "bert"),
     ("vision-text-dual-encoder", EMBEDDINGS, "clip"): _pair("clip_vision_model", "roberta"),
     ("toy_dual", EMBEDDINGS): toy_dual.write,
@@ -67,13 +70,16 @@ def registered() -> Iterator[None]:
 
 def recipe(checkpoint: Path, file: Path, share: float, *, few: bool = False) -> Path:
     """At every site of the checkpoint, or a `few` (one of each stack of layers, and those of no stack), prune and merge
-    all that can be, this share of it."""
+    all that can be, this share of it; where what follows takes a grid, merge for all to come back."""
     found = open_checkpoint(checkpoint)
     spec, lines = spec_of(found), []
     for layer in spec.layers:
         if layer.site is None or (few and "." in layer.site and not layer.site.endswith(".1")):
             continue
         merged = ", ".join(f"{modality}: {share}" for modality in layer.modalities)
+        if layer.gridded:
+            lines.append(f"  - {{at: {layer.site}, merge: {{{merged}}}, unmerge: {layer.unmerges[0]}}}\n")
+            continue
         by = next(
             (score for score in ("relevance", "codebook", "cls_attention", "probe_attention") if score in layer.scores),
             "random",

@@ -35,6 +35,8 @@ LOUD = {
     "clip-fdt": ("embeddings", "vision.1", r"visual\.transformer\.resblocks\.1\.mlp\.c_proj"),
     "dinov2": ("embeddings", "vision.1", r"encoder\.layer\.1\.mlp\.fc2"),
     "llava": ("embeddings", "projector", r"multi_modal_projector\.linear_1\.weight"),  # no norm stands before it
+    "paligemma": ("embeddings", "vision.1", r"vision_tower\.encoder\.layers\.1\.mlp\.fc2"),
+    "gemma3": ("embeddings", "vision.1", r"vision_tower\.encoder\.layers\.1\.mlp\.fc2"),
     "siglip": ("embeddings", "vision.1", r"vision_model\.encoder\.layers\.1\.mlp\.fc2"),
 }
 """Of each family a task, a layer, and the names of the weights that are made so large that it overflows in float16."""

@@ -16,7 +16,7 @@ from pumer_convert.models.family import FAMILIES, family_of
 from pumer_convert.system.json_file import read_object
 from pumer_convert.system.output import output_folder
 from pumer_convert.system.owned import write_report
-from pumer_convert.weights import NESTED_PROCESSOR, Checkpoint
+from pumer_convert.weights import NESTED_PROCESSOR, PROCESSOR, Checkpoint
 
 CARD = """# {name}
 
@@ -29,10 +29,12 @@ weights are those of {whole}; config.json has the reducers under "pumer", and {p
     pumer_convert.register()
     model, processor = (it.from_pretrained(FOLDER) for it in (AutoModelForImageTextToText, AutoProcessor))
 
-Without the call of `register` the vision part is the dense one, and transformers stops: its features are more than the
-image tokens. The positions of the kept tokens are renumbered, which costs most where places in the picture are asked
-for.
+Without the call of `register` the vision part is the dense one, {without}
 """
+FEWER = """and transformers stops: its features are more than the
+image tokens. The positions of the kept tokens are renumbered, which costs most where places in the picture are asked
+for."""
+AS_MANY = "which gives as many tokens: nothing is saved."
 
 
 def export_hf(
@@ -63,6 +65,7 @@ def export_hf(
     (port,), (spare,) = (family.spec(one.config).graphs[0].outputs for one in (checkpoint, whole))
     tokens, dense = port.shape[1], spare.shape[1]
     assert isinstance(tokens, int)
+    assert isinstance(dense, int)
     with output_folder(out, overwrite, (path, whole.path)) as folder:
         progress(f"linking the weights of {whole.path}")
         _link(whole, folder)
@@ -73,16 +76,18 @@ def export_hf(
         config = read_object(whole.path / "config.json") | {"pumer": checkpoint.config.get("pumer", {})}
         count = importlib.import_module(family.generation).count
         changes: Mapping[str, Mapping[str, Any]] = count(checkpoint.config, tokens)
-        for name, values in {"config.json": config, NESTED_PROCESSOR: {}}.items():
-            there = read_object(folder / name) if (folder / name).exists() else {}
-            text = json.dumps({**there, **values, **changes.get(name, {})}, indent=2)
-            (folder / name).write_text(text + "\n", "utf-8")
+        for name, values in {"config.json": config, NESTED_PROCESSOR: {}, PROCESSOR: None}.items():
+            there = read_object(folder / name) if (folder / name).exists() else values
+            if there is not None:
+                text = json.dumps(_changed({**there, **(values or {})}, changes.get(name, {})), indent=2)
+                (folder / name).write_text(text + "\n", "utf-8")
         told = {
             "name": out.name,
             "family": family.name,
             "tokens": tokens,
             "dense": dense,
             "whole": f"`{whole.path.name}`",
+            "without": FEWER if tokens < dense else AS_MANY,
         }
         (folder / "README.md").write_text(CARD.format(**told, processor=NESTED_PROCESSOR), "utf-8")
         report = {
@@ -93,6 +98,17 @@ def export_hf(
             "image_tokens": tokens,
         }
         return write_report(folder, report)
+
+
+def _changed(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with others in their place; those of a section that there is not are left out."""
+    found = dict(values)
+    for key, value in changes.items():
+        if not isinstance(value, Mapping):
+            found[key] = value
+        elif isinstance(values.get(key), Mapping):
+            found[key] = {**values[key], **value}
+    return found
 
 
 def _link(whole: Checkpoint, folder: Path) -> None:

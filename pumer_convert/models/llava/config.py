@@ -1,16 +1,15 @@
 """What a LLaVA's config.json may say, as typed values; torch-free."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pumer_convert.models.towers.language import LanguageSettings
 from pumer_convert.models.towers.sections import ClipPictures, SiglipPictures
+from pumer_convert.models.towers.vision_part import VisionPart, check_whole, language_section
 from pumer_convert.models.values import (
     ACTIVATIONS,
-    GENERAL,
     LAYERS,
-    check_keys,
     only_architecture,
     read_values,
     section,
@@ -34,8 +33,6 @@ LARGE = {
     "image_size": 336,
 }
 """The tower of a config that names none."""
-PLACES = 2**20
-"""The longest prompt where nothing says how long it may be."""
 _LAYER = Rule(int, least=-LAYERS, most=LAYERS)
 
 
@@ -47,48 +44,17 @@ class _Shared:
 
 
 @dataclass(frozen=True)
-class LlavaSettings:
-    """The values of a config.
+class LlavaSettings(VisionPart):
+    """The values of a config: with them the projector's activation, and whether it has biases."""
 
-    taps     numbers of the hidden states that the projector takes, one behind the other: 0 is what the first block
-             takes, i what block i - 1 gives.
-    cls      whether the tower has a CLS token.
-    trimmed  whether the first token, CLS where there is one, is left out before the projector.
-    """
-
-    architecture: str
-    vision: ClipPictures | SiglipPictures
-    language: LanguageSettings
-    taps: tuple[int, ...]
-    trimmed: bool
     activation: str
     bias: bool
-
-    @property
-    def cls(self) -> bool:
-        """See above."""
-        return isinstance(self.vision, ClipPictures)
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks of the tower are of use."""
-        return max(self.taps)
-
-    @property
-    def sites(self) -> int:
-        """In how many blocks tokens can be reduced: in those before the last that all states taken have run through.
-        Behind that one stands the projector."""
-        return max(min(self.taps) - 1, 0)
 
     @classmethod
     def read(cls, config: Mapping[str, Any], where: object = "the model") -> "LlavaSettings":
         """The values of a config of `model_type` "llava". Raises InputError, beginning with `where`, for a key that is
         not known, a value that is not allowed, and values that do not go together."""
-        known = {"vision_config", "text_config", "vision_feature_layer", "image_token_index", "image_token_id"}
-        known |= {"projector_hidden_act", "vision_feature_select_strategy", "multimodal_projector_bias"}
-        known |= {"image_seq_length", "ignore_index", "vocab_size", "pumer"} | GENERAL
-        # How the language model is quantized; the tower's own weights are read in floating point or refused.
-        check_keys({key: value for key, value in config.items() if key != "quantization_config"}, known, where)
+        check_whole(config, {f.name for f in fields(_Shared)} | {"vision_feature_layer"}, where)
         architecture = only_architecture(config, ARCHITECTURES, where) or ARCHITECTURES[0]
         values = dict(section(config, "vision_config", where)) if config.get("vision_config") is not None else LARGE
         kind = values.get("model_type") or LARGE["model_type"]
@@ -99,7 +65,7 @@ class LlavaSettings:
         # Its classes put the language model's into it.
         values.pop("vocab_size", None)
         vision = TOWERS[kind].read(values, where, "vision_config.")
-        language = LanguageSettings.read(section({"text_config": {}, **config}, "text_config", where), where)
+        language = LanguageSettings.read(config, "llama", where)
         shared = read_values(_Shared, config, where)
         return cls(
             architecture=architecture,
@@ -107,6 +73,8 @@ class LlavaSettings:
             language=language,
             taps=_taps(config.get("vision_feature_layer", -2), vision.num_hidden_layers, where),
             trimmed=shared["vision_feature_select_strategy"] == "default",
+            normed=False,
+            pooled=0,
             activation=shared["projector_hidden_act"],
             bias=shared["multimodal_projector_bias"],
         )
@@ -130,7 +98,7 @@ def checked_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
         "model_type": "llava",
         "architectures": [found.architecture],
         "vision_config": {"model_type": kind, **vars(found.vision)},
-        "text_config": {**config.get("text_config", {}), **{k: v for k, v in vars(found.language).items() if v}},
+        "text_config": language_section(config.get("text_config"), found.language),
         "vision_feature_layer": config.get("vision_feature_layer", -2),
         "vision_feature_select_strategy": "default" if found.trimmed else "full",
         "projector_hidden_act": found.activation,

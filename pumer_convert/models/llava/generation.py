@@ -1,27 +1,19 @@
 """LLaVA with a reduced vision part as a class of transformers, which loads the folders of the layout hf."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoModelForImageTextToText,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaModel,
-    conversion_mapping,
-)
+from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration, LlavaModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.body import Body, insert
+from pumer_convert.models.body import Body
 from pumer_convert.models.llava.config import LlavaSettings
-from pumer_convert.models.llava.formats import LANGUAGE as LANGUAGE
-from pumer_convert.models.llava.formats import PROJECTOR, TOWER
 from pumer_convert.models.llava.network import Llava
 from pumer_convert.models.spec import grid
+from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
+from pumer_convert.models.towers.vision_generation import features, named_like, vision_part
 from pumer_convert.weights import NESTED_PROCESSOR
 
 
@@ -46,19 +38,9 @@ class ReducedLlavaModel(LlavaModel):  # type: ignore[no-untyped-call]
             if asked is not None and asked != here:
                 raise InputError(f"the vision part was reduced for the features {here!r}, not {asked!r}.")
         if not self._vision:
-            config = json.loads(self.config.to_json_string())
-            with torch.device("meta"):
-                self._vision = (insert(Llava(config), config.get("pumer", {})).eval(),)
-        weights = {
-            name.replace(f"{TOWER}vision_model.", TOWER, 1): value
-            for name, value in self.named_parameters()
-            if name.startswith((TOWER, PROJECTOR))
-        }
-        needed: dict[str, Tensor] = {name: weights[name] for name, _ in self._vision[0].named_parameters()}
-        pixels = pixel_values.to(needed[f"{TOWER}embeddings.patch_embedding.weight"].dtype)
-        output = torch.func.functional_call(self._vision[0], needed, (pixels,))
-        features: Any = list(output.outputs["image_features"])
-        return BaseModelOutputWithPooling(pooler_output=features)
+            self._vision = (vision_part(Llava, self.config),)
+        found: Any = list(features(self._vision[0], self, pixel_values))
+        return BaseModelOutputWithPooling(pooler_output=found)
 
 
 class ReducedLlava(LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]
@@ -73,12 +55,11 @@ class ReducedLlava(LlavaForConditionalGeneration):  # type: ignore[no-untyped-ca
 
 
 MODEL = ReducedLlava
+ASKED = True
+"""Whether `evaluate` puts questions to it."""
 
-# transformers knows by these which names in files are which of a class: without them a language model would be random.
-_names: Any = conversion_mapping
-for _own, _of in ((ReducedLlava, "llava"), (ReducedLlavaModel, "LlavaModel")):
-    _mapping = _names.get_checkpoint_conversion_mapping(_of)
-    _names.register_checkpoint_conversion_mapping(_own.__name__, _mapping, overwrite=True)
+named_like(ReducedLlava, "llava")
+named_like(ReducedLlavaModel, "LlavaModel")
 
 
 def count(config: Mapping[str, Any], tokens: int) -> dict[str, dict[str, Any]]:

@@ -4,14 +4,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pumer_convert.models.values import WHOLE, read_values, wrong
+from pumer_convert.models.values import WHOLE, read_values, section, wrong
 from pumer_convert.rules import setting
 
 _SIZES = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
-LANGUAGE = {
+_GEMMA = {
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+}
+LANGUAGE: dict[str, dict[str, int]] = {
     "llama": {**_SIZES, "intermediate_size": 11008},
     "mistral": {**_SIZES, "intermediate_size": 14336, "num_key_value_heads": 8},
     "qwen2": {**_SIZES, "intermediate_size": 22016},
+    "gemma": {
+        "hidden_size": 3072,
+        "intermediate_size": 24576,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "head_dim": 256,
+    },
+    "gemma2": _GEMMA,
+    "gemma3_text": _GEMMA,
 }
 """transformers' defaults of language models; of others the config has to say all of it."""
 
@@ -29,9 +46,11 @@ class LanguageSettings:
     max_position_embeddings: int | None = setting(None, int, least=2)
 
     @classmethod
-    def read(cls, values: Mapping[str, Any], where: object) -> "LanguageSettings":
-        """The values of "text_config". Raises InputError for one that is needed and not there."""
-        kind = values.get("model_type", "llama")
+    def read(cls, config: Mapping[str, Any], usual: str, where: object) -> "LanguageSettings":
+        """The values of a config's "text_config", of a `usual` kind where it names none. Raises InputError for one that
+        is needed and not there."""
+        values = section({**config, "text_config": config.get("text_config") or {}}, "text_config", where)
+        kind = values.get("model_type") or usual
         known = LANGUAGE.get(kind, {}) if isinstance(kind, str) else {}
         found = read_values(cls, {**known, **values}, where, "text_config.")
         for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):

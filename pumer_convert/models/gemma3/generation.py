@@ -1,0 +1,61 @@
+"""Gemma 3 with a reduced vision part as a class of transformers, which loads the folders of the layout hf."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForImageTextToText,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3Model,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from pumer_convert.models.body import Body
+from pumer_convert.models.gemma3.network import Gemma3
+from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
+from pumer_convert.models.towers.vision_generation import features, named_like, vision_part
+from pumer_convert.weights import NESTED_PROCESSOR
+
+
+class ReducedGemma3Model(Gemma3Model):  # type: ignore[no-untyped-call]
+    """Its vision part runs with the reducers that config.json records under "pumer"; the weights are those of the dense
+    model, under the same names."""
+
+    _vision: tuple[Body, ...] = ()  # in a tuple, so that it is no part of this module
+
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """The embeddings of each picture, `pooler_output` [B, N, D]."""
+        if not self._vision:
+            self._vision = (vision_part(Gemma3, self.config),)
+        found: Any = features(self._vision[0], self, pixel_values)
+        return BaseModelOutputWithPooling(pooler_output=found)
+
+
+class ReducedGemma3(Gemma3ForConditionalGeneration):  # type: ignore[no-untyped-call]
+    """The same with its language model's head."""
+
+    def __init__(self, config: Gemma3Config) -> None:
+        super(Gemma3ForConditionalGeneration, self).__init__(config)
+        self.model = ReducedGemma3Model(config)
+        language: Any = config.text_config
+        self.lm_head = nn.Linear(language.hidden_size, language.vocab_size, bias=False)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+
+MODEL = ReducedGemma3
+ASKED = False
+"""Whether `evaluate` puts questions to it."""
+named_like(ReducedGemma3, "gemma3")
+named_like(ReducedGemma3Model, "Gemma3Model")
+
+
+def count(config: Mapping[str, Any], tokens: int) -> dict[str, dict[str, Any]]:
+    """Where files of a checkpoint say that a picture has that many `tokens`: name -> the keys that do."""
+    return {NESTED_PROCESSOR: {"processor_class": "Gemma3Processor", "image_seq_length": tokens}}
+
+
+def register() -> None:
+    """From now on transformers' AutoModelForImageTextToText loads every Gemma 3 as this class."""
+    AutoModelForImageTextToText.register(Gemma3Config, ReducedGemma3, exist_ok=True)

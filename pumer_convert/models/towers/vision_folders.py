@@ -1,0 +1,36 @@
+"""transformers' folders of decoder VLMs as maps to the names of their vision part."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pumer_convert.models.towers.folders import saved
+from pumer_convert.models.towers.vision_part import TOWER, VisionPart
+from pumer_convert.weights import Checkpoint, RawCheckpoint, TensorSlice
+
+LANGUAGE = ("language_model.", "lm_head.")
+NOTE = "This is the vision part alone, tower and projector; the language model stays in the checkpoint that it is of."
+
+
+def part_of(raw: RawCheckpoint, family: str, config: Mapping[str, Any], settings: VisionPart) -> Checkpoint:
+    """The vision part of a checkpoint with these settings, `config` its checked one."""
+    slices: dict[str, TensorSlice] = {}
+    ignored: list[str] = []
+    for name in raw.source.names():
+        if name.startswith(LANGUAGE):
+            continue
+        own = name.replace(f"{TOWER}vision_model.", TOWER, 1)
+        if own.startswith(TOWER) and _unused(own.removeprefix(TOWER), settings):
+            ignored.append(name)
+        else:
+            slices[own] = TensorSlice(name)
+    return saved(raw, family, dict(config), slices, ignored=tuple(ignored), notes=(NOTE,))
+
+
+def _unused(name: str, settings: VisionPart) -> bool:
+    """Whether a weight of the tower stands behind all that the projector takes."""
+    if name.startswith("post_layernorm."):
+        return not settings.normed
+    if name.startswith("head.") or name == "embeddings.position_ids":
+        return True
+    number = name.removeprefix("encoder.layers.").partition(".")[0]
+    return name.startswith("encoder.layers.") and number.isdecimal() and int(number) >= settings.blocks

@@ -1,0 +1,105 @@
+"""The vision part of a decoder VLM: transformers' names, fused attention, reducers in the tower's blocks and at the
+projector."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pumer_convert.models.body import Body
+from pumer_convert.models.output import Output
+from pumer_convert.models.precision import LayerNorm
+from pumer_convert.models.spec import grid, sides_of
+from pumer_convert.models.towers.embeddings import PatchEmbeddings
+from pumer_convert.models.towers.encoder import Encoder, EncoderLayer
+from pumer_convert.models.towers.vision_part import OUTPUT, VisionPart
+from pumer_convert.reducers.site import SiteReducers, Trace
+from pumer_convert.tokens import Tokens, gather
+
+
+class VisionTower(nn.Module):
+    """As many blocks as are of use."""
+
+    def __init__(self, settings: VisionPart, patches: int) -> None:
+        super().__init__()
+        vision, cls = settings.vision, settings.cls
+        c = vision.hidden_size
+        self.embeddings = PatchEmbeddings(c, vision.patch_size, patches, cls=cls, bias=not cls)
+        if cls:
+            self.pre_layrnorm = LayerNorm(c, eps=vision.layer_norm_eps)
+        self.encoder = Encoder(replace(vision, num_hidden_layers=settings.blocks))
+        if settings.normed:
+            self.post_layernorm = LayerNorm(c, eps=vision.layer_norm_eps)
+
+    def begin(self, pixels: Tensor) -> Tensor:
+        """What the first block takes, [B, N, C]."""
+        x: Tensor = self.embeddings(pixels)
+        return self.pre_layrnorm(x) if hasattr(self, "pre_layrnorm") else x
+
+    def end(self, x: Tensor) -> Tensor:
+        """What the projector takes of the last state, [B, N, C]."""
+        return self.post_layernorm(x) if hasattr(self, "post_layernorm") else x
+
+
+class VisionPartBody(Body):
+    """`pixel_values` [B, 3, H, W] -> image_features [B, N, D], which take the places of a picture among the embeddings
+    of a language model's words. `projector` makes them of the tower's features [B, N, C]."""
+
+    def __init__(self, config: Mapping[str, Any], settings: VisionPart, projector: nn.Module, image_size: Any) -> None:
+        super().__init__()
+        self.config, self.settings = dict(config), settings
+        self.image_size = sides_of(image_size or settings.vision.image_size)
+        rows, columns = grid(self.image_size, settings.vision.patch_size)
+        self.vision_tower = VisionTower(settings, rows * columns)
+        self.multi_modal_projector = projector
+
+    def forward(self, pixel_values: Tensor, trace: Trace | None = None) -> Output:
+        """The graph "vision"."""
+        trace, settings = Trace() if trace is None else trace, self.settings
+        self.check_pixels(pixel_values, self.image_size)
+        x, first = self.vision_tower.begin(pixel_values), int(settings.cls or settings.trimmed)
+        image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool), first=first, mapped=self.unmerges)
+        step, states = self.step("projector"), {0: x}
+        asked, keys = None, x.detach()
+        for i, block in enumerate(self.vision_tower.encoder.layers):
+            assert isinstance(block, EncoderLayer)
+            if i == settings.sites and step is not None and step.score != "features":
+                asked, keys = block.looked_at(image)
+            image = block.of_image(image, self.step(f"vision.{i}"), trace)
+            states[i + 1] = image.states
+        # No token was dropped behind the first of these states.
+        image = image.with_states(self.vision_tower.end(torch.cat([states[tap] for tap in settings.taps], -1)))
+        if self.unmerges:
+            keys, asked = gather(keys, image.known()), None if asked is None else gather(asked, image.known())
+            image = Tokens.start(image.spread(), torch.ones_like(x[..., 0], dtype=torch.bool), first=first)
+        if settings.pooled:
+            x, keys = self.pooled(image.states), self.pooled(keys)
+            image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))
+        if settings.trimmed:
+            image, keys, asked = image.without_first(), keys[:, 1:], None if asked is None else asked[:, 1:]
+
+        def reduced(tokens: Tokens, side: str) -> Tokens:
+            if step is None or step.side != side:
+                return tokens
+            compared = tokens.states.detach() if step.score == "features" else keys
+            return step.of_image(tokens.with_keys(compared), asked, trace)
+
+        image = reduced(image, "before")
+        image = image.with_states(self.multi_modal_projector(image.states))
+        image = reduced(image, "after")
+        return Output({OUTPUT: image.states}, {"image": image}, trace)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """The means over squares of a square grid, row by row: [B, N, C] -> [B, `settings.pooled`, C]."""
+        rows, columns = grid(self.image_size, self.settings.vision.patch_size)
+        side = math.isqrt(self.settings.pooled)
+        squares = x.reshape(x.shape[0], side, rows // side, side, columns // side, x.shape[-1])
+        return squares.mean((2, 4)).flatten(1, 2)
+
+    @property
+    def unmerges(self) -> bool:
+        """Whether tokens that merged in the tower are back at their places before the projector."""
+        return any(isinstance(step, SiteReducers) and step.unmerge is not None for step in self.reducers.values())

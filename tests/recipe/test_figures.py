@@ -60,31 +60,71 @@ def test_a_recipe_says_what_it_saves(name: str) -> None:
 READ = re.compile(
     r"x(?P<ratio>[\d.]+) fewer MACs until the first word of an answer\. (?P<dense>[\d.]+) -> "
     r"(?P<left>[\d.]+) GMACs for a picture and a prompt of (?P<text>\d+) tokens, and (?P<n>\d+) -> (?P<m>\d+) "
-    r"tokens for the language model, on a LLaVA-1\.5 7B \(image 336\); "
-    r"x(?P<other>[\d.]+), (?P<all>[\d.]+) -> (?P<rest>[\d.]+), on a 13B, as told"
+    r"tokens for the language model, on a (?P<whole>[^;]+); "
+    r"x(?P<other>[\d.]+), (?P<all>[\d.]+) -> (?P<rest>[\d.]+), on (?P<second>[^,]+), as told"
 )
-VICUNA_13B = {
-    "hidden_size": 5120,
-    "intermediate_size": 13824,
-    "num_hidden_layers": 40,
-    "num_attention_heads": 40,
+SO400M = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+}
+GEMMA_2B = {
+    "model_type": "gemma",
+    "hidden_size": 2048,
+    "intermediate_size": 16384,
+    "num_hidden_layers": 18,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 1,
+}
+VICUNA_13B = {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40}
+GEMMA3_4B = {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34}
+GEMMA3_12B = {
+    "hidden_size": 3840,
+    "intermediate_size": 15360,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
 }
 
 
-@pytest.mark.parametrize("name", [name for name in shipped() if name.startswith("llava")])
+def _whole(language: dict[str, Any], image_size: int | None = None) -> dict[str, Any]:
+    tower = {} if image_size is None else {"vision_config": {**SO400M, "image_size": image_size}}
+    return {"text_config": {"max_position_embeddings": 4096, **language}, **tower}
+
+
+WHOLES: dict[str, dict[str, dict[str, Any]]] = {
+    "llava": {"LLaVA-1.5 7B (image 336)": _whole({}), "a 13B": _whole(VICUNA_13B)},
+    "paligemma": {
+        "PaliGemma 3B (image 224)": _whole(GEMMA_2B, 224),
+        "one of image 448": _whole(GEMMA_2B, 448),
+    },
+    "gemma3": {"Gemma 3 4B (image 896)": _whole(GEMMA3_4B, 896), "a 12B": _whole(GEMMA3_12B, 896)},
+}
+"""What the recipes for vision parts tell of, by model; the sections are those of the published configs."""
+
+
+@pytest.mark.parametrize("name", [name for name in shipped() if name.split("-")[0] in WHOLES])
 def test_a_recipe_for_a_vision_part_says_what_it_saves_of_the_whole(name: str) -> None:
     told = READ.search(" ".join(about(shipped()[name])))
     assert told is not None, about(shipped()[name])
-    recipe, family = load_recipe(name), family_of("llava")
+    recipe = load_recipe(name)
+    family = family_of(recipe.model)
 
-    def figures(language: dict[str, Any]) -> tuple[list[str], Plan]:
-        config = {"model_type": "llava", "text_config": {"max_position_embeddings": 4096, **language}}
-        spec = family.spec(family.checked(config, name))
-        plan = make_plan(spec, edits_of(recipe, spec), int(told["text"]))
+    def figures(whole: dict[str, Any]) -> tuple[list[str], Plan]:
+        config = family.checked({"model_type": recipe.model, **whole}, name)
+        edits = edits_of(recipe, family.spec(config))
+        spec = family.spec({**config, "pumer": {"edits": list(edits)}})
+        plan = make_plan(spec, edits, int(told["text"]))
         left = (plan.macs + plan.reducer_macs) / 1e9
         return [f"{value:.2f}" for value in (plan.ratio, plan.dense_macs / 1e9, left)], plan
 
-    found, plan = figures({})
+    whole, second = (WHOLES[recipe.model][told[key]] for key in ("whole", "second"))
+    found, plan = figures(whole)
     assert found == [told["ratio"], told["dense"], told["left"]]
-    assert (told["n"], told["m"]) == ("576", str(plan.rows[-1].image_in))
-    assert figures(VICUNA_13B)[0] == [told["other"], told["all"], told["rest"]]
+    dense = make_plan(
+        family.spec(family.checked({"model_type": recipe.model, **WHOLES[recipe.model][told["whole"]]}, name)), (), 2
+    )
+    assert (told["n"], told["m"]) == (str(dense.rows[-1].image_in), str(plan.rows[-1].image_in))
+    assert figures(second)[0] == [told["other"], told["all"], told["rest"]]

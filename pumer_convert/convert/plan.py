@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pumer_convert.amount import Amount
 from pumer_convert.errors import InputError
 from pumer_convert.models.spec import Layer, Lengths, ModelSpec, in_ranges, removed
 from pumer_convert.recipe.schema import Action, Recipe, StepSpec
@@ -209,15 +210,16 @@ def _reduce(before: Lengths, actions: Sequence[dict[str, Any]], layer: Layer) ->
     for action in actions:
         modality = action["modality"]
         n = now[modality]
-        if gone := removed(action, entry[modality], n, layer.frozen):
-            # A kind of the reference semantics costs what its mended namesake does.
-            kind = KINDS[action["op"]][action["by"]]
+        gone = removed(action, entry[modality], n, layer.frozen)
+        # A kind of the reference semantics costs what its mended namesake does.
+        kind = KINDS[action["op"]][action["by"]]
+        if gone:
             own += kind.cost(n, gone, layer.width, layer.key_width)
-            if (ranked := kind.ranks(n, gone)) > TOP_K:
-                raise InputError(
-                    f"{action['op']} by {action['by']} at {layer.site} ranks {ranked} {modality} tokens, more than the "
-                    f"{TOP_K} that TensorRT's TopK takes; choose a smaller image size, or reduce more there."
-                )
+        if not Amount.from_json(action["amount"]).is_nothing and (ranked := kind.ranks(n, gone)) > TOP_K:
+            raise InputError(
+                f"{action['op']} by {action['by']} at {layer.site} ranks {ranked} {modality} tokens, more than the "
+                f"{TOP_K} that TensorRT's TopK takes; choose a smaller image size, or reduce more there."
+            )
         now[modality] = n - gone
     return Lengths(now["image"], now["text"], before.towers if layer.beside else None), own
 

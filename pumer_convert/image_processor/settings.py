@@ -71,7 +71,7 @@ _HARMLESS = {
 }
 _PANNED = ("pan_and_scan_min_crop_size", "pan_and_scan_max_num_crops", "pan_and_scan_min_ratio_to_activate")
 _OF_KIND = {"BridgeTower": BRIDGETOWER_PROGRAM, "Gemma3": _PANNED}
-"""What else stands in the files of a kind, and its class does not read where do_pan_and_scan is not said, if at all."""
+"""What else stands in the files of a kind: no class reads it, or only with do_pan_and_scan, which is refused."""
 _FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 

@@ -55,6 +55,9 @@ def check_reductions(config: Mapping[str, Any], family: Family, where: object) -
         unmerge = edit.get("unmerge")
         if unmerge not in (layers[site].unmerges if layers[site].gridded else (None, *layers[site].unmerges)):
             raise _wrong(where, f"{name}.unmerge", f"{unmerge!r}, which that site has not")
+        pruned = isinstance(actions, list) and any(isinstance(a, Mapping) and a.get("op") == "prune" for a in actions)
+        if unmerge is not None and pruned:
+            raise _wrong(where, name, "a prune whose tokens cannot come back")
         if unknown := set(edit) - {"at", "side", "unmerge", "actions"}:
             raise _wrong(where, f"{name}.{min(unknown, key=str)}", "not known")
         if not isinstance(actions, list) or not all(_is_action(action, layers[site], kinds) for action in actions):

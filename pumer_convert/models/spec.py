@@ -24,8 +24,8 @@ class Lengths:
         return self.whole or self
 
     def entering(self, layer: "Layer") -> "Lengths":
-        """Those that enter a layer, where some are restored or leave."""
-        image = (layer.restored or self.image) - layer.leaves
+        """Those that enter a layer, where some come back, are pooled or leave."""
+        image = (layer.arriving or self.image) - layer.leaves
         return self if image == self.image else replace(self, image=image)
 
 
@@ -43,8 +43,8 @@ class Layer:
     `beside`: what is reduced at the site stays whole in towers that run on beside it.
     `weights` are how the names of its parameters begin. `frozen` image tokens, such as CLS, stay whatever is reduced;
     the `leaves` first ones are gone from here on. Where tokens that merge can get their places back, a recipe says
-    one of what it `unmerges` for, and has to where what follows takes a grid (`gridded`); so many tokens are `restored`
-    here, whatever came before (0: none).
+    one of what it `unmerges` for, and has to where what follows takes a grid (`gridded`); so many tokens are `arriving`
+    here, whatever came before (0: those that are left).
     `part`: the part of the model that its cost is counted to. Where a
     recipe can say on which side of the layer its site is, this one is the layer where that is before it, and `after`
     the same where it is behind. `codes`: how many codes a score by a codebook is of.
@@ -64,7 +64,7 @@ class Layer:
     frozen: int = 1
     unmerges: tuple[str, ...] = ()
     gridded: bool = False
-    restored: int = 0
+    arriving: int = 0
     leaves: int = 0
     part: str = ""
     codes: int = 0
@@ -202,7 +202,7 @@ def image_left(layers: Iterable[Layer], tokens: int, edits: Sequence[Mapping[str
     """How many of a picture's `tokens` are left behind the last of these layers."""
     actions = {edit["at"]: edit["actions"] for edit in edits}
     for layer in layers:
-        entry = tokens = (layer.restored or tokens) - layer.leaves
+        entry = tokens = (layer.arriving or tokens) - layer.leaves
         for action in actions.get(layer.site, ()):
             if action["modality"] == "image":
                 tokens -= removed(action, entry, tokens, layer.frozen)

@@ -8,6 +8,7 @@ import pytest
 import tiny_gemmas
 import tiny_llava
 import torch
+from tiny_clip import edit
 
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.convert.apply import apply, prepare_apply
@@ -154,12 +155,18 @@ def test_what_cannot_come_back_is_refused(model: str, steps: list[str], says: st
 
 
 def test_a_folder_that_does_not_say_it_where_it_has_to_is_refused(tmp_path: Path) -> None:
-    from tiny_clip import edit
-
     out = reduced(tmp_path, "gemma3", merging(0.2))
     edit(out, lambda values: values["pumer"]["edits"][0].pop("unmerge"))
     with pytest.raises(InputError, match=r"pumer\.edits\[0\]\.unmerge in its config is None, which that site has not"):
         open_checkpoint(out)
     edit(out, lambda values: values["pumer"]["edits"][0].update(unmerge="before_projector", until=3))
     with pytest.raises(InputError, match=r"pumer\.edits\[0\]\.until in its config is not known"):
+        open_checkpoint(out)
+
+
+def test_a_folder_that_prunes_what_is_to_come_back_is_refused(tmp_path: Path) -> None:
+    out = reduced(tmp_path, "llava", merging(0.2))
+    pruning = {"op": "prune", "modality": "image", "amount": {"share": "1/5"}, "by": "random"}
+    edit(out, lambda values: values["pumer"]["edits"][0]["actions"].append(pruning))
+    with pytest.raises(InputError, match=r"pumer\.edits\[0\] in its config is a prune whose tokens cannot come back"):
         open_checkpoint(out)

@@ -76,10 +76,10 @@ def export_hf(
         config = read_object(whole.path / "config.json") | {"pumer": checkpoint.config.get("pumer", {})}
         count = importlib.import_module(family.generation).count
         changes: Mapping[str, Mapping[str, Any]] = count(checkpoint.config, tokens)
-        for name, values in {"config.json": config, NESTED_PROCESSOR: {}, PROCESSOR: None}.items():
-            there = read_object(folder / name) if (folder / name).exists() else values
-            if there is not None:
-                text = json.dumps(_changed({**there, **(values or {})}, changes.get(name, {})), indent=2)
+        for name in dict.fromkeys(("config.json", *changes)):
+            there = read_object(folder / name) if (folder / name).exists() else {}
+            if there or name != PROCESSOR:
+                text = json.dumps(_changed(config if name == "config.json" else there, changes.get(name, {})), indent=2)
                 (folder / name).write_text(text + "\n", "utf-8")
         told = {
             "name": out.name,

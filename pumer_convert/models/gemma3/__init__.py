@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from pumer_convert.models.family import Interpolation
-from pumer_convert.models.gemma3 import formats
 from pumer_convert.models.gemma3.config import checked_config, settings_of
-from pumer_convert.models.spec import ModelSpec
-from pumer_convert.models.towers.vision_part import VisionPartFamily, spec_of_part
+from pumer_convert.models.spec import sides_of
+from pumer_convert.models.towers.folders import squashing
+from pumer_convert.models.towers.vision_family import VisionPartFamily
+from pumer_convert.models.towers.vision_part import VisionPart
 
 
 class Gemma3Family(VisionPartFamily):
     """See `Family`."""
 
-    name = "gemma3"
+    name, spelled = "gemma3", "Gemma 3"
     network = "pumer_convert.models.gemma3.network:Gemma3"
     known_by = ("multi_modal_projector.mm_input_projection_weight",)
     image_processor = "Gemma3ImageProcessor"
@@ -26,15 +27,15 @@ class Gemma3Family(VisionPartFamily):
     interpolation = Interpolation("bicubic", first=0)
     generation = "pumer_convert.models.gemma3.generation"
 
-    recognise = staticmethod(formats.recognise)
     checked = staticmethod(checked_config)
-    processor = staticmethod(formats.processor)
 
-    def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
+    def settings(self, config: Mapping[str, Any]) -> VisionPart:
+        """See `VisionPartFamily`."""
+        return settings_of(config)
+
+    def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family`."""
-        settings = settings_of(config)
-        each = settings.width * settings.language.hidden_size
-        return spec_of_part(settings, lambda tokens: each * tokens, config, image_size)
+        return squashing(self.image_processor, sides_of(config["vision_config"]["image_size"]))
 
 
 FAMILY = Gemma3Family()

@@ -9,7 +9,7 @@ from pumer_convert.models.towers.language import LanguageSettings
 from pumer_convert.models.towers.vision_part import (
     SIGLIP,
     VisionPart,
-    check_whole,
+    check_config_keys,
     language_section,
     siglip_tower,
 )
@@ -29,7 +29,7 @@ class _Own:
 def settings_of(config: Mapping[str, Any], where: object = "the model") -> VisionPart:
     """The values of a config of `model_type` "gemma3". Raises InputError, beginning with `where`, for a key that is not
     known, a value that is not allowed, and values that do not go together."""
-    check_whole(config, {"mm_tokens_per_image", *_MARKS}, where)
+    check_config_keys(config, {"mm_tokens_per_image", *_MARKS}, where)
     vision = siglip_tower(config, {}, where)
     tokens = read_values(_Own, config, where)["mm_tokens_per_image"]
     side = math.isqrt(tokens)

@@ -9,37 +9,52 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from pumer_convert.errors import InputError
 from pumer_convert.models.family import Interpolation
-from pumer_convert.models.llava import formats
 from pumer_convert.models.llava.config import LlavaSettings, checked_config
-from pumer_convert.models.spec import ModelSpec
-from pumer_convert.models.towers.vision_part import VisionPartFamily, spec_of_part
+from pumer_convert.models.spec import sides_of
+from pumer_convert.models.towers.folders import cropping
+from pumer_convert.models.towers.vision_family import VisionPartFamily
+from pumer_convert.models.towers.vision_part import VisionPart
+from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 
 class LlavaFamily(VisionPartFamily):
     """See `Family`."""
 
-    name = "llava"
+    name, spelled = "llava", "LLaVA"
     network = "pumer_convert.models.llava.network:Llava"
     known_by = ("multi_modal_projector.linear_1.weight",)
     image_processor = "LlavaImageProcessor"
     tokenizer = "llama"
     generation = "pumer_convert.models.llava.generation"
 
-    recognise = staticmethod(formats.recognise)
     checked = staticmethod(checked_config)
-    processor = staticmethod(formats.processor)
 
     def interpolated(self, config: Mapping[str, Any]) -> Interpolation:
         """See `Family`: a tower without CLS has no place for it."""
         return replace(self.interpolation, first=int(LlavaSettings.read(config).cls))
 
-    def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
+    def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
+        """See `Family`. Raises InputError also for a LLaVA of the authors' own form."""
+        if (tower := raw.config.get("mm_vision_tower")) is not None:
+            raise InputError(
+                f"{raw.path}: a LLaVA of its authors' own program, for a tower that lies elsewhere ({tower}); take it "
+                "as transformers saves it, such as llava-hf/llava-1.5-7b-hf."
+            )
+        return super().recognise(raw)
+
+    def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family`."""
-        settings = LlavaSettings.read(config)
-        d = settings.language.hidden_size
-        each = settings.width * d + d * d
-        return spec_of_part(settings, lambda tokens: each * tokens, config, image_size)
+        return cropping(self.image_processor, sides_of(config["vision_config"]["image_size"]))
+
+    def settings(self, config: Mapping[str, Any]) -> VisionPart:
+        """See `VisionPartFamily`."""
+        return LlavaSettings.read(config)
+
+    def projected(self, settings: VisionPart) -> int:
+        """See `VisionPartFamily`: two matrices."""
+        return super().projected(settings) + settings.language.hidden_size**2
 
 
 FAMILY = LlavaFamily()

@@ -6,7 +6,7 @@ from typing import Any
 
 from pumer_convert.models.towers.language import LanguageSettings
 from pumer_convert.models.towers.sections import ClipPictures, SiglipPictures
-from pumer_convert.models.towers.vision_part import VisionPart, check_whole, language_section
+from pumer_convert.models.towers.vision_part import VisionPart, check_config_keys, language_section
 from pumer_convert.models.values import (
     ACTIVATIONS,
     LAYERS,
@@ -54,7 +54,7 @@ class LlavaSettings(VisionPart):
     def read(cls, config: Mapping[str, Any], where: object = "the model") -> "LlavaSettings":
         """The values of a config of `model_type` "llava". Raises InputError, beginning with `where`, for a key that is
         not known, a value that is not allowed, and values that do not go together."""
-        check_whole(config, {f.name for f in fields(_Shared)} | {"vision_feature_layer"}, where)
+        check_config_keys(config, {f.name for f in fields(_Shared)} | {"vision_feature_layer"}, where)
         architecture = only_architecture(config, ARCHITECTURES, where) or ARCHITECTURES[0]
         values = dict(section(config, "vision_config", where)) if config.get("vision_config") is not None else LARGE
         kind = values.get("model_type") or LARGE["model_type"]

@@ -8,20 +8,18 @@ from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForCondi
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.body import Body
 from pumer_convert.models.llava.config import LlavaSettings
 from pumer_convert.models.llava.network import Llava
 from pumer_convert.models.spec import grid
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
-from pumer_convert.models.towers.vision_generation import features, named_like, vision_part
+from pumer_convert.models.towers.vision_generation import ReducedVision, named_like
 from pumer_convert.weights import NESTED_PROCESSOR
 
 
-class ReducedLlavaModel(LlavaModel):  # type: ignore[no-untyped-call]
-    """Its vision part runs with the reducers that config.json records under "pumer"; the weights are those of the dense
-    model, under the same names."""
+class ReducedLlavaModel(ReducedVision, LlavaModel):  # type: ignore[no-untyped-call]
+    """See `ReducedVision`."""
 
-    _vision: tuple[Body, ...] = ()  # in a tuple, so that it is no part of this module
+    network = Llava
 
     def get_image_features(
         self,
@@ -37,10 +35,9 @@ class ReducedLlavaModel(LlavaModel):  # type: ignore[no-untyped-call]
         for asked, here in zip((vision_feature_layer, vision_feature_select_strategy), own, strict=True):
             if asked is not None and asked != here:
                 raise InputError(f"the vision part was reduced for the features {here!r}, not {asked!r}.")
-        if not self._vision:
-            self._vision = (vision_part(Llava, self.config),)
-        found: Any = list(features(self._vision[0], self, pixel_values))
-        return BaseModelOutputWithPooling(pooler_output=found)
+        found: Any = super().get_image_features(pixel_values)
+        found.pooler_output = list(found.pooler_output)
+        return found  # type: ignore[no-any-return]
 
 
 class ReducedLlava(LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]

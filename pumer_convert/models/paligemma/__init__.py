@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from pumer_convert.models.family import Interpolation
-from pumer_convert.models.paligemma import formats
 from pumer_convert.models.paligemma.config import checked_config, settings_of
-from pumer_convert.models.spec import ModelSpec
-from pumer_convert.models.towers.vision_part import VisionPartFamily, spec_of_part
+from pumer_convert.models.spec import sides_of
+from pumer_convert.models.towers.folders import squashing
+from pumer_convert.models.towers.vision_family import VisionPartFamily
+from pumer_convert.models.towers.vision_part import VisionPart
 
 
 class PaliGemmaFamily(VisionPartFamily):
     """See `Family`."""
 
-    name = "paligemma"
+    name, spelled = "paligemma", "PaliGemma"
     network = "pumer_convert.models.paligemma.network:PaliGemma"
     known_by = ("multi_modal_projector.linear.weight",)
     image_processor = "SiglipImageProcessor"
@@ -26,15 +27,15 @@ class PaliGemmaFamily(VisionPartFamily):
     interpolation = Interpolation("bicubic", first=0)
     generation = "pumer_convert.models.paligemma.generation"
 
-    recognise = staticmethod(formats.recognise)
     checked = staticmethod(checked_config)
-    processor = staticmethod(formats.processor)
 
-    def spec(self, config: Mapping[str, Any], image_size: Any = None) -> ModelSpec:
+    def settings(self, config: Mapping[str, Any]) -> VisionPart:
+        """See `VisionPartFamily`."""
+        return settings_of(config)
+
+    def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family`."""
-        settings = settings_of(config)
-        each = settings.width * settings.language.hidden_size
-        return spec_of_part(settings, lambda tokens: each * tokens, config, image_size)
+        return squashing(self.image_processor, sides_of(config["vision_config"]["image_size"]))
 
 
 FAMILY = PaliGemmaFamily()

@@ -7,7 +7,7 @@ from pumer_convert.models.towers.language import LanguageSettings
 from pumer_convert.models.towers.vision_part import (
     SIGLIP,
     VisionPart,
-    check_whole,
+    check_config_keys,
     language_section,
     siglip_tower,
 )
@@ -37,7 +37,7 @@ LANGUAGE = {
 def settings_of(config: Mapping[str, Any], where: object = "the model") -> VisionPart:
     """The values of a config of `model_type` "paligemma". Raises InputError, beginning with `where`, for a key that is
     not known, a value that is not allowed, and values that do not go together."""
-    check_whole(config, {"projection_dim", "hidden_size"}, where)
+    check_config_keys(config, {"projection_dim", "hidden_size"}, where)
     text = config.get("text_config") or LANGUAGE
     vision = siglip_tower(config, TOWER, where)
     language = LanguageSettings.read({"text_config": text}, "gemma", where)

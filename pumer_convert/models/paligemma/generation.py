@@ -3,34 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     AutoModelForImageTextToText,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaModel,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from pumer_convert.models.body import Body
 from pumer_convert.models.paligemma.network import PaliGemma
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
-from pumer_convert.models.towers.vision_generation import features, named_like, vision_part
+from pumer_convert.models.towers.vision_generation import ReducedVision, named_like
 from pumer_convert.weights import NESTED_PROCESSOR, PROCESSOR
 
 
-class ReducedPaliGemmaModel(PaliGemmaModel):  # type: ignore[no-untyped-call]
-    """Its vision part runs with the reducers that config.json records under "pumer"; the weights are those of the dense
-    model, under the same names."""
+class ReducedPaliGemmaModel(ReducedVision, PaliGemmaModel):  # type: ignore[no-untyped-call]
+    """See `ReducedVision`."""
 
-    _vision: tuple[Body, ...] = ()  # in a tuple, so that it is no part of this module
-
-    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """The embeddings of each picture, `pooler_output` [B, N, D]."""
-        if not self._vision:
-            self._vision = (vision_part(PaliGemma, self.config),)
-        found: Any = features(self._vision[0], self, pixel_values)
-        return BaseModelOutputWithPooling(pooler_output=found)
+    network = PaliGemma
 
 
 class ReducedPaliGemma(PaliGemmaForConditionalGeneration):  # type: ignore[no-untyped-call]

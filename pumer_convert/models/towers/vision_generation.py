@@ -1,36 +1,41 @@
 """What classes of transformers need to run a reduced vision part; each family's `generation` has those."""
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel, conversion_mapping
+from transformers import PreTrainedModel, conversion_mapping
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from pumer_convert.models.body import Body, insert
 from pumer_convert.models.towers.vision_part import OUTPUT, PROJECTOR, TOWER
-from pumer_convert.models.towers.vision_part_network import VisionPartBody
 
 
-def vision_part(network: Callable[[Mapping[str, Any]], VisionPartBody], config: PretrainedConfig) -> Body:
-    """The vision part that a config describes, with the reducers that it records under "pumer", without weights."""
-    values = json.loads(config.to_json_string())
-    with torch.device("meta"):
-        return insert(network(values), values.get("pumer", {})).eval()
+class ReducedVision:
+    """For a model of transformers, before its dense class: the vision part runs with the reducers that config.json
+    records under "pumer"; the weights are those of the dense model, under the same names."""
 
+    network: ClassVar[type[Body]]
+    _vision: tuple[Body, ...] = ()  # in a tuple, so that it is no part of this module
 
-def features(part: Body, model: PreTrainedModel, pixels: Tensor) -> Tensor:
-    """What a vision part gives with the weights of a model that has them under the same names, [B, N, D]."""
-    weights = {
-        name.replace(f"{TOWER}vision_model.", TOWER, 1): value
-        for name, value in model.named_parameters()
-        if name.startswith((TOWER, PROJECTOR))
-    }
-    needed: dict[str, Tensor] = {name: weights[name] for name, _ in part.named_parameters()}
-    pixels = pixels.to(needed[f"{TOWER}embeddings.patch_embedding.weight"].dtype)
-    found: Tensor = torch.func.functional_call(part, needed, (pixels,)).outputs[OUTPUT]
-    return found
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """The embeddings of each picture, `pooler_output` [B, N, D]."""
+        model: Any = self
+        if not self._vision:
+            values = json.loads(model.config.to_json_string())
+            with torch.device("meta"):
+                build: Any = self.network
+                self._vision = (insert(build(values), values.get("pumer", {})).eval(),)
+        weights = {
+            name.replace(f"{TOWER}vision_model.", TOWER, 1): value
+            for name, value in model.named_parameters()
+            if name.startswith((TOWER, PROJECTOR))
+        }
+        needed: dict[str, Tensor] = {name: weights[name] for name, _ in self._vision[0].named_parameters()}
+        pixels = pixel_values.to(needed[f"{TOWER}embeddings.patch_embedding.weight"].dtype)
+        found: Any = torch.func.functional_call(self._vision[0], needed, (pixels,)).outputs[OUTPUT]
+        return BaseModelOutputWithPooling(pooler_output=found)
 
 
 def named_like(cls: type[PreTrainedModel], known: str) -> None:

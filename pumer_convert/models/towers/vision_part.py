@@ -2,14 +2,12 @@
 torch-free."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.family import Family
 from pumer_convert.models.inputs import Port
-from pumer_convert.models.rates import Rates
 from pumer_convert.models.spec import Cost, GraphSpec, ImageSpec, Layer, Lengths, ModelSpec, grid, image_left, sides_of
 from pumer_convert.models.towers.costs import image_layers, one_query
 from pumer_convert.models.towers.language import LanguageSettings
@@ -79,21 +77,12 @@ def siglip_tower(config: Mapping[str, Any], usual: Mapping[str, Any], where: obj
     return SiglipPictures.read(values, where, "vision_config.")
 
 
-def check_whole(config: Mapping[str, Any], own: Collection[str], where: object) -> None:
+def check_config_keys(config: Mapping[str, Any], own: Collection[str], where: object) -> None:
     """Raises InputError for a key of a whole model's config that is neither among its `own` nor one that all have."""
     known = {"vision_config", "text_config", "image_token_index", "image_token_id", "image_seq_length", "ignore_index"}
     known |= {"vocab_size", "pumer", *own} | GENERAL
     # How the language model is quantized; the tower's own weights are read in floating point or refused.
     check_keys({key: value for key, value in config.items() if key != "quantization_config"}, known, where)
-
-
-class VisionPartFamily(Family):
-    """See `Family`: what every decoder VLM has."""
-
-    positions = f"{TOWER}embeddings.position_embedding.weight"
-    image_section = "vision_config"
-    rates: ClassVar[Mapping[str, Rates]] = {}
-    heads = (PROJECTOR,)
 
 
 def language_section(given: Mapping[str, Any] | None, language: LanguageSettings) -> dict[str, Any]:
@@ -103,12 +92,12 @@ def language_section(given: Mapping[str, Any] | None, language: LanguageSettings
 
 def spec_of_part(
     settings: VisionPart,
-    projected: Callable[[int], int],
+    projected: int,
     config: Mapping[str, Any],
     image_size: Any = None,
 ) -> ModelSpec:
     """Layers and the graph "vision" of a vision part with its config's edits. `projected`: the multiply-accumulates of
-    its projector for so many tokens. The last layer is the language model, for plans."""
+    its projector for a token. The last layer is the language model, for plans."""
     edits: Sequence[Mapping[str, Any]] = config.get("pumer", {}).get("edits", ())
     vision, language = settings.vision, settings.language
     size = sides_of(image_size or vision.image_size)
@@ -151,7 +140,7 @@ def spec_of_part(
     ]
     own = Layer(
         "projector",
-        lambda before, after: projected(after.image),
+        lambda before, after: projected * after.image,
         "projector",
         {**asked, "features": features(wide)},
         modalities=("image",),
@@ -160,13 +149,13 @@ def spec_of_part(
         graph=GRAPH,
         weights=(PROJECTOR, *((f"{TOWER}post_layernorm.",) if settings.normed else ())),
         frozen=int(settings.cls and not settings.trimmed),
-        restored=settings.pooled or (tokens if any(edit.get("unmerge") for edit in edits) else 0),
+        arriving=settings.pooled or (tokens if any(edit.get("unmerge") for edit in edits) else 0),
         leaves=int(settings.trimmed),
         part="projector",
     )
     behind = replace(
         own,
-        cost=lambda before, after: projected(before.image),
+        cost=lambda before, after: projected * before.image,
         scores={**asked, "features": features(d)},
         width=d,
     )

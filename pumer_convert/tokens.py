@@ -78,7 +78,7 @@ class Tokens:
             states=self.states[:, 1:],
             mask=self.mask[:, 1:],
             size=None if self.size is None else self.size[:, 1:],
-            source=None if self.source is None else self.source.clamp(min=0) - 1,
+            source=None if self.source is None else readable(self.source) - 1,
             keys=None,
             frozen=None if self.stays <= 1 or self.frozen is None else self.frozen[:, 1:],
             stays=max(self.stays - 1, 0),
@@ -96,7 +96,7 @@ class Tokens:
         """The source map after every current token n has gone to places()[b, n] ([B, N] int64, -1: gone)."""
         if self.source is None:
             return None
-        now = places().gather(1, self.source.clamp(min=0))
+        now = places().gather(1, readable(self.source))
         return torch.where(self.source >= 0, now, -1)
 
     def pool(self, full: Tensor, size: Tensor | None = None) -> Tensor:
@@ -124,9 +124,15 @@ class Tokens:
         return self.source
 
 
+def readable(index: Tensor) -> Tensor:
+    """Places that can be read: -1, which is none, as the first. TensorRT-RTX cannot build a Clip of whole numbers over
+    what a fixed batch makes constant."""
+    return torch.where(index >= 0, index, 0)
+
+
 def gather(values: Tensor, index: Tensor) -> Tensor:
     """Rows `index` [B, K] of `values` [B, N, C] or [B, N], per example; -1 reads row 0."""
-    index = index.clamp(min=0)
+    index = readable(index)
     if values.dim() == 2:
         return values.gather(1, index)
     if torch.onnx.is_in_onnx_export():

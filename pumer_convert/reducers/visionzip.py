@@ -15,7 +15,7 @@ from pumer_convert.reducers.base import Guide, Reduction, in_order, ranks
 from pumer_convert.reducers.merging import COSINE, NEVER, cosines, keys_of
 from pumer_convert.reducers.prune import ABSENT, EACH, PROTECTED, PruneReducer, places_of, slack_of, taken
 from pumer_convert.reducers.traced import renewed
-from pumer_convert.tokens import Tokens, gather
+from pumer_convert.tokens import Tokens, gather, readable
 
 
 class VisionZipReducer(PruneReducer):
@@ -190,6 +190,6 @@ def _joined(tokens: Tokens, index: Tensor, into: Tensor, states: Tensor, keys: T
     goal = torch.where(into >= n, into - n, into)
     hits = (goal[:, None] == index[..., None]) & (index >= 0)[..., None]
     size = (hits.float() @ tokens.sizes[..., None])[..., 0]
-    places = places_of(index, n).gather(1, goal.clamp(min=0))
+    places = places_of(index, n).gather(1, readable(goal))
     source = tokens.moved(lambda: torch.where(goal >= 0, places, -1))
     return replace(taken(tokens, index, states, keys, mask), size=size, source=source)

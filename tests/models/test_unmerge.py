@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_dinov2
 import tiny_gemmas
 import tiny_llava
 import torch
@@ -16,6 +17,7 @@ from pumer_convert.convert.inspect import inspect
 from pumer_convert.convert.load import load
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import export_folder
+from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.models.family import family_of
 from pumer_convert.runtime import open_runtime
 
@@ -170,3 +172,31 @@ def test_a_folder_that_prunes_what_is_to_come_back_is_refused(tmp_path: Path) ->
     edit(out, lambda values: values["pumer"]["edits"][0]["actions"].append(pruning))
     with pytest.raises(InputError, match=r"pumer\.edits\[0\] in its config is a prune whose tokens cannot come back"):
         open_checkpoint(out)
+
+
+def test_what_can_be_ranked_can_merge(tmp_path: Path) -> None:
+    sizes = {"image_size": 512, "num_hidden_layers": 2}
+    tiny_gemmas.write_gemma3(tmp_path / "dense", vision=sizes, mm_tokens_per_image=256)
+    for share, left in ((0.07, 3809), (0.03, None)):
+        (tmp_path / "r.yaml").write_text(recipe("gemma3", merging(share).replace("0-1", "0")))
+        if left is None:
+            with pytest.raises(
+                InputError, match="ranks 3973 image tokens, more than the 3840"
+            ):
+                prepare_apply(tmp_path / "dense", tmp_path / "r.yaml")
+        else:
+            assert prepare_apply(tmp_path / "dense", tmp_path / "r.yaml").plan.rows[1].image_out == left
+
+
+@pytest.mark.parametrize("model", ["gemma3", "dinov2"])
+def test_engines_of_a_fixed_batch_know_where_tokens_went(model: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    (tiny_dinov2.write if model == "dinov2" else tiny_gemmas.write_gemma3)(tmp_path / "dense")
+    step = merging(0.2) if model == "gemma3" else "at: vision.0, merge: {image: 0.2}"
+    fixed = "export: {dtype: float16, profiles: [{batch: [1, 1, 1]}]}\n"
+    (tmp_path / "r.yaml").write_text(recipe(model, step) + fixed)
+    apply(tmp_path / "dense", tmp_path / "r.yaml", tmp_path / "out")
+    rtx = EngineSettings("tensorrt-rtx", compute_capabilities=("8.9",))
+    report = export_folder(tmp_path / "out", trt=rtx)
+    (graph,) = report.get("graphs", {"vision": report}).values()
+    assert graph["engine"]["bytes"] > 0

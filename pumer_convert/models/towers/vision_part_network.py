@@ -74,7 +74,9 @@ class VisionPartBody(Body):
         image = image.with_states(self.vision_tower.end(torch.cat([states[tap] for tap in settings.taps], -1)))
         if self.unmerges:
             keys, asked = gather(keys, image.known()), None if asked is None else gather(asked, image.known())
-            image = Tokens.start(image.spread(), torch.ones_like(x[..., 0], dtype=torch.bool), first=first)
+            # Nothing was pruned: every place has a token.
+            back = gather(image.states, image.known())
+            image = Tokens.start(back, torch.ones_like(x[..., 0], dtype=torch.bool), first=first)
         if settings.pooled:
             x, keys = self.pooled(image.states), self.pooled(keys)
             image = Tokens.start(x, torch.ones_like(x[..., 0], dtype=torch.bool))

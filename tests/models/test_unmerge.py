@@ -180,9 +180,7 @@ def test_what_can_be_ranked_can_merge(tmp_path: Path) -> None:
     for share, left in ((0.07, 3809), (0.03, None)):
         (tmp_path / "r.yaml").write_text(recipe("gemma3", merging(share).replace("0-1", "0")))
         if left is None:
-            with pytest.raises(
-                InputError, match="ranks 3973 image tokens, more than the 3840"
-            ):
+            with pytest.raises(InputError, match="ranks 3973 image tokens, more than the 3840"):
                 prepare_apply(tmp_path / "dense", tmp_path / "r.yaml")
         else:
             assert prepare_apply(tmp_path / "dense", tmp_path / "r.yaml").plan.rows[1].image_out == left

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from pumer_convert.data.sample import FilePicture
+from pumer_convert.data.sample import FilePicture, ShardPicture
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.open_picture import picture_format
 from pumer_convert.system.paths import there
@@ -89,26 +89,30 @@ def roots(source: Path, images: Path | None) -> tuple[Path, ...]:
     return folder, folder / "images", folder.parent, folder.parent / "images"
 
 
-def check_picture(picture: FilePicture, check: str) -> str | None:
+def check_picture(picture: FilePicture | ShardPicture, check: str) -> str | None:
     """What is wrong with a picture, in a sentence, or None; `check` is one of `CHECKS`."""
-    path = picture.path
-    if not path.is_file():
-        return f"there is no picture {path}."
-    if check == "exists" or (check == "quick" and _looks_whole(path, picture.max_pixels)):
+    if isinstance(picture, FilePicture) and not picture.path.is_file():
+        return f"there is no picture {picture.path}."
+    if check == "exists":
         return None
     try:
-        picture.open()
+        if check != "quick" or not _looks_whole(picture):
+            picture.open()
     except InputError as error:
         return str(error)
     return None
 
 
-def _looks_whole(path: Path, max_pixels: int) -> bool:
+def _looks_whole(picture: FilePicture | ShardPicture) -> bool:
     """Does the file begin and end as a JPEG or PNG does? A download that broke off is seen here without decoding."""
+    path = picture.path
+    source = path if isinstance(picture, FilePicture) else picture.content()
     try:
-        end = _ENDS.get(picture_format(path, max_pixels))
+        end = _ENDS.get(picture_format(source, picture.max_pixels))
         if end is None:
             return False
+        if isinstance(source, bytes):
+            return end in source[-64:]
         with path.open("rb") as stream:
             stream.seek(-min(path.stat().st_size, 64), 2)
             return end in stream.read()

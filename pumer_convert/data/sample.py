@@ -46,6 +46,40 @@ class FilePicture:
 
 
 @dataclass(frozen=True)
+class ShardPicture:
+    """A picture in a tar that is not compressed: the `size` bytes from `start` on, which are its file `member`."""
+
+    path: Path
+    member: str
+    start: int
+    size: int
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}:{self.member}"
+
+    def content(self) -> bytes:
+        """The bytes of its file. Raises InputError where the tar ends before."""
+        try:
+            with self.path.open("rb") as shard:
+                shard.seek(self.start)
+                found = shard.read(self.size)
+        except OSError as error:
+            raise InputError(f"{self.name}: cannot be read ({error.strerror or error}).") from None
+        if len(found) < self.size:
+            raise InputError(f"{self.name}: the tar ends within it.")
+        return found
+
+    def open(self) -> Image.Image:
+        """The picture, upright and RGB. Raises InputError naming tar and file when it cannot be used."""
+        try:
+            return open_picture(self.content(), self.max_pixels)
+        except PictureError as error:
+            raise InputError(f"{self.name}: {error}.") from None
+
+
+@dataclass(frozen=True)
 class CellPicture:
     """A picture in a cell of a table; `place` is its number where the cell is a list."""
 

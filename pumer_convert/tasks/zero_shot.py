@@ -26,9 +26,15 @@ class Task(EmbeddingTask):
         self.given = classes
 
     def check(self, samples: Sequence[Sample]) -> None:
-        """Raises InputError also for a class that is not among the given ones, and for one class alone."""
+        """Raises InputError also for a class that is not among the given ones, for one class alone, and where classes
+        have numbers and nothing says what these are called."""
         super().check(samples)
         known = self._classes(samples).names
+        if self.given is None and all(name.isdecimal() for name in known):
+            raise InputError(
+                f"{samples[0].where}: its class is the number {samples[0].target}, which says nothing to a model; give "
+                "--classes with a line for each: the number, a tab, what a text calls it."
+            )
         for sample in samples:
             if sample.target not in known:
                 raise InputError(

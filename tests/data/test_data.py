@@ -364,7 +364,7 @@ def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
 
 def test_formats_are_all_tested() -> None:
     here = {"vqav2", "coco", "gqa", "nlvr2", "snli-ve", "karpathy", "pumer", "datasets", "simple"}
-    elsewhere = {"class-folders", "pictures", "textvqa", "pope"}
+    elsewhere = {"class-folders", "pictures", "textvqa", "pope", "webdataset"}
     assert set(FORMATS) == here | elsewhere, "those are tested in files of their own"
 
 

@@ -7,7 +7,10 @@ from pathlib import Path
 import lessons
 import onnx
 import pytest
+import tiny_clip
+import tiny_siglip
 
+from pumer_convert.convert.apply import apply
 from pumer_convert.errors import InputError
 from pumer_convert.export.folder import export_folder
 from pumer_convert.export.onnx import export_onnx
@@ -45,3 +48,24 @@ def test_what_has_no_kernel_is_refused(tmp_path: Path) -> None:
     assert build_engine(reduced / "model.onnx", None, SETTINGS)["engine"]["bytes"] > 10_000
     with pytest.raises(InputError, match=r"no fused kernel for opset 23's attention in float32; export in half"):
         export_folder(reduced, trt=SETTINGS, dtype="float32", opset=23, overwrite=True)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_both_towers_are_fused_in_every_layer(tmp_path: Path, family: str, dtype: str) -> None:
+    """In SigLIP the head that pools as well. What counts merged tokens by their size adds to the scores alone."""
+    dense = {"clip": tiny_clip, "siglip": tiny_siglip}[family].write(tmp_path / "dense")
+    (tmp_path / "r.yaml").write_text(
+        f"recipe: 1\nmodel: {family}\nreduce:\n- {{at: vision.0-3, merge: {{image: 0.2, by: pitome}}}}\n"
+    )
+    apply(dense, tmp_path / "r.yaml", tmp_path / "out")
+    report = export_folder(tmp_path / "out", dtype=dtype, opset=23, cases=CASES)
+    assert [*report["graphs"]] == ["image", "text"]
+    layers = {"image": 4 + (family == "siglip"), "text": 3}
+    for graph, count in layers.items():
+        found = onnx.load(str(tmp_path / "out" / f"{graph}.onnx"), load_external_data=False)
+        operations = Counter(node.op_type for part in (found.graph, *found.functions) for node in part.node)
+        assert (operations["Attention"], operations["Softmax"]) == (count, 0)
+    pytest.importorskip("tensorrt_rtx")
+    built = export_folder(tmp_path / "out", dtype=dtype, opset=23, cases=CASES, trt=SETTINGS, overwrite=True)
+    assert all(told["engine"]["bytes"] > 10_000 for told in built["graphs"].values())

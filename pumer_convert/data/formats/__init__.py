@@ -13,7 +13,7 @@ from typing import Protocol, cast
 from pumer_convert.data.formats.simple import TASKS as SIMPLE
 from pumer_convert.data.formats.source import DataSource
 from pumer_convert.data.picture_files import CHECKS, check_picture
-from pumer_convert.data.sample import CellPicture, FilePicture, Sample, fault_of_text
+from pumer_convert.data.sample import CellPicture, FilePicture, Sample, ShardPicture, fault_of_text
 from pumer_convert.errors import InputError, UnjudgedError, nearest
 from pumer_convert.image_processor.open_picture import MAX_PIXELS
 from pumer_convert.weights import EMBEDDINGS
@@ -31,6 +31,7 @@ FORMATS = {
     "datasets": "pumer_convert.data.formats.hub",
     "pictures": "pumer_convert.data.formats.picture_folder",
     "class-folders": "pumer_convert.data.formats.class_folders",
+    "webdataset": "pumer_convert.data.formats.webdataset",
     "simple": "pumer_convert.data.formats.simple",
 }
 """In the order they are tried; simple comes last, for it asks for the least."""
@@ -153,6 +154,8 @@ def _recognised(source: DataSource, task: str) -> tuple[str, Format | None]:
 
 
 def _unknown(source: DataSource) -> InputError:
+    if source.other:
+        return InputError(f"{source.path}: {source.other}.")
     if isinstance(source.document.get("annotations"), list) and "question_id" in source.first:
         return InputError(
             f"{source.path}: answers without their questions; name the file of questions, which finds them."
@@ -160,7 +163,8 @@ def _unknown(source: DataSource) -> InputError:
     return InputError(
         f"{source.path}: no format that is read here ({source.looks}); readable are the official files of VQAv2, "
         "GQA, TextVQA, POPE, NLVR2, SNLI-VE, COCO's captions and the Karpathy splits, PuMer's prepared jsonl, a folder "
-        "saved by `datasets`, folders of pictures, and the simple jsonl of pumer_convert/data/formats/simple.py."
+        "saved by `datasets`, shards of webdataset, folders of pictures, and the simple jsonl of "
+        "pumer_convert/data/formats/simple.py."
     )
 
 
@@ -178,10 +182,8 @@ def _doubled(samples: list[Sample]) -> list[str]:
 
 
 def _limited(sample: Sample, max_pixels: int) -> Sample:
-    pictures = (
-        replace(picture, max_pixels=max_pixels) if isinstance(picture, FilePicture | CellPicture) else picture
-        for picture in sample.pictures
-    )
+    limits = (FilePicture, CellPicture, ShardPicture)
+    pictures = (replace(one, max_pixels=max_pixels) if isinstance(one, limits) else one for one in sample.pictures)
     return sample if max_pixels == MAX_PIXELS else replace(sample, pictures=tuple(pictures))
 
 
@@ -190,7 +192,7 @@ def _broken(sample: Sample, check: str, known: dict[str, str | None]) -> str | N
     if wrong := fault_of_text(sample.text):
         return f"{sample.where}: {wrong}"
     for picture in sample.pictures:
-        if not isinstance(picture, FilePicture):
+        if not isinstance(picture, FilePicture | ShardPicture):
             continue
         if picture.name not in known:
             known[picture.name] = check_picture(picture, check)

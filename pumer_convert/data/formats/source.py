@@ -36,20 +36,27 @@ class DataSource:
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
-            raise InputError(f"{path}: there is no such file or folder.")
-        if not path.is_dir() and (hint := next((h for ends, h in _HINTS if path.name.lower().endswith(ends)), None)):
-            raise InputError(f"{path}: {hint}.")
+            several = "" if ".." not in path.name else " Shards are given by their folder, not as a range of numbers."
+            raise InputError(f"{path}: there is no such file or folder.{several}")
         self.path = path
 
     @property
     def is_folder(self) -> bool:
         return self.path.is_dir()
 
+    @property
+    def other(self) -> str:
+        """What to do with a file that by its ending is no JSON, "" for one that may be."""
+        hints = (hint for ends, hint in _HINTS if self.path.name.lower().endswith(ends))
+        return "" if self.is_folder else next(hints, "")
+
     @cached_property
     def _content(self) -> tuple[str, Any]:
-        """("folder" | "lines" | "list" | "document", the parsed JSON where it was parsed)."""
+        """("folder" | "other" | "lines" | "list" | "document", the parsed JSON where it was parsed)."""
         if self.is_folder:
             return "folder", None
+        if self.other:
+            return "other", None
         first, second = self._first_two_lines()
         try:
             value = parse_value(first)
@@ -99,7 +106,7 @@ class DataSource:
     @cached_property
     def first(self) -> Fields:
         """The first row that can be read, {} when there is none."""
-        if self._content[0] == "folder":
+        if self._content[0] in ("folder", "other"):
             return {}
         return next((row for row, _ in self.rows() if isinstance(row, dict)), {})
 

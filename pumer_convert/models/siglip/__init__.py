@@ -23,7 +23,11 @@ class SiglipFamily(Family):
 
     name = "siglip"
     network = "pumer_convert.models.siglip.network:Siglip"
-    known_by = ("vision_model.head.probe", "text_model.embeddings.token_embedding.weight")
+    known_by = (
+        "vision_model.head.probe",
+        "text_model.embeddings.token_embedding.weight",
+        "visual.trunk.attn_pool.latent",
+    )
     image_processor = "SiglipImageProcessor"
     tokenizer = "siglip"
     positions = "vision_model.embeddings.position_embedding.weight"

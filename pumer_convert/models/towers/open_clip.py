@@ -13,13 +13,13 @@ from pumer_convert.models.values import LAYERS, WHOLE, read_values, section, squ
 from pumer_convert.rules import setting
 from pumer_convert.weights import RawCheckpoint, TensorSlice
 
-_MODEL, _PICTURES = "model_cfg", "preprocess_cfg"
+MODEL, _PICTURES = "model_cfg", "preprocess_cfg"
 LARGEST_ID = 2
 """transformers' `eos_token_id` of texts that end at their largest id."""
 _OPENAI = ("input_resolution", "context_length", "vocab_size")
 """Numbers beside the weights in OpenAI's own files."""
-_BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+)")
-_PARTS = {
+BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+)")
+PARTS = {
     **{f"ln_{i}.{kind}": f"layer_norm{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")},
     **{f"attn.out_proj.{kind}": f"self_attn.out_proj.{kind}" for kind in ("weight", "bias")},
     **{f"mlp.c_fc.{kind}": f"mlp.fc1.{kind}" for kind in ("weight", "bias")},
@@ -38,14 +38,16 @@ _PLAIN = {
 }
 _TURNED = {"visual.proj": "visual_projection.weight", "text_projection": "text_projection.weight"}
 """Products from the right there, linear layers here."""
-_OFF: dict[str, tuple[Any, ...]] = {
+SIGLIP = "visual.trunk.attn_pool.latent"
+"""A weight that SigLIP has there, and no CLIP."""
+OFF: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn"), (False,)),
     **dict.fromkeys(("scale_fc", "attentional_pool", "no_ln_pre", "embed_cls", "no_causal_mask"), (False,)),
     **dict.fromkeys(("timm_model_name", "hf_model_name", "ls_init_value", "init_logit_bias"), (None,)),
     **{"proj_bias": (False,), "proj_type": ("linear",), "block_type": (None, "default"), "tokenizer_mode": (None, "")},
 }
 """Keys with the values that change nothing; any other asks for another network."""
-_FREE = {
+FREE = {
     *(
         "image_size",
         "norm_kwargs",
@@ -106,6 +108,8 @@ def renamed(raw: RawCheckpoint) -> Renamed | None:
     """A CLIP under open_clip's names, None for other weights. Raises InputError for a tower that is no plain vision
     transformer, for a value that asks for another network, and where nothing says how the weights are used."""
     names = raw.source.names()
+    if SIGLIP in names:
+        return None
     inner = "text." if "text.token_embedding.weight" in names else ""
     if f"{inner}token_embedding.weight" not in names or not any(name.startswith("visual.") for name in names):
         return None
@@ -115,7 +119,7 @@ def renamed(raw: RawCheckpoint) -> Renamed | None:
             f"{raw.path}: a CLIP of open_clip with a tower {kind}, which is not supported; take the checkpoint as "
             "transformers saves it, where there is one."
         )
-    told = raw.hints if _MODEL in raw.hints else _of_openai(raw)
+    told = raw.hints if MODEL in raw.hints else _of_openai(raw)
     if told is None:
         raise InputError(
             f"{raw.path}: the weights of a CLIP of open_clip, and no open_clip_config.json beside them whose model_cfg "
@@ -125,14 +129,14 @@ def renamed(raw: RawCheckpoint) -> Renamed | None:
     for name in names:
         if name not in _OPENAI and not name.endswith(("attn_mask", "position_ids")):
             slices |= new_names(name, name.removeprefix(inner), raw.source.shape(name))
-    return Renamed(_config(told, raw.path), slices, _processor(told, raw.path))
+    return Renamed(_config(told, raw.path), slices, processor(told, raw.path))
 
 
 def new_names(key: str, name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, TensorSlice]]:
     """What the weight under a `key`, which OpenAI calls `name`, holds: transformers' names, and where each lies."""
     if name in _TURNED:
         yield _TURNED[name], TensorSlice(key, turned=True)
-    elif (found := _BLOCK.fullmatch(name)) is not None:
+    elif (found := BLOCK.fullmatch(name)) is not None:
         stack = f"{'vision' if found[1] else 'text'}_model.encoder.layers.{found[2]}"
         if found[3].startswith("attn.in_proj_"):
             third = shape[0] // 3
@@ -140,7 +144,7 @@ def new_names(key: str, name: str, shape: tuple[int, ...]) -> Iterator[tuple[str
                 new = f"{stack}.self_attn.{part}_proj.{found[3].removeprefix('attn.in_proj_')}"
                 yield new, TensorSlice(key, (i * third, (i + 1) * third))
         else:
-            yield f"{stack}.{_PARTS.get(found[3], found[3])}", TensorSlice(key)
+            yield f"{stack}.{PARTS.get(found[3], found[3])}", TensorSlice(key)
     else:  # one that is not known is reported as unexpected
         yield _PLAIN.get(name, name), TensorSlice(key)
 
@@ -150,7 +154,7 @@ def _of_openai(raw: RawCheckpoint) -> Mapping[str, Any] | None:
     if not all(name in raw.source.names() for name in _OPENAI):
         return None
     shape = raw.source.shape
-    blocks = [found for name in raw.source.names() if (found := _BLOCK.fullmatch(name)) is not None]
+    blocks = [found for name in raw.source.names() if (found := BLOCK.fullmatch(name)) is not None]
     layers = [1 + max(int(found[2]) for found in blocks if bool(found[1]) == visual) for visual in (True, False)]
     width, patch = shape("visual.conv1.weight")[0], shape("visual.conv1.weight")[2]
     words, text = shape("token_embedding.weight")
@@ -159,34 +163,34 @@ def _of_openai(raw: RawCheckpoint) -> Mapping[str, Any] | None:
     texts = {"context_length": shape("positional_embedding")[0], "vocab_size": words, "width": text}
     texts |= {"heads": text // 64, "layers": layers[1]}
     model = {"embed_dim": shape("text_projection")[1], "quick_gelu": True, "vision_cfg": own, "text_cfg": texts}
-    return {_MODEL: model}
+    return {MODEL: model}
 
 
 def _config(told: Mapping[str, Any], where: object) -> dict[str, Any]:
-    model = section(told, _MODEL, where)
+    model = section(told, MODEL, where)
     parts = {f"{tower}_cfg": section(model, f"{tower}_cfg", where) for tower in ("vision", "text")}
     for prefix, cls, values in (
-        (f"{_MODEL}.", _Model, model),
-        (f"{_MODEL}.vision_cfg.", _Vision, parts["vision_cfg"]),
-        (f"{_MODEL}.text_cfg.", _Text, parts["text_cfg"]),
+        (f"{MODEL}.", _Model, model),
+        (f"{MODEL}.vision_cfg.", _Vision, parts["vision_cfg"]),
+        (f"{MODEL}.text_cfg.", _Text, parts["text_cfg"]),
     ):
-        _check_keys(values, {*cls.__dataclass_fields__, "patch_size"}, where, prefix)
-    own = _Model(**read_values(_Model, model, where, f"{_MODEL}."))
-    clean = _options(parts["text_cfg"], "tokenizer_kwargs", ("clean",), where, f"{_MODEL}.text_cfg.").get("clean")
+        check_keys(values, {*cls.__dataclass_fields__, "patch_size"}, where, prefix)
+    own = _Model(**read_values(_Model, model, where, f"{MODEL}."))
+    clean = options(parts["text_cfg"], "tokenizer_kwargs", ("clean",), where, f"{MODEL}.text_cfg.").get("clean")
     if clean not in (None, "whitespace", "lower"):
-        raise wrong(where, f"{_MODEL}.text_cfg.tokenizer_kwargs.clean", clean, "texts are not cleaned so here")
-    vision = _Vision(**read_values(_Vision, parts["vision_cfg"], where, f"{_MODEL}.vision_cfg."))
-    text = _Text(**read_values(_Text, parts["text_cfg"], where, f"{_MODEL}.text_cfg."))
+        raise wrong(where, f"{MODEL}.text_cfg.tokenizer_kwargs.clean", clean, "texts are not cleaned so here")
+    vision = _Vision(**read_values(_Vision, parts["vision_cfg"], where, f"{MODEL}.vision_cfg."))
+    text = _Text(**read_values(_Text, parts["text_cfg"], where, f"{MODEL}.text_cfg."))
     if vision.width % vision.head_width:
         why = f"width, {vision.width}, is no multiple of it"
-        raise wrong(where, f"{_MODEL}.vision_cfg.head_width", vision.head_width, why)
+        raise wrong(where, f"{MODEL}.vision_cfg.head_width", vision.head_width, why)
     towers = {
         key: {
             "hidden_size": tower.width,
             "intermediate_size": int(tower.width * tower.mlp_ratio),
             "num_hidden_layers": tower.layers,
             "projection_dim": own.embed_dim,
-            **_functions(parts[key], own.quick_gelu, where, f"{_MODEL}.{key}."),
+            **functions(parts[key], own.quick_gelu, where, f"{MODEL}.{key}."),
         }
         for key, tower in (("vision_cfg", vision), ("text_cfg", text))
     }
@@ -208,17 +212,17 @@ def _config(told: Mapping[str, Any], where: object) -> dict[str, Any]:
     }
 
 
-def _functions(values: Mapping[str, Any], quick: bool, where: object, prefix: str) -> dict[str, Any]:
+def functions(values: Mapping[str, Any], quick: bool, where: object, prefix: str) -> dict[str, Any]:
     """The activation and the norms of a tower."""
-    norm = _options(values, "norm_kwargs", ("eps",), where, prefix)
-    act = _options(values, "act_kwargs", () if quick else ("approximate",), where, prefix)
+    norm = options(values, "norm_kwargs", ("eps",), where, prefix)
+    act = options(values, "act_kwargs", () if quick else ("approximate",), where, prefix)
     gelu = {"none": "gelu", "tanh": "gelu_pytorch_tanh"}.get(act.get("approximate", "none"))
     if gelu is None:
         raise wrong(where, f"{prefix}act_kwargs.approximate", act["approximate"], "allowed: none, tanh")
     return {"hidden_act": "quick_gelu" if quick else gelu, "layer_norm_eps": norm.get("eps", 1e-5)}
 
 
-def _options(
+def options(
     values: Mapping[str, Any], key: str, known: Collection[str], where: object, prefix: str
 ) -> Mapping[str, Any]:
     """The object under a key, {} for none, that says nothing but what is `known`."""
@@ -228,28 +232,36 @@ def _options(
     return given
 
 
-def _check_keys(values: Mapping[str, Any], known: Collection[str], where: object, prefix: str) -> None:
+def check_keys(
+    values: Mapping[str, Any],
+    known: Collection[str],
+    where: object,
+    prefix: str,
+    asked: Mapping[str, tuple[Any, ...]] = OFF,
+) -> None:
+    """Raises InputError for a key that is not `known` and means something, and for one of those that are `asked` to
+    have certain values with another."""
     for key, value in values.items():
-        if key in _OFF:
-            if value not in _OFF[key]:
+        if key in asked:
+            if value not in asked[key]:
                 raise wrong(where, prefix + key, value, "a model with that is not supported")
-        elif key not in known and key not in _FREE:
+        elif key not in known and key not in FREE:
             raise wrong(where, prefix + key, value, "that key is not known here, and may change the answers; remove it")
 
 
-def _processor(told: Mapping[str, Any], where: object) -> dict[str, Any]:
+def processor(told: Mapping[str, Any], where: object) -> dict[str, Any]:
     """How pictures become pixels: as the config says, at the size that the model takes."""
     known = ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
-    given = _options(told, _PICTURES, known, where, "")
+    given = options(told, _PICTURES, known, where, "")
     allowed = {
         "mode": ("RGB",),
         "interpolation": ("bicubic", "bilinear", "random"),  # which is bicubic outside of training
         "resize_mode": ("shortest", "squash"),
     }
-    values = {key: given.get(key) or options[0] for key, options in allowed.items()}
-    for key, options in allowed.items():
-        if values[key] not in options:
-            raise wrong(where, f"{_PICTURES}.{key}", values[key], f"allowed: {', '.join(options)}")
-    side = square(section(section(told, _MODEL, where), "vision_cfg", where), "image_size", 224, where)
+    values = {key: given.get(key) or words[0] for key, words in allowed.items()}
+    for key, words in allowed.items():
+        if values[key] not in words:
+            raise wrong(where, f"{_PICTURES}.{key}", values[key], f"allowed: {', '.join(words)}")
+    side = square(section(section(told, MODEL, where), "vision_cfg", where), "image_size", 224, where)
     made = (squashed if values["resize_mode"] == "squash" else cropped)(side, given.get("mean"), given.get("std"))
     return made | {"resample": 2 if values["interpolation"] == "bilinear" else 3}

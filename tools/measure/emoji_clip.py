@@ -185,7 +185,7 @@ def table(report: dict[str, Any]) -> str:
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--work", type=click.Path(path_type=Path, file_okay=False), help="Folder of pictures and models.")
 @click.option("--train-epochs", default=200, show_default=True)
-@click.option("--epochs", default=30, show_default=True, help="Of each distillation.")
+@click.option("--epochs", default=50, show_default=True, help="Of each distillation.")
 @click.option("--seeds", type=int, default=3, show_default=True, help="Distillations.")
 @click.option("--table", "only_table", is_flag=True, help="Print the table of OUT and stop.")
 def main(out: Path, work: Path | None, train_epochs: int, epochs: int, seeds: int, only_table: bool) -> None:

@@ -18,7 +18,7 @@ from pumer_convert.convert.apply import apply
 from pumer_convert.convert.load import load, similarity_of
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError
-from pumer_convert.models.siglip.open_clip import NOTE
+from pumer_convert.models.towers.open_clip_siglip import NOTE
 
 GENERATOR = torch.Generator().manual_seed(1)
 PIXELS = torch.randn(2, 3, 48, 48, generator=GENERATOR)

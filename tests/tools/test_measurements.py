@@ -14,7 +14,9 @@ import speed
 MEASURE = Path(__file__).parents[2] / "tools" / "measure"
 
 
-@pytest.mark.parametrize("tool", [accuracy, equal_cost, feature_fidelity, growth, speed], ids=lambda tool: tool.__name__)
+@pytest.mark.parametrize(
+    "tool", [accuracy, equal_cost, feature_fidelity, growth, speed], ids=lambda tool: tool.__name__
+)
 def test_a_table_is_the_records(tool: ModuleType) -> None:
     record = json.loads((MEASURE / "measured" / f"{tool.__name__}.json").read_text("utf-8"))
     page = (MEASURE / "README.md").read_text("utf-8").splitlines()

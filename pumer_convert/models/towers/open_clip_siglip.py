@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.towers import open_clip
-from pumer_convert.models.towers.open_clip import BLOCK, MODEL, OFF, PARTS, SIGLIP
+from pumer_convert.models.towers.open_clip import BLOCK, MODEL, OFF, PARTS, SIGLIP, Renamed
 from pumer_convert.models.values import LAYERS, WHOLE, read_values, section, square, wrong
 from pumer_convert.rules import setting
-from pumer_convert.weights import EMBEDDINGS, Checkpoint, RawCheckpoint, TensorSlice, TensorSource
+from pumer_convert.weights import RawCheckpoint, TensorSlice, TensorSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,9 +99,10 @@ class _Joined:
             yield joined
 
 
-def recognise(raw: RawCheckpoint) -> Checkpoint | None:
-    """A SigLIP of open_clip in the one form, but for its config, which holds what was said; None for other weights.
-    Raises InputError for a value that asks for another network, and where nothing says how the weights are used."""
+def renamed(raw: RawCheckpoint) -> tuple[RawCheckpoint, Renamed, tuple[str, ...]] | None:
+    """The checkpoint with its tensors as transformers has them, what they are called there, and sentences on what was
+    left; None for other weights. Raises InputError for a value that asks for another network, and where nothing says
+    how the weights are used."""
     names = raw.source.names()
     if SIGLIP not in names:
         return None
@@ -118,9 +119,8 @@ def recognise(raw: RawCheckpoint) -> Checkpoint | None:
     folder = raw.path if raw.path.is_dir() else raw.path.parent
     given = tuple(file for file in raw.companions if file.parent != folder)
     notes = (NOTE,) * (given != raw.companions)
-    raw = replace(raw, source=source, companions=given)
-    found = Checkpoint.of(raw, "open_clip checkpoint", "siglip", EMBEDDINGS, _config(raw), slices, notes=notes)
-    return found.with_processor(open_clip.processor(raw.hints, raw.path))
+    found = Renamed(_config(raw), slices, open_clip.processor(raw.hints, raw.path))
+    return replace(raw, source=source, companions=given), found, notes
 
 
 def _as_one(source: TensorSource) -> TensorSource:
@@ -175,7 +175,7 @@ def _thirds(key: str, stack: str, kind: str, source: TensorSource) -> Iterator[t
 
 
 def _config(raw: RawCheckpoint) -> dict[str, Any]:
-    """transformers' config of the model; what timm's name stands for is told by the shapes of weights."""
+    """transformers' config of the whole model; what timm's name stands for is told by the shapes of weights."""
     where, prefix, source = raw.path, f"{MODEL}.", raw.source
     model = section(raw.hints, MODEL, where)
     parts = {tower: section(model, f"{tower}_cfg", where) for tower in _WANTED}
@@ -216,5 +216,4 @@ def _config(raw: RawCheckpoint) -> dict[str, Any]:
         "projection_size": width,
         **open_clip.functions(parts["text"], False, where, f"{prefix}text_cfg."),
     }
-    kinds = {"model_type": "siglip", "architectures": ["SiglipModel"]}
-    return {**kinds, "vision_config": vision, "text_config": texts}
+    return {"vision_config": vision, "text_config": texts}

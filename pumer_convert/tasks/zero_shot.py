@@ -33,7 +33,7 @@ class Task(EmbeddingTask):
         if self.given is None and all(name.isdecimal() for name in known):
             raise InputError(
                 f"{samples[0].where}: its class is the number {samples[0].target}, which says nothing to a model; give "
-                "--classes with a line for each: the number, a tab, what a text calls it."
+                "--classes with a line for each: the number, a tab, what a text calls it, be it the number."
             )
         for sample in samples:
             if sample.target not in known:

@@ -103,8 +103,13 @@ def test_names_of_shards_tell_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "task", "message"),
     [
-        ({"1.png": picture("red"), "2.txt": "blue"}, "retrieval", r"0\.tar:1: there is no \.txt or \.json"),
-        ({"1.png": picture("red"), "1.txt": " \n"}, "retrieval", r"0\.tar:1: its caption is empty"),
+        ({"1.png": picture("red"), "2.txt": "blue"}, "retrieval", r"0\.tar:1: there is no caption in a \.txt or"),
+        ({"1.png": picture("red"), "1.txt": " \n"}, "retrieval", r"0\.tar:1: there is no caption in a \.txt or"),
+        ({"1.png": picture("red"), "1.json": '{"caption": 3}'}, "retrieval", r"0\.tar:1: the caption of its \.json"),
+        ({"1.png": picture("red"), "1.json": '{"caption": " "}'}, "retrieval", r"0\.tar:1: its caption is empty"),
+        ({"1.png": picture("red"), "1.cls": "\n"}, "zero_shot", r"0\.tar:1: its \.cls is empty"),
+        ({"1.jpg": picture("red"), "1.png": b""}, "pictures", r"0\.tar:1: there are several pictures \(jpg, png\)"),
+        ({"I.0.jpg": picture("red"), "I.1.jpg": b""}, "pictures", r"0\.tar:I: there are several pictures \(0\.jpg, 1"),
         ({"1.png": picture("red"), "1.txt": b"\xff"}, "retrieval", r"0\.tar:1: 1\.txt is not readable as UTF-8"),
         ({"1.png": picture("red"), "2.txt": "blue"}, "pictures", r"0\.tar:2: there is no picture, only txt"),
         ({"1.png": picture("red")}, "zero_shot", r"0\.tar:1: there is no \.cls with its class, only png"),
@@ -162,3 +167,70 @@ def test_a_shard_that_shrinks_is_told(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(InputError, match=r"0\.tar:1\.png: cannot be read"):
         found.open()
+
+
+def test_the_picture_is_the_plain_ending(tmp_path: Path) -> None:
+    files = {"1.depth.png": picture("red"), "1.jpg": picture("blue", "JPEG"), "2.input.png": picture("red")}
+    found = read_samples(shard(tmp_path / "0.tar", files), "pictures").samples
+    assert [s.pictures[0].name.rpartition(":")[2] for s in found] == ["1.jpg", "2.input.png"]
+
+
+def test_a_caption_of_some_lines_that_a_json_tells_whole_is_one(tmp_path: Path) -> None:
+    one = {"1.png": picture("red"), "1.txt": "red\nsquare", "1.json": json.dumps({"caption": "red\nsquare"})}
+    several = {"2.png": picture("red"), "2.json": json.dumps({"caption": ["red", "a square"]})}
+    other = {"3.png": picture("red"), "3.txt": "", "3.json": json.dumps({"caption": "a third"})}
+    path = shard(tmp_path / "0.tar", {**one, **several, **other})
+    assert [s.text for s in read_samples(path, "retrieval").samples] == ["red\nsquare", "red", "a square", "a third"]
+    assert embedded_task(path) == "retrieval"
+
+
+def test_samples_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "0.tar"
+    with tarfile.open(path, "w") as made:
+        for colour in ("red", "blue"):
+            for name, data in (("0.png", picture(colour)), ("0.txt", colour.encode()), ("1.txt", b"x")):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                made.addfile(info, io.BytesIO(data))
+    found = read_samples(path, "retrieval", on_error="skip")
+    assert [s.text for s in found.samples] == ["red", "blue"]
+    assert len({s.target for s in found.samples}) == len({s.pictures[0].name for s in found.samples}) == 2
+    assert found.samples[1].pictures[0].open().getpixel((3, 3)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize("kind", ["header", "cut", "joined"])
+def test_a_shard_that_ends_before_its_time_is_told(tmp_path: Path, kind: str) -> None:
+    files = {f"{i}.png": picture("red") for i in range(4)}
+    path = shard(tmp_path / "0.tar", files)
+    data = path.read_bytes()
+    with tarfile.open(path) as made:
+        third = made.getmembers()[2].offset
+    if kind == "header":
+        data = data[:third] + b"\xff" * 512 + data[third + 512 :]
+    path.write_bytes({"header": data, "cut": data[:third], "joined": data + data}[kind])
+    with pytest.raises(InputError, match=r"0\.tar: cannot be read as a tar .* damaged, breaks off, or is another tar"):
+        read_samples(path, "pictures")
+
+
+def test_empty_and_hidden_shards_hide_no_others(tmp_path: Path) -> None:
+    shard(tmp_path / "0.tar", {})
+    shard(tmp_path / "1.tar", {"1.png": picture("red"), "__meta__": b"x", "__2.png": picture("red")})
+    (tmp_path / "._0.tar").write_bytes(b"\x00\x05\x16\x07")
+    assert [s.id for s in read_samples(tmp_path, "pictures").samples] == ["1", "__2"]
+
+
+def test_splits_are_not_mixed(tmp_path: Path) -> None:
+    for name in ("x-train-0", "x-held-0"):
+        shard(tmp_path / "flat" / f"{name}.tar", {f"{name}.png": picture("red")})
+    with pytest.raises(InputError, match="say which split; it has train, and shards of none that is known"):
+        read_samples(tmp_path / "flat", "pictures")
+    assert len(read_samples(tmp_path / "flat", "pictures", split="train").samples) == 1
+    for part in ("part0", "part1"):
+        shard(tmp_path / "parts" / part / "0.tar", {f"{part}.png": picture("red")})
+    assert len(read_samples(tmp_path / "parts", "pictures").samples) == 2
+    assert len(read_samples(tmp_path / "parts", "pictures", split="part1").samples) == 1
+    shard(tmp_path / "parts" / "loose.tar", {"1.png": picture("red")})
+    with pytest.raises(
+        InputError, match=r"shards lie in it, such as loose\.tar, and in folders of it"
+    ):
+        read_samples(tmp_path / "parts", "pictures")

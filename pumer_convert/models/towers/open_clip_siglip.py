@@ -49,8 +49,9 @@ _TEXT = {
     "text_projection": "head",
 }
 NOTE = (
-    "open_clip cleans a text before its tokenizer sees it, so the tokenizer there is left; the one in transformers' "
-    "folder of the same SigLIP (--tokenizer FOLDER) does both, but for underscores, which open_clip takes for spaces."
+    "open_clip cleans a text before its tokenizer sees it (HTML, underscores, punctuation, capitals), so the tokenizer "
+    "there is left. Those of transformers that --tokenizer FOLDER takes clean less: SigLIP's drops punctuation and "
+    "capitals as well, SigLIP 2's capitals alone."
 )
 
 

@@ -230,7 +230,5 @@ def test_splits_are_not_mixed(tmp_path: Path) -> None:
     assert len(read_samples(tmp_path / "parts", "pictures").samples) == 2
     assert len(read_samples(tmp_path / "parts", "pictures", split="part1").samples) == 1
     shard(tmp_path / "parts" / "loose.tar", {"1.png": picture("red")})
-    with pytest.raises(
-        InputError, match=r"shards lie in it, such as loose\.tar, and in folders of it"
-    ):
+    with pytest.raises(InputError, match=r"shards lie in it, such as loose\.tar, and in folders of it"):
         read_samples(tmp_path / "parts", "pictures")

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import accuracy
+import emoji_clip
 import equal_cost
 import feature_fidelity
 import growth
@@ -12,11 +13,10 @@ import pytest
 import speed
 
 MEASURE = Path(__file__).parents[2] / "tools" / "measure"
+TOOLS = (accuracy, emoji_clip, equal_cost, feature_fidelity, growth, speed)
 
 
-@pytest.mark.parametrize(
-    "tool", [accuracy, equal_cost, feature_fidelity, growth, speed], ids=lambda tool: tool.__name__
-)
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)
 def test_a_table_is_the_records(tool: ModuleType) -> None:
     record = json.loads((MEASURE / "measured" / f"{tool.__name__}.json").read_text("utf-8"))
     page = (MEASURE / "README.md").read_text("utf-8").splitlines()

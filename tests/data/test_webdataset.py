@@ -5,6 +5,7 @@ import json
 import pickle
 import tarfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image
@@ -20,9 +21,9 @@ def picture(colour: str, kind: str = "PNG") -> bytes:
     return made.getvalue()
 
 
-def shard(path: Path, files: dict[str, bytes | str], mode: str = "w") -> Path:
+def shard(path: Path, files: dict[str, bytes | str], mode: Literal["w", "w:gz"] = "w") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode) as made:  # type: ignore[call-overload]
+    with tarfile.open(path, mode) as made:
         for name, content in files.items():
             data = content.encode() if isinstance(content, str) else content
             info = tarfile.TarInfo(name)
@@ -232,3 +233,10 @@ def test_splits_are_not_mixed(tmp_path: Path) -> None:
     shard(tmp_path / "parts" / "loose.tar", {"1.png": picture("red")})
     with pytest.raises(InputError, match=r"shards lie in it, such as loose\.tar, and in folders of it"):
         read_samples(tmp_path / "parts", "pictures")
+
+
+def test_shards_beside_pictures_are_told(tmp_path: Path) -> None:
+    shard(tmp_path / "0.tar", {"1.png": picture("red")})
+    (tmp_path / "preview.png").write_bytes(picture("blue"))
+    with pytest.raises(InputError, match=r"0\.tar: a tar beside pictures"):
+        read_samples(tmp_path, "pictures")

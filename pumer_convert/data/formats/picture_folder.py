@@ -18,10 +18,13 @@ def recognises(source: DataSource) -> bool:
 
 
 def read(source: DataSource, task: str, images: Path | None, split: str | None) -> Iterator[Sample]:
-    """A sample for each picture. Raises InputError for a split that is not there, or another folder of pictures."""
+    """A sample for each picture. Raises InputError for a split that is not there, another folder of pictures, and tars
+    beside the pictures, which may be what was meant."""
     if images is not None:
         raise InputError(f"{source.path}: it holds the pictures itself; leave the folder of pictures out.")
     root = of_split(source.path, split)
+    if (shard := next(root.glob("*.tar"), None)) is not None:
+        raise InputError(f"{shard}: a tar beside pictures; name a folder that holds the ones or the others.")
     for file in sorted(root.rglob("*")):
         if is_picture(file):
             yield Sample(file.relative_to(root).as_posix(), (FilePicture(file),), "", None, str(file))

@@ -18,8 +18,8 @@ LARGEST_ID = 2
 """transformers' `eos_token_id` of texts that end at their largest id."""
 _OPENAI = ("input_resolution", "context_length", "vocab_size")
 """Numbers beside the weights in OpenAI's own files."""
-BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+)")
-PARTS = {
+_BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+)")
+_PARTS = {
     **{f"ln_{i}.{kind}": f"layer_norm{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")},
     **{f"attn.out_proj.{kind}": f"self_attn.out_proj.{kind}" for kind in ("weight", "bias")},
     **{f"mlp.c_fc.{kind}": f"mlp.fc1.{kind}" for kind in ("weight", "bias")},
@@ -47,7 +47,7 @@ OFF: dict[str, tuple[Any, ...]] = {
     **{"proj_bias": (False,), "proj_type": ("linear",), "block_type": (None, "default"), "tokenizer_mode": (None, "")},
 }
 """Keys with the values that change nothing; any other asks for another network."""
-FREE = {
+_FREE = {
     *(
         "image_size",
         "norm_kwargs",
@@ -136,17 +136,21 @@ def new_names(key: str, name: str, shape: tuple[int, ...]) -> Iterator[tuple[str
     """What the weight under a `key`, which OpenAI calls `name`, holds: transformers' names, and where each lies."""
     if name in _TURNED:
         yield _TURNED[name], TensorSlice(key, turned=True)
-    elif (found := BLOCK.fullmatch(name)) is not None:
+    elif (found := _BLOCK.fullmatch(name)) is not None:
         stack = f"{'vision' if found[1] else 'text'}_model.encoder.layers.{found[2]}"
         if found[3].startswith("attn.in_proj_"):
-            third = shape[0] // 3
-            for i, part in enumerate("qkv"):
-                new = f"{stack}.self_attn.{part}_proj.{found[3].removeprefix('attn.in_proj_')}"
-                yield new, TensorSlice(key, (i * third, (i + 1) * third))
+            yield from thirds(key, stack, found[3].removeprefix("attn.in_proj_"), shape)
         else:
-            yield f"{stack}.{PARTS.get(found[3], found[3])}", TensorSlice(key)
+            yield f"{stack}.{_PARTS.get(found[3], found[3])}", TensorSlice(key)
     else:  # one that is not known is reported as unexpected
         yield _PLAIN.get(name, name), TensorSlice(key)
+
+
+def thirds(key: str, stack: str, kind: str, shape: tuple[int, ...]) -> Iterator[tuple[str, TensorSlice]]:
+    """What the weight or bias, by `kind`, of query, key and value behind one another holds, of the block `stack`."""
+    third = shape[0] // 3
+    for i, part in enumerate("qkv"):
+        yield f"{stack}.self_attn.{part}_proj.{kind}", TensorSlice(key, (i * third, (i + 1) * third))
 
 
 def _of_openai(raw: RawCheckpoint) -> Mapping[str, Any] | None:
@@ -154,7 +158,7 @@ def _of_openai(raw: RawCheckpoint) -> Mapping[str, Any] | None:
     if not all(name in raw.source.names() for name in _OPENAI):
         return None
     shape = raw.source.shape
-    blocks = [found for name in raw.source.names() if (found := BLOCK.fullmatch(name)) is not None]
+    blocks = [found for name in raw.source.names() if (found := _BLOCK.fullmatch(name)) is not None]
     layers = [1 + max(int(found[2]) for found in blocks if bool(found[1]) == visual) for visual in (True, False)]
     width, patch = shape("visual.conv1.weight")[0], shape("visual.conv1.weight")[2]
     words, text = shape("token_embedding.weight")
@@ -245,7 +249,7 @@ def check_keys(
         if key in asked:
             if value not in asked[key]:
                 raise wrong(where, prefix + key, value, "a model with that is not supported")
-        elif key not in known and key not in FREE:
+        elif key not in known and key not in _FREE:
             raise wrong(where, prefix + key, value, "that key is not known here, and may change the answers; remove it")
 
 

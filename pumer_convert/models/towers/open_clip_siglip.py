@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.towers import open_clip
-from pumer_convert.models.towers.open_clip import BLOCK, MODEL, OFF, PARTS, SIGLIP, Renamed
+from pumer_convert.models.towers.open_clip import MODEL, OFF, SIGLIP, Renamed
 from pumer_convert.models.values import LAYERS, WHOLE, read_values, section, square, wrong
 from pumer_convert.rules import setting
-from pumer_convert.weights import RawCheckpoint, TensorSlice, TensorSource
+from pumer_convert.weights import NESTED_PROCESSOR, PROCESSOR, RawCheckpoint, TensorSlice, TensorSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +28,8 @@ _WANTED: dict[str, dict[str, Any]] = {
 }
 _ELSE = {"timm_model_name", "init_logit_bias", *(key for wanted in _WANTED.values() for key in wanted)}
 """Keys that a CLIP must not say, or says otherwise."""
-_ASKED = {**{key: values for key, values in OFF.items() if key not in _ELSE}, "quick_gelu": (False,)}
-_ASKED |= {"use_pad_mask": (False,)}
+_ASKED = {key: values for key, values in OFF.items() if key not in _ELSE}
+_ASKED |= dict.fromkeys(("quick_gelu", "use_pad_mask"), (False,))
 _UNUSED = {"head_width", "patch_size", "correct_cls_mask"}
 """Keys of towers that are not timm's, and of texts with a CLS."""
 _HEAD = "vision_model.head."
@@ -42,11 +42,6 @@ _VISION = {
 _BLOCKS = {
     **{"norm1": "layer_norm1", "norm2": "layer_norm2", "attn.proj": "self_attn.out_proj"},
     **{"mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"},
-}
-_TEXT = {
-    "token_embedding": "embeddings.token_embedding",
-    "ln_final": "final_layer_norm",
-    "text_projection": "head",
 }
 NOTE = (
     "open_clip cleans a text before its tokenizer sees it (HTML, underscores, punctuation, capitals), so the tokenizer "
@@ -67,7 +62,7 @@ class _Text:
 
 @dataclass(frozen=True)
 class _Joined:
-    """A source in which some tensors are some of another one behind each other, in a shape of their own."""
+    """A source in which some tensors are several of the `source` behind one another, in a shape of their own."""
 
     source: TensorSource
     parts: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]]
@@ -119,7 +114,8 @@ def renamed(raw: RawCheckpoint) -> tuple[RawCheckpoint, Renamed, tuple[str, ...]
         slices |= _new_names(name, name.removeprefix(inner), source)
     folder = raw.path if raw.path.is_dir() else raw.path.parent
     given = tuple(file for file in raw.companions if file.parent != folder)
-    notes = (NOTE,) * (given != raw.companions)
+    left = {file.name for file in raw.companions if file not in given} - {PROCESSOR, NESTED_PROCESSOR}
+    notes = (NOTE,) if left else ()
     found = Renamed(_config(raw), slices, open_clip.processor(raw.hints, raw.path))
     return replace(raw, source=source, companions=given), found, notes
 
@@ -150,29 +146,15 @@ def _new_names(key: str, name: str, source: TensorSource) -> Iterator[tuple[str,
         if key == SIGLIP:
             yield f"{_HEAD}probe", TensorSlice(key)
         elif part == "attn.qkv":
-            yield from _thirds(key, stack, kind, source)
+            yield from open_clip.thirds(key, stack, kind, source.shape(key))
         elif stem.startswith("blocks."):
             yield f"{stack}.{_BLOCKS.get(part, part)}.{kind}", TensorSlice(key)
         else:
             yield f"vision_model.{_VISION.get(stem, stem)}.{kind}", TensorSlice(key)
-    elif (found := BLOCK.fullmatch(name)) is not None:
-        stack = f"text_model.encoder.layers.{found[2]}"
-        if found[3].startswith("attn.in_proj_"):
-            yield from _thirds(key, stack, found[3].removeprefix("attn.in_proj_"), source)
-        else:
-            yield f"{stack}.{PARTS.get(found[3], found[3])}", TensorSlice(key)
-    elif name == "positional_embedding":
-        yield "text_model.embeddings.position_embedding.weight", TensorSlice(key)
-    elif stem in _TEXT:
-        yield f"text_model.{_TEXT[stem]}.{kind}", TensorSlice(key)
-    else:  # has its name already, or is not known and reported as unexpected
-        yield name, TensorSlice(key)
-
-
-def _thirds(key: str, stack: str, kind: str, source: TensorSource) -> Iterator[tuple[str, TensorSlice]]:
-    third = source.shape(key)[0] // 3
-    for i, part in enumerate("qkv"):
-        yield f"{stack}.self_attn.{part}_proj.{kind}", TensorSlice(key, (i * third, (i + 1) * third))
+    elif stem == "text_projection":
+        yield f"text_model.head.{kind}", TensorSlice(key)
+    else:
+        yield from open_clip.new_names(key, name, source.shape(key))
 
 
 def _config(raw: RawCheckpoint) -> dict[str, Any]:

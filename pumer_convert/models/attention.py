@@ -78,3 +78,12 @@ def relevance(q: Tensor, k: Tensor, bias: Tensor | None, rows: Tensor) -> Tensor
     if bias is not None:
         scores = scores + bias.float()
     return (scores.softmax(-1).mean(1) * rows.to(torch.float32)[:, :, None]).sum(1)
+
+
+def columns(q: Tensor, k: Tensor, bias: Tensor | None, sizes: Tensor) -> Tensor:
+    """The same of the queries of all tokens, [B, N] float32, each counted as often as there are tokens in it, `sizes`
+    [B, N] (the score of VisionZip, section 3.2, where there is no CLS). One head after the other: a map of all of them
+    would take gigabytes of 4096 patches."""
+    heads = (slice(i, i + 1) for i in range(q.shape[1]))
+    found = [relevance(q[:, head], k[:, head], bias, sizes) for head in heads]
+    return torch.stack(found).mean(0)

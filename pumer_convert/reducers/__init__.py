@@ -37,7 +37,8 @@ class Kind:
 
     `score` is what the model has to compute of its image tokens where they are pruned ("relevance": how much the text
     asks for a token, PuMer; "cls_attention": how much the image's own CLS attends to it, EViT, Liang et al. 2022;
-    "probe_attention": how much the probe that pools the image would; "codebook": what a codebook takes from it;
+    "probe_attention": how much the probe that pools the image would; "column_attention": how much all its tokens do;
+    "attention": that of CLS, or of all where there is none, VisionZip; "codebook": what a codebook takes from it;
     "features": no more than the tokens of a projector), None where nothing is asked of the model. `loop`: its graph has
     a loop. `side`: of a projector, and of a block before a codebook, where it stands unless the recipe says otherwise
     ("before" or "after").
@@ -107,6 +108,7 @@ KINDS: dict[str, dict[str, Kind]] = {
         "relevance": Kind(f"{_HERE}.prune:PruneReducer", score="relevance"),
         "cls_attention": Kind(f"{_HERE}.prune:PruneReducer", score="cls_attention"),
         "probe_attention": Kind(f"{_HERE}.prune:PruneReducer", score="probe_attention"),
+        "column_attention": Kind(f"{_HERE}.prune:PruneReducer", score="column_attention"),
         "codebook": Kind(
             f"{_HERE}.codebook_prune:CodebookPruneReducer", score="codebook", side="after", params={"codes": CODES}
         ),
@@ -116,7 +118,7 @@ KINDS: dict[str, dict[str, Kind]] = {
         "cdpruner": Kind(f"{_HERE}.cdpruner:CdPrunerReducer", explained, "features", loop=True, side="after"),
         "prumerge": Kind(f"{_HERE}.prumerge:PruMergeReducer", summaries, "cls_attention", params=PRUMERGE),
         "visionzip": Kind(
-            f"{_HERE}.visionzip:VisionZipReducer", summaries, "cls_attention", params={"contextual": CONTEXTUAL}
+            f"{_HERE}.visionzip:VisionZipReducer", summaries, "attention", params={"contextual": CONTEXTUAL}
         ),
     },
     "merge": {
@@ -143,6 +145,8 @@ REFERENCE_KINDS: dict[str, dict[str, Kind]] = {
 WITHOUT = {
     "relevance": "where the text has not met the image",
     "cls_attention": "whose image has no CLS",
+    "attention": "whose image has no CLS",
+    "column_attention": "whose image has a CLS or has met the text",
     "probe_attention": "whose image no probe pools",
     "codebook": "whose image is not read by the strongest tokens of a codebook",
     "features": "which gives nothing to a language model",

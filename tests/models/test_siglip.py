@@ -175,7 +175,7 @@ def test_what_a_recipe_can_ask_for(tmp_path: Path) -> None:
         ("merge: {text: 0.2}", "the text's tower is read at its last place, so it is left whole"),
         (
             "prune: {image: 0.2, by: cls_attention}",
-            r"'cls_attention' at vision\.1, whose image has no CLS; allowed there: probe_attention, random, uniform, o",
+            r"'cls_attention' at vision\.1, whose image has no CLS; allowed there: probe_attention, column_a",
         ),
         ("prune: {image: 0.2}", r"prune\.by cannot be 'relevance' at vision\.1, where the text has not met the image"),
     ):

@@ -31,6 +31,11 @@ def one_query(c: int) -> Cost:
     return lambda before, after: (before.image + 1) * c * c + before.image * c
 
 
+def columns(c: int) -> Cost:
+    """The attention of all image tokens to each other, of queries and keys of width `c` that are there."""
+    return lambda before, after: before.image**2 * c
+
+
 def fusion_scores(c: int) -> dict[str, Cost]:
     """The scores that a fusion layer gives of its image tokens."""
 
@@ -38,7 +43,7 @@ def fusion_scores(c: int) -> dict[str, Cost]:
         return before.text * before.image * c
 
     # CLS: the image half's own query and keys, which it computes once more on the tokens that are left.
-    return {"relevance": relevance, "cls_attention": one_query(c)}
+    return {"relevance": relevance, "cls_attention": one_query(c), "attention": one_query(c)}
 
 
 def fusion_layer(
@@ -57,10 +62,13 @@ def joint_layers(settings: Sizes, blocks: str) -> list[Layer]:
     def cost(before: Lengths, after: Lengths) -> int:
         return block(c, inner, before.image + before.text, after.image + after.text)
 
-    scores: dict[str, Cost] = {
-        "relevance": lambda before, after: before.text * (before.text + before.image) * c,
-        "cls_attention": lambda before, after: (before.text + before.image) * c,
-    }
+    def cls_attention(before: Lengths, after: Lengths) -> int:
+        return (before.text + before.image) * c
+
+    def relevance(before: Lengths, after: Lengths) -> int:
+        return before.text * (before.text + before.image) * c
+
+    scores: dict[str, Cost] = {"relevance": relevance, "cls_attention": cls_attention, "attention": cls_attention}
     key_width, both = c // settings.num_attention_heads, ("image", "text")
     return [
         Layer(name, cost, name, scores, both, i / count, c, key_width, weights=(f"{blocks}{i}.",))
@@ -94,6 +102,9 @@ def image_layers(
     def cls_attention(before: Lengths, after: Lengths) -> int:
         return before.image * c
 
+    scores: dict[str, Cost] = {"probe_attention": one_query(c), "column_attention": columns(c)}
+    if cls:
+        scores = {"cls_attention": cls_attention, "attention": cls_attention}
     macs = patches * patch * patch * 3 * c
     layers = [Layer("patches", lambda before, after: macs, graph=graph, weights=before)]
     for i in range(count):
@@ -103,7 +114,7 @@ def image_layers(
                 site,
                 cost,
                 site,
-                {"cls_attention": cls_attention} if cls else {"probe_attention": one_query(c)},
+                scores,
                 modalities=("image",),
                 depth=i / count,
                 width=c,

@@ -75,12 +75,15 @@ class EncoderLayer(nn.Module):
         image = image.with_states(image.states + self.mlp(self.layer_norm2(image.states)))
         return reduce_image(image, step, q, k, bias, trace, probe) if behind else image
 
-    def looked_at(self, image: Tokens) -> tuple[Tensor, Tensor]:
-        """How much attention the first token, CLS, pays to each of the tokens that come in, [B, N] float32, and their
-        keys, [B, N, D]: means over heads, without a gradient."""
+    def looked_at(self, image: Tokens, *, cls: bool) -> tuple[Tensor, Tensor]:
+        """How much attention the first token, CLS, pays to each of those that come in, or all of them do without `cls`,
+        [B, N] float32, and their keys, [B, N, D]: means over heads, without a gradient."""
         own, x = self.self_attn, self.layer_norm1(image.states.detach())
-        q, k = attention.split_heads(own.q_proj(x[:, :1]), own.heads), attention.split_heads(own.k_proj(x), own.heads)
-        return attention.relevance(q, k, image_bias(image), image.mask[:, :1]), k.mean(1).detach()
+        asking = x[:, :1] if cls else x
+        q, k = attention.split_heads(own.q_proj(asking), own.heads), attention.split_heads(own.k_proj(x), own.heads)
+        bias = image_bias(image)
+        paid = attention.relevance(q, k, bias, image.mask[:, :1]) if cls else attention.columns(q, k, bias, image.sizes)
+        return paid, k.mean(1).detach()
 
 
 class Encoder(nn.Module):

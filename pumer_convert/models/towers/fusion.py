@@ -119,7 +119,7 @@ def fuse(
             asked = probabilities.mean(1).sum(1).float()
         elif step.score == "relevance":
             asked = attention.relevance(q, image_keys, bias, text.mask)
-        elif step.score == "cls_attention":
+        elif step.score in ("cls_attention", "attention"):
             asked = picture.attention.of_first(image)
         if riders is not None:
             text, image = beside(text, riders[0]), beside(image, riders[1])

@@ -71,7 +71,7 @@ class Block(vit.Block):
                 asked = probabilities[:, :, :t, t:].mean(1).sum(1).float()
             elif step.score == "relevance":
                 asked = attention.relevance(q[:, :, :t], k, joint.bias, text.mask)[:, t:]
-            elif step.score == "cls_attention":
+            elif step.score in ("cls_attention", "attention"):
                 asked = attention.relevance(q[:, :, t : t + 1], k, joint.bias, image.mask[:, :1])[:, t:]
             keys = k.mean(1).detach()
             image, text = step(image.with_keys(keys[:, t:]), text.with_keys(keys[:, :t]), asked, trace)

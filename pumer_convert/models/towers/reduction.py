@@ -30,8 +30,10 @@ def reduce_image(
     if step is None:
         return image
     asked = None
-    if step.score == "cls_attention":
+    if step.score in ("cls_attention", "attention"):
         asked = attention.relevance(q[:, :, :1], k, bias, image.mask[:, :1])
+    elif step.score == "column_attention":
+        asked = attention.columns(q, k, bias, image.sizes)
     elif step.score is not None and probe is not None:
         asked = probe(image, step)
     return step.of_image(image.with_keys(k.mean(1).detach()), asked, trace)

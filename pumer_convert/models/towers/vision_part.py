@@ -9,7 +9,7 @@ from typing import Any
 from pumer_convert.errors import InputError
 from pumer_convert.models.inputs import Port
 from pumer_convert.models.spec import Cost, GraphSpec, ImageSpec, Layer, Lengths, ModelSpec, grid, image_left, sides_of
-from pumer_convert.models.towers.costs import image_layers, one_query
+from pumer_convert.models.towers.costs import columns, image_layers, one_query
 from pumer_convert.models.towers.language import LanguageSettings
 from pumer_convert.models.towers.sections import ClipPictures, SiglipPictures
 from pumer_convert.models.values import GENERAL, check_keys, section, wrong
@@ -90,6 +90,18 @@ def language_section(given: Mapping[str, Any] | None, language: LanguageSettings
     return {**(given or {}), **{key: value for key, value in vars(language).items() if value}}
 
 
+def _attention(settings: VisionPart) -> dict[str, Cost]:
+    """What a projector's tokens are scored by in the tower's last block, whose queries and keys are made for it."""
+    c = settings.vision.hidden_size
+    if settings.cls:
+        return {"cls_attention": one_query(c), "attention": one_query(c)}
+
+    def all_of_them(before: Lengths, after: Lengths) -> int:
+        return 2 * before.image * c * c + columns(c)(before, after)
+
+    return {"column_attention": all_of_them, "attention": all_of_them}
+
+
 def spec_of_part(
     settings: VisionPart,
     projected: int,
@@ -108,7 +120,7 @@ def spec_of_part(
             f"{side}; choose another image size."
         )
     tokens, wide, d = rows * columns + settings.cls, settings.width, language.hidden_size
-    asked = {"cls_attention": one_query(vision.hidden_size)} if settings.cls and settings.blocks else {}
+    wanted = _attention(settings) if settings.blocks else {}
     first = int(settings.cls or settings.trimmed)
 
     def features(width: int) -> Cost:
@@ -131,7 +143,7 @@ def spec_of_part(
             layer,
             part="tower",
             site=layer.site if i <= settings.sites else None,  # the patches are the first
-            scores=layer.scores if settings.cls else {},
+            scores={score: cost for score, cost in layer.scores.items() if score != "probe_attention"},
             frozen=first,
             unmerges=UNMERGE,
             gridded=settings.pooled > 0,
@@ -142,7 +154,7 @@ def spec_of_part(
         "projector",
         lambda before, after: projected * after.image,
         "projector",
-        {**asked, "features": features(wide)},
+        {**wanted, "features": features(wide)},
         modalities=("image",),
         width=wide,
         key_width=vision.hidden_size // vision.num_attention_heads,
@@ -156,7 +168,7 @@ def spec_of_part(
     behind = replace(
         own,
         cost=lambda before, after: projected * before.image,
-        scores={**asked, "features": features(d)},
+        scores={**wanted, "features": features(d)},
         width=d,
     )
     layers.append(replace(own, after=behind))

@@ -67,7 +67,7 @@ class VisionPartBody(Body):
         for i, block in enumerate(self.vision_tower.encoder.layers):
             assert isinstance(block, EncoderLayer)
             if i == settings.sites and step is not None and step.score != "features":
-                asked, keys = block.looked_at(image)
+                asked, keys = block.looked_at(image, cls=settings.cls)
             image = block.of_image(image, self.step(f"vision.{i}"), trace)
             states[i + 1] = image.states
         # No token was dropped behind the first of these states.

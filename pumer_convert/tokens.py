@@ -18,6 +18,8 @@ class Tokens:
                        original count minus what was pruned. None until something was merged: every token is one.
     source  [B, N0]    int64; where each original token is now, -1 when it was pruned or never there; None: not known.
                        A graph that does not ask for it is exported without it.
+    place   [B, N]     int64; which original token each was itself, whatever merged into it; of a sum of others the last
+                       place. None: not known, as in a graph.
     keys    [B, N, D]  what merging compares (head means of attention keys); None outside a reduction step.
     frozen  [B, N]     bool; valid tokens that are neither pruned nor merged away, such as CLS; others may merge into
                        them. What it says of padding means nothing. None where there are none.
@@ -29,6 +31,7 @@ class Tokens:
     mask: Tensor
     size: Tensor | None = None
     source: Tensor | None = None
+    place: Tensor | None = None
     keys: Tensor | None = None
     frozen: Tensor | None = None
     stays: int = 0
@@ -46,7 +49,9 @@ class Tokens:
 
     def as_originals(self) -> "Tokens":
         """The same tokens as originals of their own, in a graph too: the source tells where each of these went."""
-        return replace(self, source=torch.where(self.mask.bool(), self._places(), -1))
+        place = self._places()
+        known = None if torch.onnx.is_in_onnx_export() else place
+        return replace(self, source=torch.where(self.mask.bool(), place, -1), place=known)
 
     def _places(self) -> Tensor:
         return torch.arange(self.states.shape[1], device=self.states.device).expand(self.states.shape[:2])
@@ -79,6 +84,7 @@ class Tokens:
             mask=self.mask[:, 1:],
             size=None if self.size is None else self.size[:, 1:],
             source=None if self.source is None else readable(self.source) - 1,
+            place=None if self.place is None else self.place[:, 1:] - 1,
             keys=None,
             frozen=None if self.stays <= 1 or self.frozen is None else self.frozen[:, 1:],
             stays=max(self.stays - 1, 0),

@@ -88,21 +88,18 @@ class Generator:
     def _generate(self, inputs: Any) -> list[str]:
         ids, begun = inputs["input_ids"], self.now()
         features = self.model.get_image_features(pixel_values=inputs["pixel_values"].to(self.model.dtype))
-        features = torch.cat(list(features.pooler_output))
         seen = self.now()
-        places = ids == self.model.config.image_token_id
-        if int(places.sum()) != len(features):
+        places = int((ids == self.model.config.image_token_id).sum())
+        if places != (given := sum(len(one) for one in features.pooler_output)):
             raise InputError(
-                f"{self.model.name_or_path}: its processor keeps {int(places.sum())} places for the tokens of "
-                f"{len(ids)} picture(s), and its vision part gives {len(features)}."
+                f"{self.model.name_or_path}: its processor keeps {places} places for the tokens of {len(ids)} "
+                f"picture(s), and its vision part gives {given}."
             )
-        embedded = self.model.get_input_embeddings()(ids)
         clock = _Clock(self)
         with errors_alone("transformers"):  # it warns where generation_config.json says otherwise
             found = self.model.generate(
-                input_ids=ids,  # what was said before counts where repetition is penalised
-                inputs_embeds=embedded.masked_scatter(places[..., None], features.to(embedded.dtype)),
-                attention_mask=inputs["attention_mask"],
+                **{name: value for name, value in inputs.items() if name != "pixel_values"},
+                mm_encoder_outputs={"image": features},
                 max_new_tokens=self.longest,
                 do_sample=False,
                 num_beams=1,

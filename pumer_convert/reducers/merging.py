@@ -146,6 +146,7 @@ class Merging(BaseReducer):
             states=gather(torch.cat([states, mixed], 1), rows),
             mask=gather(alive, kept),
             size=gather(torch.cat([size, grown], 1), rows).float(),
+            place=None if tokens.place is None else gather(tokens.place, kept),
             frozen=None if tokens.frozen is None else gather(tokens.frozen, kept),
         )
 

@@ -234,7 +234,12 @@ def _summed(tokens: Tokens, index: Tensor, states: Tensor, keys: Tensor, mask: T
     frozen = None if found.frozen is None else found.frozen & (index >= 0)
     size = torch.where(summed, (tokens.sizes * gone).sum(1, keepdim=True), gather(tokens.sizes, index))
     source = tokens.moved(lambda: _places(index, gone, summed, n))
-    return replace(found, size=size, source=source, frozen=frozen)
+    place = (
+        None
+        if tokens.place is None or tokens.source is None
+        else torch.where(summed, tokens.source.shape[1] - 1, gather(tokens.place, index))
+    )
+    return replace(found, size=size, source=source, place=place, frozen=frozen)
 
 
 def _places(index: Tensor, gone: Tensor, summed: Tensor, n: int) -> Tensor:

@@ -143,6 +143,7 @@ def taken(tokens: Tokens, index: Tensor, states: Tensor, keys: Tensor, mask: Ten
         mask=mask,
         size=None if tokens.size is None else gather(tokens.size, index),
         source=tokens.moved(lambda: places_of(index, tokens.states.shape[1])),
+        place=None if tokens.place is None else gather(tokens.place, index),
         keys=keys,
         frozen=None if tokens.frozen is None else gather(tokens.frozen, index),
     )

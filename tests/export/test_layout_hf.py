@@ -10,6 +10,7 @@ import pytest
 import tiny_clip
 import torch
 from click.testing import CliRunner
+from in_place import handed, without_cache
 from PIL import Image
 from registered import restore
 from transformers import (
@@ -75,23 +76,48 @@ def test_it_generates_what_the_reduced_model_gives_it_to_read(form: str, tmp_pat
     assert type(model).__name__ == "ReducedLlava"
     given = inputs(tmp_path / "whole")
     assert (given["input_ids"] == IMAGE).sum(1).tolist() == [9, 9]
-    found = model.generate(**given, max_new_tokens=NEW, do_sample=False, pad_token_id=PAD)[
-        :, given["input_ids"].shape[1] :
-    ]
-    # The dense model, which is handed the embeddings that the reduced vision part gives.
+    asked = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": PAD, "eos_token_id": None}
+    found = model.generate(**given, **asked)[:, given["input_ids"].shape[1] :]
     dense = LlavaForConditionalGeneration.from_pretrained(tmp_path / "dense").eval()
-    features = load(part)(given["pixel_values"]).outputs["image_features"]
-    embedded = dense.get_input_embeddings()(given["input_ids"].where(given["input_ids"] != IMAGE, PAD))
-    embedded = embedded.masked_scatter((given["input_ids"] == IMAGE)[..., None], features)
-    expected = dense.generate(
-        inputs_embeds=embedded,
-        attention_mask=given["attention_mask"],
-        max_new_tokens=NEW,
-        do_sample=False,
-        pad_token_id=PAD,
-    )
+    output, vision = load(part)(given["pixel_values"]), load(tmp_path / "dense")(given["pixel_values"])
+    embedded, positions = handed(dense, given, output, vision.outputs["image_features"].shape[1], IMAGE)
+    mask = given["attention_mask"]
+    expected = dense.generate(inputs_embeds=embedded, attention_mask=mask, position_ids=positions, **asked)
     assert torch.equal(found, expected)
     assert found.unique().numel() > 1
+    assert torch.equal(found, without_cache(dense, embedded, mask, positions, NEW))
+    # One pass over the prompt, with a mask and, where nothing is padded, without.
+    logits = dense(inputs_embeds=embedded, attention_mask=mask, position_ids=positions).logits
+    torch.testing.assert_close(model(**given).logits[mask == 1], logits[mask == 1], atol=1e-4, rtol=1e-4)
+    alone = {name: given[name][1:] for name in ("input_ids", "pixel_values")}
+    alone["input_ids"] = alone["input_ids"][:, mask[1] == 1]
+    for more in ({}, {"use_cache": False}):
+        torch.testing.assert_close(model(**alone, **more).logits, logits[1:, mask[1] == 1], atol=1e-4, rtol=1e-4)
+        again = model.generate(**alone, **asked, **more)[:, alone["input_ids"].shape[1] :]
+        assert torch.equal(again, found[1:])
+
+
+def test_places_are_those_of_what_was_pruned(tmp_path: Path) -> None:
+    write(tmp_path / "dense")
+    (tmp_path / "r.yaml").write_text(
+        "recipe: 1\nmodel: llava\nreduce:\n  - {at: projector, prune: {image: {keep: 9}, by: cls_attention}}\n"
+    )
+    apply(tmp_path / "dense", tmp_path / "r.yaml", tmp_path / "part")
+    found = load(tmp_path / "part")(inputs(tmp_path / "dense")["pixel_values"])
+    assert torch.equal(found.image.place, found.trace.taken["projector/prune.image"])
+
+
+def test_a_step_behind_a_cache_has_to_say_where_it_stands(tmp_path: Path) -> None:
+    export_hf(reduced(tmp_path), tmp_path / "whole")
+    pumer_convert.register()
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "whole").eval()
+    given = inputs(tmp_path / "whole")
+    cache = model(**given).past_key_values
+    with pytest.raises(InputError, match="a step behind a cache needs position_ids; generate gives them"):
+        model(input_ids=given["input_ids"][:, -1:], attention_mask=given["attention_mask"], cache=cache)
+    del given["pixel_values"]
+    with pytest.raises(InputError, match="nothing says which tokens are left of the pictures; give generate pixel"):
+        model.generate(**given, max_new_tokens=1, pad_token_id=PAD)
 
 
 def test_without_registration_transformers_stops(tmp_path: Path) -> None:

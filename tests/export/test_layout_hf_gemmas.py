@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from in_place import handed
 from PIL import Image
 from registered import DENSE, restore
 from tiny_gemmas import IMAGE, write_gemma3, write_paligemma
@@ -106,7 +107,14 @@ def test_it_generates_what_the_reduced_model_gives_it_to_read(
     dense.model.get_image_features = lambda pixel_values, **more: BaseModelOutputWithPooling(
         pooler_output=vision(pixel_values).outputs["image_features"]
     )
-    assert torch.equal(found, dense.generate(**given, **asked))
+    every = load(tmp_path / "dense")(given["pixel_values"]).outputs["image_features"].shape[1]
+    _, positions = handed(dense, given, vision(given["pixel_values"]), every, IMAGE)
+    assert torch.equal(found, dense.generate(**given, **asked, position_ids=positions))
+    first = {"gemma3": 0, "paligemma": 1}[model]
+    logits = dense(**given, position_ids=positions + first).logits
+    torch.testing.assert_close(network(**given).logits, logits, atol=1e-4, rtol=1e-4)
+    renumbered = dense(**given).logits
+    assert every == tokens or not torch.allclose(renumbered, logits, atol=1e-3)
     assert found[:, given["input_ids"].shape[1] :].unique().numel() > 1
 
 

@@ -32,8 +32,7 @@ weights are those of {whole}; config.json has the reducers under "pumer", and {p
 Without the call of `register` the vision part is the dense one, {without}
 """
 FEWER = """and transformers stops: its features are more than the
-image tokens. The positions of the kept tokens are renumbered, which costs most where places in the picture are asked
-for."""
+image tokens. With it the kept tokens have the positions that they had among all of them."""
 AS_MANY = "which gives as many tokens: nothing is saved."
 
 

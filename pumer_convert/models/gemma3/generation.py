@@ -13,7 +13,7 @@ from transformers import (
 
 from pumer_convert.models.gemma3.network import Gemma3
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
-from pumer_convert.models.towers.vision_generation import ReducedVision, named_like
+from pumer_convert.models.towers.vision_generation import OriginalPositions, ReducedVision, named_like
 from pumer_convert.weights import NESTED_PROCESSOR
 
 
@@ -23,7 +23,7 @@ class ReducedGemma3Model(ReducedVision, Gemma3Model):  # type: ignore[no-untyped
     network = Gemma3
 
 
-class ReducedGemma3(Gemma3ForConditionalGeneration):  # type: ignore[no-untyped-call]
+class ReducedGemma3(OriginalPositions, Gemma3ForConditionalGeneration):  # type: ignore[no-untyped-call]
     """The same with its language model's head."""
 
     def __init__(self, config: Gemma3Config) -> None:

@@ -12,7 +12,7 @@ from pumer_convert.models.llava.config import LlavaSettings
 from pumer_convert.models.llava.network import Llava
 from pumer_convert.models.spec import grid
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
-from pumer_convert.models.towers.vision_generation import ReducedVision, named_like
+from pumer_convert.models.towers.vision_generation import OriginalPositions, ReducedVision, named_like
 from pumer_convert.weights import NESTED_PROCESSOR
 
 
@@ -40,7 +40,7 @@ class ReducedLlavaModel(ReducedVision, LlavaModel):  # type: ignore[no-untyped-c
         return found  # type: ignore[no-any-return]
 
 
-class ReducedLlava(LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]
+class ReducedLlava(OriginalPositions, LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]
     """The same with its language model's head."""
 
     def __init__(self, config: LlavaConfig) -> None:

@@ -13,7 +13,7 @@ from transformers import (
 
 from pumer_convert.models.paligemma.network import PaliGemma
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
-from pumer_convert.models.towers.vision_generation import ReducedVision, named_like
+from pumer_convert.models.towers.vision_generation import OriginalPositions, ReducedVision, named_like
 from pumer_convert.weights import NESTED_PROCESSOR, PROCESSOR
 
 
@@ -21,9 +21,10 @@ class ReducedPaliGemmaModel(ReducedVision, PaliGemmaModel):  # type: ignore[no-u
     """See `ReducedVision`."""
 
     network = PaliGemma
+    first_position = 1
 
 
-class ReducedPaliGemma(PaliGemmaForConditionalGeneration):  # type: ignore[no-untyped-call]
+class ReducedPaliGemma(OriginalPositions, PaliGemmaForConditionalGeneration):  # type: ignore[no-untyped-call]
     """The same with its language model's head."""
 
     def __init__(self, config: PaliGemmaConfig) -> None:

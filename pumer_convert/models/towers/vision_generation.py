@@ -1,6 +1,8 @@
 """What classes of transformers need to run a reduced vision part; each family's `generation` has those."""
 
+import inspect
 import json
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -8,34 +10,129 @@ from torch import Tensor
 from transformers import PreTrainedModel, conversion_mapping
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from pumer_convert.errors import InputError
 from pumer_convert.models.body import Body, insert
-from pumer_convert.models.towers.vision_part import OUTPUT, PROJECTOR, TOWER
+from pumer_convert.models.towers.vision_part import OUTPUT, PROJECTOR, TOWER, tokens_of_part
+from pumer_convert.models.towers.vision_positions import original_positions
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The vision part without weights, and how many tokens of a picture it gives and the dense one gave."""
+
+    body: Body
+    left: int
+    dense: int
 
 
 class ReducedVision:
     """For a model of transformers, before its dense class: the vision part runs with the reducers that config.json
-    records under "pumer"; the weights are those of the dense model, under the same names."""
+    records under "pumer", on the weights of the dense model, under the same names, and what is left of a picture has
+    the positions that it had among all of it."""
 
     network: ClassVar[type[Body]]
-    _vision: tuple[Body, ...] = ()  # in a tuple, so that it is no part of this module
+    first_position: ClassVar[int] = 0
+    """Of a prompt, where its dense class numbers it."""
+    _made: tuple[_Part, ...] = ()  # in a tuple, so that it is no part of this module
 
-    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """The embeddings of each picture, `pooler_output` [B, N, D]."""
-        model: Any = self
-        if not self._vision:
-            values = json.loads(model.config.to_json_string())
+    @property
+    def part(self) -> _Part:
+        """The vision part, made once."""
+        if not self._made:
+            values = json.loads(self.config.to_json_string())  # type: ignore[attr-defined]
             with torch.device("meta"):
                 build: Any = self.network
-                self._vision = (insert(build(values), values.get("pumer", {})).eval(),)
+                body: Any = insert(build(values), values.get("pumer", {})).eval()
+            self._made = (_Part(body, tokens_of_part(body.settings, values), tokens_of_part(body.settings, {})),)
+        return self._made[0]
+
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """The embeddings of each picture, `pooler_output` [B, N, D], and with them `places` [B, N]: which of the dense
+        tokens each is."""
+        model: Any = self
         weights = {
             name.replace(f"{TOWER}vision_model.", TOWER, 1): value
             for name, value in model.named_parameters()
             if name.startswith((TOWER, PROJECTOR))
         }
-        needed: dict[str, Tensor] = {name: weights[name] for name, _ in self._vision[0].named_parameters()}
+        body = self.part.body
+        needed: dict[str, Tensor] = {name: weights[name] for name, _ in body.named_parameters()}
         pixels = pixel_values.to(needed[f"{TOWER}embeddings.patch_embedding.weight"].dtype)
-        found: Any = torch.func.functional_call(self._vision[0], needed, (pixels,)).outputs[OUTPUT]
-        return BaseModelOutputWithPooling(pooler_output=found)
+        found: Any = torch.func.functional_call(body, needed, (pixels,))
+        features: Any = BaseModelOutputWithPooling(pooler_output=found.outputs[OUTPUT])
+        features.places = found.image.place
+        return features  # type: ignore[no-any-return]
+
+    def positions(self, ids: Tensor, mask: Tensor | None, features: Any, *, cached: bool = False) -> Tensor:
+        """The position of each token of prompts `ids` [B, S], int64 [B, S], from 0 on; see `original_positions`. With
+        `cached` pictures are in the cache, and only what follows is of interest. Raises InputError where nothing says
+        which tokens are left of the pictures."""
+        part, valid = self.part, torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+        pictures = ids == self.config.image_token_id  # type: ignore[attr-defined]
+        places = getattr(features, "places", None)
+        if places is None:
+            if bool(pictures.any()) and not cached and part.left != part.dense:
+                raise InputError(
+                    "nothing says which tokens are left of the pictures; give generate pixel_values, or position_ids."
+                )
+            places = torch.arange(part.left, device=ids.device).expand(int(pictures.sum()) // part.left, part.left)
+        return original_positions(pictures, valid, places, part.dense)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: Any = None,
+        mm_encoder_outputs: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The dense class's, with the positions that pictures had. Raises InputError for a step behind a cache without
+        position_ids, which alone tell where it stands."""
+        model: Any = super()
+        if position_ids is None and input_ids is not None:
+            if cache is not None and cache.get_seq_length():
+                raise InputError("a step behind a cache needs position_ids; generate gives them.")
+            if mm_encoder_outputs is None and kwargs.get("pixel_values") is not None:
+                names = [name for name in inspect.signature(self.get_image_features).parameters if name in kwargs]
+                mm_encoder_outputs = {"image": self.get_image_features(**{name: kwargs.pop(name) for name in names})}
+            features = (mm_encoder_outputs or {}).get("image")
+            position_ids = self.positions(input_ids, attention_mask, features) + self.first_position
+        if attention_mask is None and input_ids is not None and input_ids.shape[1] > 1:
+            # Without one, transformers takes a gap in the positions for the beginning of another sequence.
+            before = 0 if cache is None else cache.get_seq_length()
+            attention_mask = input_ids.new_ones(input_ids.shape[0], before + input_ids.shape[1])
+        return model.forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            cache=cache,
+            mm_encoder_outputs=mm_encoder_outputs,
+            **kwargs,
+        )
+
+
+class OriginalPositions:
+    """The same for a model with its language model's head, whose `model` is a `ReducedVision`."""
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
+        model: Any = self
+        ids = model_kwargs.get("input_ids")
+        if ids is None or not ids.shape[1]:
+            ids = inputs_tensor
+        if ids.is_floating_point():  # embeddings alone: nothing says what they are of
+            renumbered: Tensor = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)  # type: ignore[misc]
+            return renumbered
+        # The features are made here, before the positions that follow from them, and handed on.
+        model._prepare_multimodal_encoder_kwargs_for_generation(model_kwargs)
+        cache = model_kwargs.get("cache")
+        found: Tensor = model.model.positions(
+            ids,
+            model_kwargs.get("attention_mask"),
+            model_kwargs["mm_encoder_outputs"].get("image"),
+            cached=cache is not None and cache.get_seq_length() > 0,
+        )
+        return found
 
 
 def named_like(cls: type[PreTrainedModel], known: str) -> None:

@@ -90,6 +90,13 @@ def language_section(given: Mapping[str, Any] | None, language: LanguageSettings
     return {**(given or {}), **{key: value for key, value in vars(language).items() if value}}
 
 
+def tokens_of_part(settings: VisionPart, config: Mapping[str, Any]) -> int:
+    """How many tokens of a picture the vision part gives with the edits of a config."""
+    left = spec_of_part(settings, 0, config).graphs[0].outputs[0].shape[1]
+    assert isinstance(left, int)
+    return left
+
+
 def _attention(settings: VisionPart) -> dict[str, Cost]:
     """What a projector's tokens are scored by in the tower's last block, whose queries and keys are made for it."""
     c = settings.vision.hidden_size

@@ -42,3 +42,18 @@ class LayerNorm(nn.LayerNorm):
         exact = torch.promote_types(input.dtype, self.weight.dtype)
         weight, bias = self.weight.to(exact), self.bias.to(exact)
         return F.layer_norm(input.to(exact), self.normalized_shape, weight, bias, self.eps)
+
+
+class RmsNorm(nn.Module):
+    """Over the last axis, in float32 or more; the weight is added to `base`."""
+
+    def __init__(self, width: int, eps: float, base: float = 0.0) -> None:
+        super().__init__()
+        self.weight, self.eps, self.base = nn.Parameter(torch.full((width,), 1 - base)), eps, base
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] -> [..., C]."""
+        exact = torch.promote_types(x.dtype, torch.float32)
+        y = x.to(exact)
+        y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps)
+        return (y * (self.base + self.weight.to(exact))).to(x.dtype)

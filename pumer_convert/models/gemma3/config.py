@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pumer_convert.models.towers.language import LanguageSettings
+from pumer_convert.models.towers.squares import Pooled
 from pumer_convert.models.towers.vision_part import (
     SIGLIP,
     VisionPart,
@@ -42,7 +43,7 @@ def settings_of(config: Mapping[str, Any], where: object = "the model") -> Visio
         taps=(vision.num_hidden_layers,),
         trimmed=False,
         normed=True,
-        pooled=tokens,
+        squares=Pooled(side),
     )
 
 
@@ -56,5 +57,5 @@ def checked_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
         "architectures": [found.architecture],
         "vision_config": {"model_type": SIGLIP, **vars(found.vision)},
         "text_config": language_section(config.get("text_config"), found.language),
-        "mm_tokens_per_image": found.pooled,
+        "mm_tokens_per_image": config.get("mm_tokens_per_image", 256),
     }

@@ -7,23 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from pumer_convert.models.gemma3.config import settings_of
-from pumer_convert.models.precision import like
+from pumer_convert.models.precision import RmsNorm, like
 from pumer_convert.models.towers.vision_part import VisionPart
 from pumer_convert.models.towers.vision_part_network import VisionPartBody
-
-
-class RmsNorm(nn.Module):
-    """Over the last axis, in float32 or more; a weight of 0 changes nothing."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight, self.eps = nn.Parameter(torch.zeros(width)), eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        exact = torch.promote_types(x.dtype, torch.float32)
-        y = x.to(exact)
-        y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps)
-        return (y * (1 + self.weight.to(exact))).to(x.dtype)
 
 
 class Projector(nn.Module):
@@ -33,7 +19,7 @@ class Projector(nn.Module):
         super().__init__()
         c, d = settings.width, settings.language.hidden_size
         self.mm_input_projection_weight = nn.Parameter(torch.zeros(c, d))
-        self.mm_soft_emb_norm = RmsNorm(c, settings.vision.layer_norm_eps)
+        self.mm_soft_emb_norm = RmsNorm(c, settings.vision.layer_norm_eps, base=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         return like(self.mm_soft_emb_norm(x), self.mm_input_projection_weight) @ self.mm_input_projection_weight

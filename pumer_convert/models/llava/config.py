@@ -74,7 +74,7 @@ class LlavaSettings(VisionPart):
             taps=_taps(config.get("vision_feature_layer", -2), vision.num_hidden_layers, where),
             trimmed=shared["vision_feature_select_strategy"] == "default",
             normed=False,
-            pooled=0,
+            squares=None,
             activation=shared["projector_hidden_act"],
             bias=shared["multimodal_projector_bias"],
         )

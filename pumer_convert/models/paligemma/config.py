@@ -51,7 +51,7 @@ def settings_of(config: Mapping[str, Any], where: object = "the model") -> Visio
         taps=(vision.num_hidden_layers,),
         trimmed=False,
         normed=True,
-        pooled=0,
+        squares=None,
     )
 
 

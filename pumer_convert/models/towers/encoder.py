@@ -1,6 +1,7 @@
 """A transformer with its norms before attention and feed-forward, under transformers' names: both towers of CLIP and
 SigLIP."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -51,39 +52,66 @@ class Mlp(nn.Module):
         return self.fc2(self.activation(self.fc1(x)))  # type: ignore[no-any-return]
 
 
-class EncoderLayer(nn.Module):
+class Halves(nn.Module, ABC):
+    """A layer whose halves each add to hidden states [B, N, C]; what reduces tokens stands between them."""
+
+    @abstractmethod
+    def attended(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """What attention adds to them, and its queries and keys [B, H, N, D]."""
+
+    @abstractmethod
+    def fed(self, x: Tensor) -> Tensor:
+        """What the feed-forward adds to them."""
+
+    @abstractmethod
+    def asked(self, x: Tensor, *, first: bool) -> tuple[Tensor, Tensor]:
+        """The queries and keys [B, H, N, D]; of the `first` token alone its query, [B, H, 1, D]."""
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """The whole layer on hidden states [B, N, C]."""
+        x = x + self.attended(x, bias)[0]
+        return x + self.fed(x)
+
+    def of_image(self, image: Tokens, step: SiteReducers | None, trace: Trace, probe: Probe | None = None) -> Tokens:
+        """The same on the tokens of pictures, which are reduced where there is a `step`: between its halves, or behind
+        them."""
+        bias = image_bias(image)
+        mixed, q, k = self.attended(image.states, bias)
+        image = image.with_states(image.states + mixed)
+        behind = step is not None and step.side == "after"
+        if not behind:
+            image = reduce_image(image, step, q, k, bias, trace, probe)
+        image = image.with_states(image.states + self.fed(image.states))
+        return reduce_image(image, step, q, k, bias, trace, probe) if behind else image
+
+    def looked_at(self, image: Tokens, *, cls: bool) -> tuple[Tensor, Tensor]:
+        """How much attention the first token, CLS, pays to each of those that come in, or all of them do without `cls`,
+        [B, N] float32, and their keys, [B, N, D]: means over heads, without a gradient."""
+        (q, k), bias = self.asked(image.states.detach(), first=cls), image_bias(image)
+        paid = attention.relevance(q, k, bias, image.mask[:, :1]) if cls else attention.columns(q, k, bias, image.sizes)
+        return paid, k.mean(1).detach()
+
+
+class EncoderLayer(Halves):
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
         c, eps = settings.hidden_size, settings.layer_norm_eps
         self.self_attn, self.mlp = SelfAttention(settings), Mlp(settings)
         self.layer_norm1, self.layer_norm2 = LayerNorm(c, eps=eps), LayerNorm(c, eps=eps)
 
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """The whole layer on hidden states [B, N, C]."""
-        x = x + self.self_attn(self.layer_norm1(x), bias)[0]
-        return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
+    def attended(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Halves`."""
+        return self.self_attn(self.layer_norm1(x), bias)  # type: ignore[no-any-return]
 
-    def of_image(self, image: Tokens, step: SiteReducers | None, trace: Trace, probe: Probe | None = None) -> Tokens:
-        """The same on the tokens of pictures, which are reduced where there is a `step`: between its halves, or behind
-        them."""
-        bias = image_bias(image)
-        mixed, q, k = self.self_attn(self.layer_norm1(image.states), bias)
-        image = image.with_states(image.states + mixed)
-        behind = step is not None and step.side == "after"
-        if not behind:
-            image = reduce_image(image, step, q, k, bias, trace, probe)
-        image = image.with_states(image.states + self.mlp(self.layer_norm2(image.states)))
-        return reduce_image(image, step, q, k, bias, trace, probe) if behind else image
+    def fed(self, x: Tensor) -> Tensor:
+        """See `Halves`."""
+        return self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
 
-    def looked_at(self, image: Tokens, *, cls: bool) -> tuple[Tensor, Tensor]:
-        """How much attention the first token, CLS, pays to each of those that come in, or all of them do without `cls`,
-        [B, N] float32, and their keys, [B, N, D]: means over heads, without a gradient."""
-        own, x = self.self_attn, self.layer_norm1(image.states.detach())
-        asking = x[:, :1] if cls else x
-        q, k = attention.split_heads(own.q_proj(asking), own.heads), attention.split_heads(own.k_proj(x), own.heads)
-        bias = image_bias(image)
-        paid = attention.relevance(q, k, bias, image.mask[:, :1]) if cls else attention.columns(q, k, bias, image.sizes)
-        return paid, k.mean(1).detach()
+    def asked(self, x: Tensor, *, first: bool) -> tuple[Tensor, Tensor]:
+        """See `Halves`."""
+        own, x = self.self_attn, self.layer_norm1(x)
+        asking = x[:, :1] if first else x
+        return attention.split_heads(own.q_proj(asking), own.heads), attention.split_heads(own.k_proj(x), own.heads)
 
 
 class Encoder(nn.Module):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pumer_convert.models.towers.settings import BertSettings
 from pumer_convert.models.values import (
@@ -65,8 +65,9 @@ class Pictures(PictureFields):
 
 @dataclass(frozen=True)
 class PictureTower(Pictures):
-    """One of CLIP's or SigLIP's kind."""
+    """One of CLIP's or SigLIP's kind; `cls`: with a CLS token."""
 
+    cls: ClassVar[bool] = False
     attention_dropout: float = setting(0.0, float, most=1)
 
 
@@ -74,6 +75,7 @@ class PictureTower(Pictures):
 class ClipPictures(PictureTower):
     """CLIP's."""
 
+    cls = True
     projection_dim: int = setting(512, int, least=1, most=WHOLE)
     patch_size: int = setting(32, int, least=1, most=WHOLE)
     hidden_act: str = setting("quick_gelu", words=ACTIVATIONS)

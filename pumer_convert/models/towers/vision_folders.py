@@ -28,9 +28,10 @@ def part_of(raw: RawCheckpoint, family: str, config: Mapping[str, Any], settings
 
 def _unused(name: str, settings: VisionPart) -> bool:
     """Whether a weight of the tower stands behind all that the projector takes."""
-    if name.startswith("post_layernorm."):
+    names = settings.names
+    if name.startswith(names.norm):
         return not settings.normed
-    if name.startswith("head.") or name == "embeddings.position_ids":
+    if name.startswith(names.idle):
         return True
-    number = name.removeprefix("encoder.layers.").partition(".")[0]
-    return name.startswith("encoder.layers.") and number.isdecimal() and int(number) >= settings.blocks
+    number = name.removeprefix(names.blocks).partition(".")[0]
+    return name.startswith(names.blocks) and number.isdecimal() and int(number) >= settings.blocks

@@ -57,8 +57,7 @@ class ReducedVision:
         }
         body = self.part.body
         needed: dict[str, Tensor] = {name: weights[name] for name, _ in body.named_parameters()}
-        pixels = pixel_values.to(needed[f"{TOWER}embeddings.patch_embedding.weight"].dtype)
-        found: Any = torch.func.functional_call(body, needed, (pixels,))
+        found: Any = torch.func.functional_call(body, needed, (pixel_values,))
         features: Any = BaseModelOutputWithPooling(pooler_output=found.outputs[OUTPUT])
         features.places = found.image.place
         return features  # type: ignore[no-any-return]

@@ -1,17 +1,17 @@
 """What is the same of the vision parts of decoder VLMs, a tower and a projector: their values and their layers;
 torch-free."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.inputs import Port
 from pumer_convert.models.spec import Cost, GraphSpec, ImageSpec, Layer, Lengths, ModelSpec, grid, image_left, sides_of
 from pumer_convert.models.towers.costs import columns, image_layers, one_query
 from pumer_convert.models.towers.language import LanguageSettings
-from pumer_convert.models.towers.sections import ClipPictures, SiglipPictures
+from pumer_convert.models.towers.sections import PictureTower, SiglipPictures
+from pumer_convert.models.towers.squares import Squares
 from pumer_convert.models.values import GENERAL, check_keys, section, wrong
 from pumer_convert.reducers import UNMERGE
 
@@ -25,29 +25,43 @@ PLACES = 2**20
 
 
 @dataclass(frozen=True)
+class TowerNames:
+    """How the names of a tower's weights begin: those of what stands `before` its blocks, of the `blocks`, with a number
+    behind, and of its last `norm`; those of what is `idle` no class here reads."""
+
+    before: tuple[str, ...] = ("embeddings.", "pre_layrnorm.")
+    blocks: str = "encoder.layers."
+    norm: str = "post_layernorm."
+    idle: tuple[str, ...] = ("head.", "embeddings.position_ids")
+
+
+@dataclass(frozen=True)
 class VisionPart:
     """The values of a config that every family has.
 
     taps     numbers of the hidden states that the projector takes, one behind the other: 0 is what the first block
              takes, i what block i - 1 gives.
     cls      whether the tower has a CLS token.
+    names    those of the tower's weights.
     trimmed  whether the first token, CLS where there is one, is left out before the projector.
     normed   whether the tower's last norm stands before the projector.
-    pooled   to how many tokens of a square grid the projector pools the patches; 0: it takes each.
+    squares  the squares of patches that the projector takes as a token each; None: it takes each patch.
     """
 
+    names: ClassVar[TowerNames] = TowerNames()
+
     architecture: str
-    vision: ClipPictures | SiglipPictures
+    vision: PictureTower
     language: LanguageSettings
     taps: tuple[int, ...]
     trimmed: bool
     normed: bool
-    pooled: int
+    squares: Squares | None
 
     @property
     def cls(self) -> bool:
         """See above."""
-        return isinstance(self.vision, ClipPictures)
+        return self.vision.cls
 
     @property
     def blocks(self) -> int:
@@ -63,7 +77,19 @@ class VisionPart:
     @property
     def width(self) -> int:
         """Of what the projector takes."""
-        return self.vision.hidden_size * len(self.taps)
+        return self.vision.hidden_size * len(self.taps) * (self.squares.widened if self.squares else 1)
+
+    def tokens(self, size: tuple[int, int]) -> int:
+        """How many the projector takes of the patches of (H, W) pixels. Raises InputError for patches that are no whole
+        squares."""
+        rows, columns = grid(size, self.vision.patch_size)
+        try:
+            return rows * columns if self.squares is None else self.squares.tokens(rows, columns)
+        except ValueError as error:
+            raise InputError(
+                f"pictures of {size[0]} x {size[1]} pixels are {rows} x {columns} patches, which do not {error}; choose "
+                "another image size."
+            ) from None
 
 
 def siglip_tower(config: Mapping[str, Any], usual: Mapping[str, Any], where: object) -> SiglipPictures:
@@ -97,16 +123,23 @@ def tokens_of_part(settings: VisionPart, config: Mapping[str, Any]) -> int:
     return left
 
 
-def _attention(settings: VisionPart) -> dict[str, Cost]:
-    """What a projector's tokens are scored by in the tower's last block, whose queries and keys are made for it."""
+def _attention(settings: VisionPart, patches: int) -> dict[str, Cost]:
+    """What a projector's tokens, each of so many `patches`, are scored by in the tower's last block, whose queries and
+    keys are made for it."""
     c = settings.vision.hidden_size
-    if settings.cls:
-        return {"cls_attention": one_query(c), "attention": one_query(c)}
 
-    def all_of_them(before: Lengths, after: Lengths) -> int:
-        return 2 * before.image * c * c + columns(c)(before, after)
+    def of_cls(before: Lengths, after: Lengths) -> int:
+        return one_query(c)(replace(before, image=before.image * patches), after)
 
-    return {"column_attention": all_of_them, "attention": all_of_them}
+    def of_all(before: Lengths, after: Lengths) -> int:
+        every = replace(before, image=before.image * patches)
+        return 2 * every.image * c * c + columns(c)(every, after)
+
+    return (
+        {"cls_attention": of_cls, "attention": of_cls}
+        if settings.cls
+        else dict.fromkeys(("column_attention", "attention"), of_all)
+    )
 
 
 def spec_of_part(
@@ -121,13 +154,9 @@ def spec_of_part(
     vision, language = settings.vision, settings.language
     size = sides_of(image_size or vision.image_size)
     rows, columns = grid(size, vision.patch_size)
-    if (side := math.isqrt(settings.pooled)) and (rows % side or columns % side):
-        raise InputError(
-            f"pictures of {size[0]} x {size[1]} pixels are {rows} x {columns} patches, which do not pool to {side} x "
-            f"{side}; choose another image size."
-        )
+    taken, squares = settings.tokens(size), settings.squares is not None
     tokens, wide, d = rows * columns + settings.cls, settings.width, language.hidden_size
-    wanted = _attention(settings) if settings.blocks else {}
+    wanted = _attention(settings, rows * columns // taken) if settings.blocks else {}
     first = int(settings.cls or settings.trimmed)
 
     def features(width: int) -> Cost:
@@ -136,14 +165,15 @@ def spec_of_part(
     def prefill(before: Lengths, after: Lengths) -> int:
         return language.prefill(before.image + before.text)
 
+    names = settings.names
     tower = image_layers(
         replace(vision, num_hidden_layers=settings.blocks),
         vision.patch_size,
         rows * columns,
         GRAPH,
         cls=settings.cls,
-        blocks=f"{TOWER}encoder.layers.",
-        before=(f"{TOWER}embeddings.", f"{TOWER}pre_layrnorm."),
+        blocks=f"{TOWER}{names.blocks}",
+        before=tuple(f"{TOWER}{name}" for name in names.before),
     )
     layers = [
         replace(
@@ -153,7 +183,7 @@ def spec_of_part(
             scores={score: cost for score, cost in layer.scores.items() if score != "probe_attention"},
             frozen=first,
             unmerges=UNMERGE,
-            gridded=settings.pooled > 0,
+            gridded=squares,
         )
         for i, layer in enumerate(tower)
     ]
@@ -166,10 +196,10 @@ def spec_of_part(
         width=wide,
         key_width=vision.hidden_size // vision.num_attention_heads,
         graph=GRAPH,
-        weights=(PROJECTOR, *((f"{TOWER}post_layernorm.",) if settings.normed else ())),
+        weights=(PROJECTOR, *((f"{TOWER}{names.norm}",) if settings.normed else ())),
         frozen=int(settings.cls and not settings.trimmed),
-        arriving=settings.pooled or (tokens if any(edit.get("unmerge") for edit in edits) else 0),
-        leaves=int(settings.trimmed),
+        arriving=taken if squares else tokens if any(edit.get("unmerge") for edit in edits) else 0,
+        leaves=0 if squares else int(settings.trimmed),
         part="projector",
     )
     behind = replace(

@@ -49,6 +49,15 @@ CLASSES: dict[str, dict[str, Any]] = {
         "resample": 2,
         "do_convert_rgb": True,
     },
+    "GotOcr2": {
+        **_STEPS,
+        "size": {"height": 384, "width": 384},
+        "default_to_square": True,
+        "resample": 3,
+        "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD,
+        "do_convert_rgb": True,
+    },
 }
 """The processors that are known, and what transformers' classes of these names take for keys that are absent."""
 _KIND = re.compile(rf"({'|'.join(CLASSES)})(?:ImageProcessor(?:Fast|Pil)?|FeatureExtractor)")
@@ -70,8 +79,13 @@ _HARMLESS = {
     *("image_seq_length", "do_reduce_labels", "reduce_labels"),
 }
 _PANNED = ("pan_and_scan_min_crop_size", "pan_and_scan_max_num_crops", "pan_and_scan_min_ratio_to_activate")
-_OF_KIND = {"BridgeTower": BRIDGETOWER_PROGRAM, "Gemma3": _PANNED}
-"""What else stands in the files of a kind: no class reads it, or only with do_pan_and_scan, which is refused."""
+_OF_KIND = {
+    "BridgeTower": BRIDGETOWER_PROGRAM,
+    "Gemma3": _PANNED,
+    "GotOcr2": ("crop_to_patches", "min_patches", "max_patches"),
+}
+"""What else stands in the files of a kind: no class reads it, or only with do_pan_and_scan or crop_to_patches, which are
+refused."""
 _FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
@@ -134,7 +148,12 @@ class _View:
         if self._does("do_resize"):
             made = self._resized(replace(made, filter=self._filter()))
         crop = self._sides("crop_size", square=True) if self._does("do_center_crop") else None
-        if self.kind in ("Vilt", "Gemma3"):
+        if self._does("crop_to_patches") and self.values.get("max_patches", 12) != 1:
+            raise InputError(
+                "the processor's file says 'crop_to_patches', which cuts a picture into tiles; what is read is one tile "
+                "of all of a picture: say false, and give tiles as pictures of their own."
+            )
+        if self.kind in ("Vilt", "Gemma3", "GotOcr2"):
             return made  # their classes in transformers ask for a crop_size and do not crop
         if self._does("do_pad") and self.values.get("pad_size") is not None:
             raise InputError("the processor's file says 'pad_size', which is not understood.")

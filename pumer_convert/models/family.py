@@ -28,6 +28,7 @@ FAMILIES = {
     "llava": "pumer_convert.models.llava",
     "paligemma": "pumer_convert.models.paligemma",
     "gemma3": "pumer_convert.models.gemma3",
+    "internvl": "pumer_convert.models.internvl",
 }
 """Name -> the package whose FAMILY it is."""
 

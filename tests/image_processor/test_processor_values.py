@@ -33,13 +33,20 @@ def theirs(kind: str) -> Any:
     from transformers.models.bridgetower.image_processing_pil_bridgetower import BridgeTowerImageProcessorPil
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
     from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
     from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcessorPil
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
     made = (BitImageProcessorPil, BridgeTowerImageProcessorPil, CLIPImageProcessorPil, SiglipImageProcessorPil)
-    made += (ViltImageProcessorPil, ViTImageProcessorPil, LlavaImageProcessorPil, Gemma3ImageProcessorPil)
+    made += (
+        ViltImageProcessorPil,
+        ViTImageProcessorPil,
+        LlavaImageProcessorPil,
+        Gemma3ImageProcessorPil,
+        GotOcr2ImageProcessorPil,
+    )
     return next(one for one in made if one.__name__ == f"{kind}ImageProcessorPil")
 
 

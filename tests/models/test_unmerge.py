@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import tiny_dinov2
 import tiny_gemmas
+import tiny_internvl
 import tiny_llava
 import torch
 from tiny_clip import edit
@@ -25,6 +26,7 @@ KINDS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "llava": (tiny_llava.write, {}),
     "paligemma": (tiny_gemmas.write_paligemma, {}),
     "gemma3": (tiny_gemmas.write_gemma3, {}),
+    "internvl": (tiny_internvl.write, {}),
 }
 
 
@@ -82,8 +84,8 @@ def test_every_place_gets_the_token_that_its_own_merged_into(model: str, tmp_pat
     seen: list[torch.Tensor] = []
     network.multi_modal_projector.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     network(pixels())
-    if model == "gemma3":
-        assert seen[0].shape == (3, 9, 64)
+    if model in ("gemma3", "internvl"):
+        assert seen[0].shape == (3, 9, 64 if model == "gemma3" else 256)
         return
     assert seen[0].shape == (3, 36, 64)
     assert all(len(example.unique(dim=0)) < 36 for example in seen[0])
@@ -97,7 +99,7 @@ def test_merging_what_is_alike_changes_nothing(model: str, dtype: torch.dtype, t
     flat = torch.ones(2, 3, 48, 48, dtype=dtype) * torch.tensor([0.3, -1.2], dtype=dtype)[:, None, None, None]
     networks = [load(folder, dtype=str(dtype).removeprefix("torch.")) for folder in (tmp_path / "dense", out)]
     for network in networks:
-        table = network.vision_tower.embeddings.position_embedding.weight
+        table = dict(network.named_parameters())[family_of(model).positions].view(-1, 64)
         table[-36:] = table[-36:].mean(0)
     dense, found = (network(flat).outputs["image_features"] for network in networks)
     assert len(networks[1](flat).trace.taken) == 2
@@ -186,11 +188,11 @@ def test_what_can_be_ranked_can_merge(tmp_path: Path) -> None:
             assert prepare_apply(tmp_path / "dense", tmp_path / "r.yaml").plan.rows[1].image_out == left
 
 
-@pytest.mark.parametrize("model", ["gemma3", "dinov2"])
+@pytest.mark.parametrize("model", ["gemma3", "internvl", "dinov2"])
 def test_engines_of_a_fixed_batch_know_where_tokens_went(model: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    (tiny_dinov2.write if model == "dinov2" else tiny_gemmas.write_gemma3)(tmp_path / "dense")
-    step = merging(0.2) if model == "gemma3" else "at: vision.0, merge: {image: 0.2}"
+    (tiny_dinov2.write if model == "dinov2" else KINDS[model][0])(tmp_path / "dense")
+    step = "at: vision.0, merge: {image: 0.2}" if model == "dinov2" else merging(0.2)
     fixed = "export: {dtype: float16, profiles: [{batch: [1, 1, 1]}]}\n"
     (tmp_path / "r.yaml").write_text(recipe(model, step) + fixed)
     apply(tmp_path / "dense", tmp_path / "r.yaml", tmp_path / "out")

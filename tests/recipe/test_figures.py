@@ -87,6 +87,20 @@ GEMMA3_12B = {
     "num_attention_heads": 16,
     "num_key_value_heads": 8,
 }
+QWEN2_05B = {
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+}
+QWEN2_7B = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+}
 
 
 def _whole(language: dict[str, Any], image_size: int | None = None) -> dict[str, Any]:
@@ -101,6 +115,7 @@ WHOLES: dict[str, dict[str, dict[str, Any]]] = {
         "one of image 448": _whole(GEMMA_2B, 448),
     },
     "gemma3": {"Gemma 3 4B (image 896)": _whole(GEMMA3_4B, 896), "a 12B": _whole(GEMMA3_12B, 896)},
+    "internvl": {"1B InternVL3 (image 448)": _whole(QWEN2_05B), "an 8B": _whole(QWEN2_7B)},
 }
 """What the recipes for vision parts tell of, by model; the sections are those of the published configs."""
 

@@ -10,6 +10,7 @@ import saved_bridgetower
 import tiny
 import tiny_clip
 import tiny_gemmas
+import tiny_internvl
 import tiny_llava
 import tiny_siglip
 import torch
@@ -23,7 +24,7 @@ from pumer_convert.recipe.schema import load_recipe
 ALIKE = (
     *("vilt", "vilt-nlvr2", "vilt-ve", "meter", "meter-nlvr2", "meter-ve", "meter-faster", "bridgetower-fast", "clip"),
     *("clip-large", "clip-large-fast", "siglip", "siglip-large", "siglip-large-fast", "llava-fast"),
-    *("paligemma", "gemma3"),
+    *("paligemma", "gemma3", "internvl"),
 )
 """These differ from another one in sites and numbers alone."""
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -43,10 +44,11 @@ def checkpoint(folder: Path, model: str, task: str | None, depth: int | None = N
     if model == "llava":  # the last block is not used, and the one before it no site
         sizes = {"image_size": 112, "num_hidden_layers": (depth or 1) + 2}
         return tiny_llava.write(folder / "tiny", vision=sizes)
-    if model in ("paligemma", "gemma3"):
+    if model in ("paligemma", "gemma3", "internvl"):
         write, more = {
             "paligemma": (tiny_gemmas.write_paligemma, {}),
             "gemma3": (tiny_gemmas.write_gemma3, {"mm_tokens_per_image": 49}),
+            "internvl": (tiny_internvl.write, {}),
         }[model]
         return write(folder / "tiny", vision={"image_size": 112, "num_hidden_layers": (depth or 1) + 1}, **more)
     return random_checkpoint.write(folder / "tiny.ckpt", model, "original", task or "vqa", depth=depth)

@@ -10,6 +10,7 @@ import tiny_clip
 import tiny_dinov2
 import tiny_fdt
 import tiny_gemmas
+import tiny_internvl
 import tiny_llava
 import tiny_pairs
 import tiny_siglip
@@ -52,6 +53,7 @@ MADE: dict[tuple[str, ...], Callable[[Path], Path]] = {
     ("llava", EMBEDDINGS): tiny_llava.write,
     ("paligemma", EMBEDDINGS): tiny_gemmas.write_paligemma,
     ("gemma3", EMBEDDINGS): tiny_gemmas.write_gemma3,
+    ("internvl", EMBEDDINGS): tiny_internvl.write,
     ("vision-text-dual-encoder", EMBEDDINGS): _pair("vit", "bert"),
     ("vision-text-dual-encoder", EMBEDDINGS, "clip"): _pair("clip_vision_model", "roberta"),
     ("toy_dual", EMBEDDINGS): toy_dual.write,

@@ -5,6 +5,8 @@ from typing import Any
 from transformers import (
     Gemma3Config,
     Gemma3ForConditionalGeneration,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     LlavaConfig,
     LlavaForConditionalGeneration,
     PaliGemmaConfig,
@@ -16,10 +18,11 @@ DENSE: dict[str, Any] = {
     "llava": LlavaForConditionalGeneration,
     "paligemma": PaliGemmaForConditionalGeneration,
     "gemma3": Gemma3ForConditionalGeneration,
+    "internvl": InternVLForConditionalGeneration,
 }
 
 
 def restore() -> None:
     """From now on AutoModelForImageTextToText loads those again."""
-    for config in (LlavaConfig, PaliGemmaConfig, Gemma3Config):
+    for config in (LlavaConfig, PaliGemmaConfig, Gemma3Config, InternVLConfig):
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.register(config, DENSE[config.model_type], exist_ok=True)

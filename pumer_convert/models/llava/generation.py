@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration, LlavaModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from pumer_convert.errors import InputError
 from pumer_convert.models.llava.config import LlavaSettings
 from pumer_convert.models.llava.network import Llava
 from pumer_convert.models.spec import grid
@@ -21,21 +20,9 @@ class ReducedLlavaModel(ReducedVision, LlavaModel):  # type: ignore[no-untyped-c
 
     network = Llava
 
-    def get_image_features(
-        self,
-        pixel_values: Tensor,
-        vision_feature_layer: int | list[int] | None = None,
-        vision_feature_select_strategy: str | None = None,
-        image_sizes: Tensor | None = None,
-        **kwargs: Any,
-    ) -> BaseModelOutputWithPooling:
-        """The embeddings of each picture, `pooler_output` a list of [N, D]. Raises InputError for features that are to
-        be chosen otherwise than config.json says."""
-        own = (self.config.vision_feature_layer, self.config.vision_feature_select_strategy)
-        for asked, here in zip((vision_feature_layer, vision_feature_select_strategy), own, strict=True):
-            if asked is not None and asked != here:
-                raise InputError(f"the vision part was reduced for the features {here!r}, not {asked!r}.")
-        found: Any = super().get_image_features(pixel_values)
+    def get_image_features(self, pixel_values: Tensor, *args: Any, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """See `ReducedVision`; `pooler_output` is a list of [N, D]."""
+        found: Any = super().get_image_features(pixel_values, *args, **kwargs)
         found.pooler_output = list(found.pooler_output)
         return found  # type: ignore[no-any-return]
 

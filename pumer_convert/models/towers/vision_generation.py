@@ -46,10 +46,20 @@ class ReducedVision:
             self._made = (_Part(body, tokens_of_part(body.settings, values), tokens_of_part(body.settings, {})),)
         return self._made[0]
 
-    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+    def get_image_features(
+        self,
+        pixel_values: Tensor,
+        vision_feature_layer: int | list[int] | None = None,
+        vision_feature_select_strategy: str | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPooling:
         """The embeddings of each picture, `pooler_output` [B, N, D], and with them `places` [B, N]: which of the dense
-        tokens each is."""
+        tokens each is. Raises InputError for features that are to be chosen otherwise than config.json says."""
         model: Any = self
+        asked = {"layer": vision_feature_layer, "select_strategy": vision_feature_select_strategy}
+        for name, value in asked.items():
+            if value is not None and value != (own := getattr(model.config, f"vision_feature_{name}", None)):
+                raise InputError(f"the vision part was reduced for the features {own!r}, not {value!r}.")
         weights = {
             name.replace(f"{TOWER}vision_model.", TOWER, 1): value
             for name, value in model.named_parameters()

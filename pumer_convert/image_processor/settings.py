@@ -84,8 +84,8 @@ _OF_KIND = {
     "Gemma3": _PANNED,
     "GotOcr2": ("crop_to_patches", "min_patches", "max_patches"),
 }
-"""What else stands in the files of a kind: no class reads it, or only with do_pan_and_scan or crop_to_patches, which are
-refused."""
+"""What else stands in the files of a kind: no class reads it, or only with do_pan_and_scan or crop_to_patches, which
+are refused."""
 _FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
@@ -150,8 +150,8 @@ class _View:
         crop = self._sides("crop_size", square=True) if self._does("do_center_crop") else None
         if self._does("crop_to_patches") and self.values.get("max_patches", 12) != 1:
             raise InputError(
-                "the processor's file says 'crop_to_patches', which cuts a picture into tiles; what is read is one tile "
-                "of all of a picture: say false, and give tiles as pictures of their own."
+                "the processor's file says 'crop_to_patches', which cuts a picture into tiles, and here a picture is "
+                "one; say false there, and give tiles as pictures of their own."
             )
         if self.kind in ("Vilt", "Gemma3", "GotOcr2"):
             return made  # their classes in transformers ask for a crop_size and do not crop

@@ -59,7 +59,8 @@ def test_it_generates_what_the_reduced_model_gives_it_to_read(steps: str, tmp_pa
     (tmp_path / "r.yaml").write_text(f"recipe: 1\nmodel: internvl\nreduce:\n{steps}")
     apply(dense, tmp_path / "r.yaml", part := tmp_path / "part")
     tokens = COUNTS[steps]
-    assert export_hf(part, whole := tmp_path / "whole")["image_tokens"] == tokens
+    whole = tmp_path / "whole"
+    assert export_hf(part, whole)["image_tokens"] == tokens
     processor = json.loads((whole / "processor_config.json").read_text())
     assert (processor["image_seq_length"], processor["processor_class"]) == (tokens, "InternVLProcessor")
     assert processor["image_processor"]["size"] == {"height": 48, "width": 48}

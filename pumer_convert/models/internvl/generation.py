@@ -12,7 +12,7 @@ from pumer_convert.models.towers.vision_generation import OriginalPositions, Red
 from pumer_convert.weights import NESTED_PROCESSOR
 
 
-class ReducedInternVLModel(ReducedVision, InternVLModel):
+class ReducedInternVLModel(ReducedVision, InternVLModel):  # type: ignore[no-untyped-call]
     """See `ReducedVision`."""
 
     network = InternVL

@@ -75,7 +75,7 @@ class Layer(Halves):
     def asked(self, x: Tensor, *, first: bool) -> tuple[Tensor, Tensor]:
         """See `Halves`."""
         x = self.layernorm_before(x)
-        return self.attention.asked(x[:, :1] if first else x, x)  # type: ignore[no-any-return]
+        return self.attention.asked(x[:, :1] if first else x, x)
 
 
 class InternVLTower(Tower):

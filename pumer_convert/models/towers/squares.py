@@ -4,8 +4,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pumer_convert.errors import InputError
-
 if TYPE_CHECKING:
     from torch import Tensor
 

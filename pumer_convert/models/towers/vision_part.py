@@ -26,8 +26,8 @@ PLACES = 2**20
 
 @dataclass(frozen=True)
 class TowerNames:
-    """How the names of a tower's weights begin: those of what stands `before` its blocks, of the `blocks`, with a number
-    behind, and of its last `norm`; those of what is `idle` no class here reads."""
+    """How the names of a tower's weights begin: those of what stands `before` its blocks, of the `blocks`, with a
+    number behind, and of its last `norm`; those of what is `idle` no class here reads."""
 
     before: tuple[str, ...] = ("embeddings.", "pre_layrnorm.")
     blocks: str = "encoder.layers."
@@ -87,8 +87,8 @@ class VisionPart:
             return rows * columns if self.squares is None else self.squares.tokens(rows, columns)
         except ValueError as error:
             raise InputError(
-                f"pictures of {size[0]} x {size[1]} pixels are {rows} x {columns} patches, which do not {error}; choose "
-                "another image size."
+                f"pictures of {size[0]} x {size[1]} pixels are {rows} x {columns} patches, which do not {error}; "
+                "choose another image size."
             ) from None
 
 

@@ -52,7 +52,7 @@ def command(
     embeddings, and the text. Any of its exported files will do, the other is found beside it.
 
     A tower of pictures alone is given no text: a line has how each picture's embedding begins, --json all of it. Of the
-    vision part of a language model (LLaVA, PaliGemma, Gemma 3) it tells how many tokens of how many numbers a picture
+    vision part of a language model (LLaVA, Gemma 3, InternVL) it tells how many tokens of how many numbers a picture
     becomes.
     """
     from pumer_convert.runtime import Pipeline

@@ -25,12 +25,13 @@ FAMILIES = {
     "clip-fdt": "pumer_convert.models.clip_fdt",
     "siglip": "pumer_convert.models.siglip",
     "dinov2": "pumer_convert.models.dinov2",
+    "internvl": "pumer_convert.models.internvl",
     "llava": "pumer_convert.models.llava",
     "paligemma": "pumer_convert.models.paligemma",
     "gemma3": "pumer_convert.models.gemma3",
-    "internvl": "pumer_convert.models.internvl",
 }
-"""Name -> the package whose FAMILY it is."""
+"""Name -> the package whose FAMILY it is, in the order in which they are asked for a checkpoint: one that is known by a
+weight which others have too stands behind them."""
 
 
 @dataclass(frozen=True)

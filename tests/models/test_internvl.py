@@ -178,6 +178,13 @@ def test_what_is_not_understood_is_refused_by_name(change: dict[str, Any], says:
         check_complete(open_checkpoint(folder))
 
 
+def test_weights_without_a_config_are_told(tmp_path: Path) -> None:
+    folder = tiny_internvl.write(tmp_path / "dense")
+    (folder / "config.json").unlink()
+    with pytest.raises(InputError, match=r"the weights of an InternVL without its config\.json"):
+        open_checkpoint(folder)
+
+
 KINDS = ("cls_attention", "uniform", "random", "divprune", "cdpruner", "prumerge", "visionzip")
 
 

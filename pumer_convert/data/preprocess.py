@@ -19,6 +19,7 @@ from pumer_convert.errors import InputError
 from pumer_convert.image_processor.patches import pack, together
 from pumer_convert.image_processor.picture_input import input_of, settings_of
 from pumer_convert.image_processor.pixels import MOST, ImageSettings, to_pixels
+from pumer_convert.image_processor.tiles import to_tiles
 from pumer_convert.models.family import FAMILIES, family_of
 from pumer_convert.models.inputs import GRID, IDS, MASK, PATCHES, PIXELS, PictureInput, TextInput
 from pumer_convert.system.json_file import read_object
@@ -186,6 +187,16 @@ class Preprocessor:
             raise InputError(NO_PICTURES)
         try:
             return to_pixels(image, self.image)
+        except ValueError as error:
+            raise InputError(f"{name}: {error}.") from None
+
+    def tiles(self, image: Image.Image, name: str = "a picture") -> list[NDArray[np.float32]]:
+        """The tiles of an upright picture, each as `pixels` gives a picture; where the processor does not cut them, the
+        picture alone. Raises InputError as `pixels` does."""
+        if self.image is None:
+            raise InputError(NO_PICTURES)
+        try:
+            return to_tiles(image, self.image)
         except ValueError as error:
             raise InputError(f"{name}: {error}.") from None
 

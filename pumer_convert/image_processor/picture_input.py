@@ -52,6 +52,8 @@ def _scaled(settings: ImageSettings, side: int) -> ImageSettings:
         # ViLT's share, which it takes of the shorter side and rounds down.
         longer=int(1333 / 800 * side) if settings.divisor is not None else length(settings.longer),
         stretched=both(settings.stretched),
+        longest=length(settings.longest),
+        pinpoints=tuple((round(tall * side / old), round(wide * side / old)) for tall, wide in settings.pinpoints),
     )
 
 
@@ -135,7 +137,8 @@ def in_words(checkpoint: Checkpoint, image_size: Any = None) -> str:
     settings = settings_of(checkpoint.processor, checkpoint.family, image_size)
     if pictures.size is not None:
         height, width = pictures.size
-        return f"pictures {'squashed' if settings.fit == 'squash' else 'cropped'} to {height}x{width}"
+        how = "cut into tiles of" if settings.tiles else "squashed to" if settings.fit == "squash" else "cropped to"
+        return f"pictures {how} {height}x{width}"
     if settings.shorter is None:
         return "pictures keep their size"
     most = "" if settings.longer is None else f", the longer {settings.longer} at most"

@@ -32,6 +32,11 @@ class ImageSettings:
     Before all of this the one colour that stands for transparency, if the picture names it, becomes white (`on_white`),
     and a picture that is `padded` is made a square, filled up on both sides with that colour.
 
+    Idefics3's pictures become tiles of the size under "squash". Each is resized before: until its longer side is
+    `longest`, the other even, or else `stretched`. Then it is squashed to one tile; or, with `tiles`, cut into as many
+    as cover it, see tiles.py. LLaVA-OneVision's stand whole and squashed before the tiles of that of the `pinpoints`
+    (height, width) that fits them best.
+
     `filter` is PIL's number of the resampling filter (2 bilinear, 3 bicubic); `scale`, `mean` and `std` make floats
     of bytes, a channel each: (byte * scale - mean) / std.
     """
@@ -43,6 +48,9 @@ class ImageSettings:
     divisor: int | None = None
     stretched: tuple[int, int] | None = None
     covers: bool = False
+    longest: int | None = None
+    tiles: bool = False
+    pinpoints: tuple[tuple[int, int], ...] = ()
     rounded: bool = False
     padded: tuple[int, int, int] | None = None
     on_white: bool = False
@@ -50,6 +58,26 @@ class ImageSettings:
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    def before(self, height: int, width: int) -> tuple[int, int]:
+        """What a picture of (height, width) that becomes tiles is resized to first."""
+        if self.longest is None:
+            return self.stretched or (height, width)
+        # Step by step as transformers computes it.
+        share, most = width / height, 4096
+        if width >= height:
+            width, height = self.longest, int(self.longest / share)
+            height += height % 2
+        else:
+            height, width = self.longest, int(self.longest * share)
+            width += width % 2
+        height, width = max(height, 1), max(width, 1)
+        share = width / height
+        if width >= height and width > most:
+            height, width = int(most / share), most
+        elif height > width and height > most:
+            height, width = most, int(most * share)
+        return max(height, 1), max(width, 1)
 
     def largest(self) -> tuple[int, int] | None:
         """Under "shape" the most that the (shorter, longer) side of what comes out can be; None without a limit."""
@@ -103,24 +131,50 @@ def to_pixels(image: Image.Image, settings: ImageSettings) -> NDArray[np.float32
 
     Raises ValueError for a picture that is too thin.
     """
-    image = image if image.mode == "RGB" else image.convert("RGB")
-    if settings.on_white and isinstance(colour := image.info.get("transparency"), tuple):
-        seen = np.asarray(image)
-        image = Image.fromarray(np.where((seen == np.array(colour)).all(-1, keepdims=True), np.uint8(255), seen))
+    image = on_white(image, settings)
     if settings.padded is not None and image.width != image.height:
         side = max(image.size)
         square = Image.new("RGB", (side, side), tuple(settings.padded))
         square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         image = square
-    height, width = settings.resized(image.height, image.width)
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling(settings.filter))
+    if settings.tiles:
+        to = (
+            "name a class in image_processor_type that does not"
+            if settings.pinpoints
+            else "say do_image_splitting false"
+        )
+        raise ValueError(f"the processor cuts pictures into tiles, and here each is one; {to}")
+    if settings.fit == "squash":
+        image = resize(image, settings.before(image.height, image.width), settings)
+    image = resize(image, settings.resized(image.height, image.width), settings)
+    height, width = image.height, image.width
     if settings.fit == "crop" and settings.size is not None:
         tall, wide = settings.size
         top, left = ((a - b) // 2 for a, b in ((height, tall), (width, wide)))
         if settings.rounded:
             top, left = round((height - tall) / 2), round((width - wide) / 2)
         image = image.crop((left, top, left + wide, top + tall))
+    return normalised(image, settings)
+
+
+def on_white(image: Image.Image, settings: ImageSettings) -> Image.Image:
+    """The picture as RGB, white where the settings want that."""
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    if settings.on_white and isinstance(colour := image.info.get("transparency"), tuple):
+        seen = np.asarray(image)
+        image = Image.fromarray(np.where((seen == np.array(colour)).all(-1, keepdims=True), np.uint8(255), seen))
+    return image
+
+
+def resize(image: Image.Image, size: tuple[int, int], settings: ImageSettings) -> Image.Image:
+    """The picture resized to (height, width)."""
+    if image.size == size[::-1]:
+        return image
+    return image.resize(size[::-1], Image.Resampling(settings.filter))
+
+
+def normalised(image: Image.Image, settings: ImageSettings) -> NDArray[np.float32]:
+    """The pixels of an RGB picture as float32 [3, H, W]."""
     # What each byte becomes, once for all of them.
     levels = np.arange(256, dtype=np.float32) * np.float32(settings.scale)
     mean, std = (np.asarray(v, np.float32)[:, None] for v in (settings.mean, settings.std))

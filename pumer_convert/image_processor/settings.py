@@ -24,6 +24,17 @@ _CROPPED: dict[str, Any] = {
     "image_std": CLIP_STD,
     "do_convert_rgb": True,
 }
+_TILED: dict[str, Any] = {
+    **_STEPS,
+    **_HALF,
+    "size": {"longest_edge": 1456},
+    "default_to_square": True,
+    "max_image_size": {"longest_edge": 364},
+    "do_image_splitting": True,
+    "resample": 1,
+    "do_convert_rgb": True,
+}
+_STEPPED = tuple(range(384, 2305, 384))
 CLASSES: dict[str, dict[str, Any]] = {
     "Vilt": {**_STEPS, **_HALF, "size": {"shortest_edge": 384}, "size_divisor": 32, "resample": 3},
     "CLIP": _CROPPED,
@@ -58,6 +69,18 @@ CLASSES: dict[str, dict[str, Any]] = {
         "image_std": CLIP_STD,
         "do_convert_rgb": True,
     },
+    "LlavaOnevision": {
+        **_STEPS,
+        "size": {"height": 384, "width": 384},
+        "default_to_square": False,
+        "image_grid_pinpoints": [[height, width] for height in _STEPPED for width in _STEPPED],
+        "resample": 3,
+        "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD,
+        "do_convert_rgb": True,
+    },
+    "Idefics3": _TILED,
+    "SmolVLM": _TILED,
 }
 """The processors that are known, and what transformers' classes of these names take for keys that are absent."""
 _KIND = re.compile(rf"({'|'.join(CLASSES)})(?:ImageProcessor(?:Fast|Pil)?|FeatureExtractor)")
@@ -79,13 +102,17 @@ _HARMLESS = {
     *("image_seq_length", "do_reduce_labels", "reduce_labels"),
 }
 _PANNED = ("pan_and_scan_min_crop_size", "pan_and_scan_max_num_crops", "pan_and_scan_min_ratio_to_activate")
+_CUT = ("max_image_size", "do_image_splitting", "return_row_col_info", "video_sampling")
 _OF_KIND = {
     "BridgeTower": BRIDGETOWER_PROGRAM,
     "Gemma3": _PANNED,
     "GotOcr2": ("crop_to_patches", "min_patches", "max_patches"),
+    "LlavaOnevision": ("image_grid_pinpoints",),
+    "Idefics3": _CUT,
+    "SmolVLM": _CUT,
 }
-"""What else stands in the files of a kind: no class reads it, or only with do_pan_and_scan or crop_to_patches, which
-are refused."""
+"""What else stands in the files of a kind: of BridgeTower no class reads it, of others only with do_pan_and_scan or
+crop_to_patches, which are refused; of those that cut pictures into tiles, how."""
 _FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
@@ -112,7 +139,9 @@ def at_size(settings: ImageSettings, size: tuple[int, int], fit: str | None = No
     fit = fit or ("crop" if settings.fit == "crop" else "squash")
     if (fit, size) == (settings.fit, settings.size):
         return settings
-    plain = replace(settings, fit=fit, size=size, shorter=None, longer=None, divisor=None, stretched=None)
+    if settings.tiles:
+        raise InputError("the processor cuts pictures into square tiles of one size; say do_image_splitting false.")
+    plain = replace(settings, fit=fit, size=size, shorter=None, longer=None, divisor=None, stretched=None, longest=None)
     return replace(plain, covers=fit == "crop")
 
 
@@ -155,6 +184,10 @@ class _View:
             )
         if self.kind in ("Vilt", "Gemma3", "GotOcr2"):
             return made  # their classes in transformers ask for a crop_size and do not crop
+        if "max_image_size" in CLASSES[self.kind]:
+            return self._tiled(made)  # likewise
+        if "image_grid_pinpoints" in CLASSES[self.kind]:
+            return self._pinned(made, crop)
         if self._does("do_pad") and self.values.get("pad_size") is not None:
             raise InputError("the processor's file says 'pad_size', which is not understood.")
         if crop is None:
@@ -169,6 +202,27 @@ class _View:
         rounded = self.values.get("crop_rounding") == "half-even"
         return replace(made, fit="crop", size=crop, stretched=made.size, rounded=rounded)
 
+    def _tiled(self, made: ImageSettings) -> ImageSettings:
+        tile = self._sides("max_image_size", square=False)
+        if not isinstance(tile, dict) or "longest_edge" not in tile:
+            raise self._bad("max_image_size", "a longest_edge")
+        side, cuts = tile["longest_edge"], self._does("do_image_splitting")
+        return replace(made, fit="squash", size=(side, side), tiles=cuts, filter=self._filter())
+
+    def _pinned(self, made: ImageSettings, crop: object) -> ImageSettings:
+        size, given = self._sides("size", square=False), self.values.get("image_grid_pinpoints")
+        if not isinstance(size, tuple) or size[0] != size[1] or not self._does("do_resize"):
+            raise self._bad("size", "an equal height and width, with do_resize")
+        if crop is not None:
+            raise self._bad("do_center_crop", "false")
+        if not isinstance(given, list) or not given or not all(isinstance(one, list | tuple) for one in given):
+            raise self._bad("image_grid_pinpoints", "a list of heights and widths")
+        pins = tuple(tuple(self._whole("image_grid_pinpoints", side) for side in one) for one in given)
+        if any(len(one) != 2 or one[0] % size[0] or one[1] % size[1] for one in pins):
+            raise self._bad("image_grid_pinpoints", "heights and widths that are multiples of size")
+        made = replace(made, fit="squash", size=size, tiles=True, filter=self._filter())
+        return replace(made, pinpoints=tuple((one[0], one[1]) for one in pins))
+
     def _resized(self, made: ImageSettings) -> ImageSettings:
         size = self._sides("size", square=self._does("default_to_square"))
         if "size_divisor" in CLASSES[self.kind]:
@@ -180,6 +234,12 @@ class _View:
             if shorter < divisor:
                 raise self._bad("size", f"a shortest_edge of {divisor} or more, the size_divisor")
             return replace(made, shorter=shorter, longer=longer, divisor=divisor)
+        if "max_image_size" in CLASSES[self.kind]:
+            if isinstance(size, tuple):
+                return replace(made, stretched=size)
+            if "longest_edge" not in size:
+                raise self._bad("size", "a longest_edge, or a height and a width")
+            return replace(made, longest=size["longest_edge"])
         if isinstance(size, tuple):
             return replace(made, fit="squash", size=size)
         if size.get("shortest_edge") is None:

@@ -29,6 +29,9 @@ FAMILIES = {
     "llava": "pumer_convert.models.llava",
     "paligemma": "pumer_convert.models.paligemma",
     "gemma3": "pumer_convert.models.gemma3",
+    "llava_onevision": "pumer_convert.models.llava_onevision",
+    "idefics3": "pumer_convert.models.idefics3",
+    "smolvlm": "pumer_convert.models.smolvlm",
 }
 """Name -> the package whose FAMILY it is, in the order in which they are asked for a checkpoint: one that is known by a
 weight which others have too stands behind them."""

@@ -1,7 +1,8 @@
 """Pictures and texts in, answers or embeddings out: a runtime with the preprocessing that was exported beside it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +105,15 @@ class Pipeline:
 
     def embed_images(self, pictures: Pictures) -> NDArray[np.float32]:
         """The embeddings [N, D] of one picture or several, of a vision part [N, tokens, D]; files or PIL images, which
-        may be any number."""
+        may be any number. Of a picture that the processor cuts into tiles (Idefics3, SmolVLM) each tile is one of the
+        N, in the order that the language model reads them in."""
         graph = self._tower("pictures")
 
         def arranged(some: Sequence[Any]) -> dict[str, NDArray[Any]]:
-            return graph.preprocessor.arrange([[self._pixels(picture, graph.preprocessor)] for picture in some])
+            return graph.preprocessor.arrange([[pixels] for pixels in some])
 
-        return _embedded(graph, _several(pictures), arranged)
+        seen = (tile for picture in _several(pictures) for tile in self._tiles(picture, graph.preprocessor))
+        return _embedded(graph, seen, arranged)
 
     def embed_texts(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
         """The embeddings [N, D] of one text or several."""
@@ -185,6 +188,14 @@ class Pipeline:
             )
 
     def _pixels(self, picture: Picture, preprocessor: Preprocessor) -> NDArray[np.float32]:
+        image, name = self._opened(picture)
+        return preprocessor.pixels(image, name=name)
+
+    def _tiles(self, picture: Picture, preprocessor: Preprocessor) -> list[NDArray[np.float32]]:
+        return preprocessor.tiles(*self._opened(picture))
+
+    def _opened(self, picture: Picture) -> tuple[Image.Image, str]:
+        """A picture, and what messages call it."""
         name = "a picture" if isinstance(picture, Image.Image) else str(picture)
         name = name if len(name) < 5000 else f"{name[:60]}..."  # the whole picture, as an address
         if not isinstance(picture, Path | str | Image.Image):
@@ -196,7 +207,7 @@ class Pipeline:
                 image = open_picture(picture, self.max_pixels)
         except PictureError as error:
             raise InputError(f"{name}: {error}.") from None
-        return preprocessor.pixels(image, name=name)
+        return image, name
 
 
 def _several(given: Any) -> list[Any]:
@@ -205,13 +216,15 @@ def _several(given: Any) -> list[Any]:
 
 
 def _embedded(
-    graph: OpenGraph, items: Sequence[Any], prepare: Callable[[Sequence[Any]], dict[str, NDArray[Any]]]
+    graph: OpenGraph, items: Iterable[Any], prepare: Callable[[Sequence[Any]], dict[str, NDArray[Any]]]
 ) -> NDArray[np.float32]:
     """The embeddings of pictures or texts, some at a time: the first that a tower gives."""
-    if not items:
-        raise InputError("there is nothing to embed.")
     count, name = min(BATCH, graph.runtime.largest_batch or BATCH), graph.runtime.signature.names[0]
-    parts = [graph.runtime.run(prepare(items[i : i + count]))[name] for i in range(0, len(items), count)]
+    rest, parts = iter(items), []
+    while some := list(islice(rest, count)):
+        parts.append(graph.runtime.run(prepare(some))[name])
+    if not parts:
+        raise InputError("there is nothing to embed.")
     found = np.concatenate(parts)
     _check_finite(found, "embeddings")
     return found

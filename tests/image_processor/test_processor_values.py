@@ -19,11 +19,14 @@ from pumer_convert.demo import CHECKPOINT
 from pumer_convert.errors import InputError
 from pumer_convert.image_processor.pixels import ImageSettings, to_pixels
 from pumer_convert.image_processor.settings import CLASSES, image_settings
+from pumer_convert.image_processor.tiles import to_tiles
 from pumer_convert.weights import processor_of
 
 SHAPES = ((96, 96), (64, 48), (48, 64), (333, 500), (500, 225), (31, 17), (100, 41), (7, 90), (224, 224), (120, 641))
 
 
+TILED = ("Idefics3", "SmolVLM")
+"""Kinds that know a longest_edge alone, and cut pictures into tiles."""
 STEPWISE = ("Vilt", "BridgeTower")
 """Kinds that know a shortest_edge alone, and make sides that are multiples of size_divisor."""
 
@@ -34,19 +37,18 @@ def theirs(kind: str) -> Any:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
     from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
     from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcessorPil
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
     made = (BitImageProcessorPil, BridgeTowerImageProcessorPil, CLIPImageProcessorPil, SiglipImageProcessorPil)
-    made += (
-        ViltImageProcessorPil,
-        ViTImageProcessorPil,
-        LlavaImageProcessorPil,
-        Gemma3ImageProcessorPil,
-        GotOcr2ImageProcessorPil,
-    )
+    made += (ViltImageProcessorPil, ViTImageProcessorPil, LlavaImageProcessorPil, Gemma3ImageProcessorPil)
+    made += (LlavaOnevisionImageProcessorPil, Idefics3ImageProcessorPil, SmolVLMImageProcessorPil)
+    made += (GotOcr2ImageProcessorPil,)
     return next(one for one in made if one.__name__ == f"{kind}ImageProcessorPil")
 
 
@@ -56,6 +58,8 @@ def drawn(dice: random.Random, kind: str) -> dict[str, Any]:
     sizes: list[Any] = [shortest, {"shortest_edge": shortest}, {"shortest_edge": shortest, "longest_edge": 120}]
     if kind not in STEPWISE:
         sizes += [{"height": 50, "width": 70}, [40, 60]]
+    if kind in TILED:
+        sizes = [{"longest_edge": dice.choice((20, 61, 96, 200))}, {"height": 50, "width": 70}, [40, 60], shortest]
     whole = {
         "do_resize": dice.choice((True, True, True, False, None)),
         "size": dice.choice(sizes),
@@ -73,11 +77,26 @@ def drawn(dice: random.Random, kind: str) -> dict[str, Any]:
     }
     if kind in STEPWISE:
         whole["size_divisor"] = dice.choice((8, 16, 32))
+    if kind in TILED:
+        whole["max_image_size"] = {"longest_edge": dice.choice((24, 48, 64))}
+        whole["do_image_splitting"] = dice.choice((True, True, False, None))
     if kind == "BridgeTower":
         whole["crop_size"] = {"shortest_edge": dice.choice((45, 224))}
     if kind == "Llava":
         whole["image_mean"] = [0.485, 0.456, 0.406]  # its padding has a colour of three numbers
-    return {key: value for key, value in whole.items() if dice.random() < 0.7}
+    drawn = {key: value for key, value in whole.items() if dice.random() < 0.7}
+    if kind == "LlavaOnevision":
+        side = dice.choice((24, 48, 64))
+        drawn |= {"size": {"height": side, "width": side}, "do_resize": True, "do_center_crop": None}
+        drawn["image_grid_pinpoints"] = [[side * i, side * j] for i in range(1, 5) for j in range(1, 5)]
+    return drawn
+
+
+def compared_with(expected: Any, image: Image.Image, settings: ImageSettings) -> tuple[Any, Any]:
+    """Our pixels of a picture and theirs, of all tiles where they are several."""
+    if np.ndim(expected[0]) == 3:
+        return np.stack(to_tiles(image, settings)), np.stack(expected)
+    return to_pixels(image, settings), expected
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -89,7 +108,7 @@ def test_the_pixels_are_those_of_transformers_whatever_the_file_says(kind: str) 
         try:
             settings = image_settings({"image_processor_type": f"{kind}ImageProcessor", **values}, "")
         except InputError:
-            with pytest.raises(ValueError, match="must be specified"):
+            with pytest.raises(ValueError, match="must be"):
                 make(noise(9, 9))
             continue
         for shape in dice.sample(SHAPES, 3):
@@ -101,10 +120,10 @@ def test_the_pixels_are_those_of_transformers_whatever_the_file_says(kind: str) 
                     to_pixels(image, settings)
                 refused += 1
                 continue
-            ours = to_pixels(image, settings)
+            ours, expected = compared_with(expected, image, settings)
             assert ours.dtype == np.float32
             np.testing.assert_allclose(ours, expected, atol=1e-6, rtol=1e-6, err_msg=str(values))
-            assert settings.size in (None, expected.shape[1:])
+            assert settings.size in (None, expected.shape[-2:])
             if (largest := settings.largest()) is not None:
                 assert min(expected.shape[1:]) <= largest[0]
                 assert max(expected.shape[1:]) <= largest[1]
@@ -118,7 +137,8 @@ def test_absent_keys_have_the_defaults_of_their_class(kind: str) -> None:
     values, image = theirs(kind)().to_dict(), noise(333, 250)
     for given in ({}, values, {"image_processor_type": f"{kind}ImageProcessorFast"}):
         settings = image_settings(given, f"{kind}FeatureExtractor")
-        np.testing.assert_allclose(to_pixels(image, settings), theirs(kind)()(image)["pixel_values"][0], atol=1e-6)
+        ours, expected = compared_with(theirs(kind)()(image)["pixel_values"][0], image, settings)
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
 def test_largest_is_told_of_pictures_that_keep_their_shape() -> None:
@@ -126,6 +146,9 @@ def test_largest_is_told_of_pictures_that_keep_their_shape() -> None:
     assert image_settings(vilt, "ViltImageProcessor").largest() == (384, 608)
     assert image_settings({"do_resize": False}, "ViltImageProcessor").largest() is None
     assert image_settings({}, "CLIPImageProcessor").largest() is None
+
+
+ANYRES = {"image_processor_type": "LlavaOnevisionImageProcessor"}
 
 
 @pytest.mark.parametrize(
@@ -146,6 +169,24 @@ def test_largest_is_told_of_pictures_that_keep_their_shape() -> None:
         ({"image_std": [0.5, 0, 0.5]}, "image_std .* other than 0"),
         ({"do_resize": "no"}, "do_resize 'no'; it has to be true or false"),
         ({"do_center_crop": True, "crop_size": None}, "crop_size None"),
+        (
+            {**ANYRES, "do_resize": False},
+            "equal height and width, with do_r",
+        ),
+        ({**ANYRES, "size": 384}, "has to be an equal height and width"),
+        (
+            {**ANYRES, "do_center_crop": True, "crop_size": 9},
+            "to be false",
+        ),
+        ({**ANYRES, "image_grid_pinpoints": []}, "a list of heights and"),
+        ({**ANYRES, "image_grid_pinpoints": [[384, 400]]}, "multiples"),
+        ({"do_image_splitting": True}, "says 'do_image_splitting', which is not understood"),
+        ({"image_processor_type": "SmolVLMImageProcessor", "max_image_size": 64}, "it has to be a longest_edge"),
+        ({"image_processor_type": "Idefics3ImageProcessor", "max_image_size": None}, "max_image_size None"),
+        (
+            {"image_processor_type": "Idefics3ImageProcessor", "size": {"shortest_edge": 64}},
+            "it has to be a longest_edge, or a height and a width",
+        ),
         ({"do_pad": True, "pad_size": {"height": 9, "width": 9}}, "'pad_size'"),
     ],
 )

@@ -9,6 +9,7 @@ import tiny_dinov2
 import tiny_gemmas
 import tiny_internvl
 import tiny_llava
+import tiny_tiles
 import torch
 from tiny_clip import edit
 
@@ -27,7 +28,12 @@ KINDS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "paligemma": (tiny_gemmas.write_paligemma, {}),
     "gemma3": (tiny_gemmas.write_gemma3, {}),
     "internvl": (tiny_internvl.write, {}),
+    "llava_onevision": (tiny_llava.write_onevision, {}),
+    "idefics3": (tiny_tiles.write, {"scale_factor": 2}),
+    "smolvlm": (tiny_tiles.write_smolvlm, {"scale_factor": 2}),
 }
+GRIDDED = {"gemma3": (3, 9, 64), "internvl": (3, 9, 256), "idefics3": (3, 9, 256), "smolvlm": (3, 9, 256)}
+"""Of those whose projector takes squares of patches what it takes."""
 
 
 def recipe(model: str, *steps: str) -> str:
@@ -84,8 +90,8 @@ def test_every_place_gets_the_token_that_its_own_merged_into(model: str, tmp_pat
     seen: list[torch.Tensor] = []
     network.multi_modal_projector.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     network(pixels())
-    if model in ("gemma3", "internvl"):
-        assert seen[0].shape == (3, 9, 64 if model == "gemma3" else 256)
+    if model in GRIDDED:
+        assert seen[0].shape == GRIDDED[model]
         return
     assert seen[0].shape == (3, 36, 64)
     assert all(len(example.unique(dim=0)) < 36 for example in seen[0])
@@ -127,6 +133,7 @@ def test_the_plan_counts_the_places_again(tmp_path: Path) -> None:
     ("model", "steps", "says"),
     [
         ("gemma3", ["at: vision.0, merge: {image: 0.2}"], "4: unmerge: what follows vision.0 takes every place of"),
+        ("idefics3", ["at: vision.0, merge: {image: 0.2}"], "4: unmerge: what follows vision.0 takes every place of"),
         ("gemma3", ["at: vision.0, prune: {image: 0.2, by: random}"], "4: unmerge: what follows vision.0 takes every"),
         (
             "llava",
@@ -188,11 +195,11 @@ def test_what_can_be_ranked_can_merge(tmp_path: Path) -> None:
             assert prepare_apply(tmp_path / "dense", tmp_path / "r.yaml").plan.rows[1].image_out == left
 
 
-@pytest.mark.parametrize("model", ["gemma3", "internvl", "dinov2"])
+@pytest.mark.parametrize("model", ["gemma3", "internvl", "smolvlm", "dinov2"])
 def test_engines_of_a_fixed_batch_know_where_tokens_went(model: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     (tiny_dinov2.write if model == "dinov2" else KINDS[model][0])(tmp_path / "dense")
-    step = "at: vision.0, merge: {image: 0.2}" if model == "dinov2" else merging(0.2)
+    step = merging(0.2) if model != "dinov2" else "at: vision.0, merge: {image: 0.2}"
     fixed = "export: {dtype: float16, profiles: [{batch: [1, 1, 1]}]}\n"
     (tmp_path / "r.yaml").write_text(recipe(model, step) + fixed)
     apply(tmp_path / "dense", tmp_path / "r.yaml", tmp_path / "out")

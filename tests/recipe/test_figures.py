@@ -108,6 +108,51 @@ def _whole(language: dict[str, Any], image_size: int | None = None) -> dict[str,
     return {"text_config": {"max_position_embeddings": 4096, **language}, **tower}
 
 
+_BASE = {"hidden_size": 768, "num_attention_heads": 12, "image_size": 512, "patch_size": 16}
+SMOLVLM_256M = {
+    "vision_config": _BASE,
+    "text_config": {
+        "model_type": "llama",
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "head_dim": 64,
+    },
+    "scale_factor": 4,
+}
+SMOLVLM_2B = {
+    "vision_config": {**SO400M, "image_size": 384},
+    "text_config": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 24, "num_attention_heads": 32},
+    "scale_factor": 3,
+}
+IDEFICS3_8B = {
+    "vision_config": {**SO400M, "image_size": 364},
+    "text_config": {"hidden_size": 4096, "intermediate_size": 14336, "num_key_value_heads": 8},
+    "scale_factor": 2,
+}
+QWEN2_05B = {
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+}
+QWEN2_7B = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+}
+
+
+def _onevision(language: dict[str, Any]) -> dict[str, Any]:
+    tower = {"vision_config": {**SO400M, "num_hidden_layers": 26, "image_size": 384, "vision_use_head": False}}
+    return {**tower, "text_config": {"model_type": "qwen2", **language}}
+
+
 WHOLES: dict[str, dict[str, dict[str, Any]]] = {
     "llava": {"LLaVA-1.5 7B (image 336)": _whole({}), "a 13B": _whole(VICUNA_13B)},
     "paligemma": {
@@ -116,6 +161,9 @@ WHOLES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "gemma3": {"Gemma 3 4B (image 896)": _whole(GEMMA3_4B, 896), "a 12B": _whole(GEMMA3_12B, 896)},
     "internvl": {"1B InternVL3 (image 448)": _whole(QWEN2_05B), "an 8B": _whole(QWEN2_7B)},
+    "llava_onevision": {"LLaVA-OneVision 0.5B (image 384)": _onevision(QWEN2_05B), "a 7B": _onevision(QWEN2_7B)},
+    "idefics3": {"SmolVLM 256M (image 512)": SMOLVLM_256M, "an Idefics3 8B": IDEFICS3_8B},
+    "smolvlm": {"SmolVLM2 256M (image 512)": SMOLVLM_256M, "a 2.2B": SMOLVLM_2B},
 }
 """What the recipes for vision parts tell of, by model; the sections are those of the published configs."""
 

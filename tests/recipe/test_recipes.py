@@ -13,6 +13,7 @@ import tiny_gemmas
 import tiny_internvl
 import tiny_llava
 import tiny_siglip
+import tiny_tiles
 import torch
 
 from pumer_convert.convert.apply import apply, prepare_apply
@@ -24,7 +25,7 @@ from pumer_convert.recipe.schema import load_recipe
 ALIKE = (
     *("vilt", "vilt-nlvr2", "vilt-ve", "meter", "meter-nlvr2", "meter-ve", "meter-faster", "bridgetower-fast", "clip"),
     *("clip-large", "clip-large-fast", "siglip", "siglip-large", "siglip-large-fast", "llava-fast"),
-    *("paligemma", "gemma3", "internvl"),
+    *("paligemma", "gemma3", "internvl", "idefics3", "idefics3-fast", "smolvlm", "llava_onevision"),
 )
 """These differ from another one in sites and numbers alone."""
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -44,6 +45,9 @@ def checkpoint(folder: Path, model: str, task: str | None, depth: int | None = N
     if model == "llava":  # the last block is not used, and the one before it no site
         sizes = {"image_size": 112, "num_hidden_layers": (depth or 1) + 2}
         return tiny_llava.write(folder / "tiny", vision=sizes)
+    if model == "llava_onevision":
+        sizes = {"image_size": 112, "num_hidden_layers": (depth or 1) + 1}
+        return tiny_llava.write_onevision(folder / "tiny", vision=sizes)
     if model in ("paligemma", "gemma3", "internvl"):
         write, more = {
             "paligemma": (tiny_gemmas.write_paligemma, {}),
@@ -51,6 +55,9 @@ def checkpoint(folder: Path, model: str, task: str | None, depth: int | None = N
             "internvl": (tiny_internvl.write, {}),
         }[model]
         return write(folder / "tiny", vision={"image_size": 112, "num_hidden_layers": (depth or 1) + 1}, **more)
+    if model in tiny_tiles.KINDS:
+        sizes = {"image_size": 112, "num_hidden_layers": (depth or 1) + 1}
+        return tiny_tiles.write(folder / "tiny", model, vision=sizes, scale_factor=2)
     return random_checkpoint.write(folder / "tiny.ckpt", model, "original", task or "vqa", depth=depth)
 
 

@@ -14,6 +14,7 @@ import tiny_internvl
 import tiny_llava
 import tiny_pairs
 import tiny_siglip
+import tiny_tiles
 import toy_dual
 import toy_memory
 
@@ -54,6 +55,9 @@ MADE: dict[tuple[str, ...], Callable[[Path], Path]] = {
     ("paligemma", EMBEDDINGS): tiny_gemmas.write_paligemma,
     ("gemma3", EMBEDDINGS): tiny_gemmas.write_gemma3,
     ("internvl", EMBEDDINGS): tiny_internvl.write,
+    ("llava_onevision", EMBEDDINGS): tiny_llava.write_onevision,
+    ("idefics3", EMBEDDINGS): tiny_tiles.write,
+    ("smolvlm", EMBEDDINGS): tiny_tiles.write_smolvlm,
     ("vision-text-dual-encoder", EMBEDDINGS): _pair("vit", "bert"),
     ("vision-text-dual-encoder", EMBEDDINGS, "clip"): _pair("clip_vision_model", "roberta"),
     ("toy_dual", EMBEDDINGS): toy_dual.write,

@@ -9,9 +9,13 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    Qwen2Config,
     SiglipVisionConfig,
 )
 from transformers.models.llava import LlavaImageProcessor
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
 VISION = {
     "hidden_size": 64,
@@ -51,6 +55,39 @@ def write(
     model = LlavaForConditionalGeneration(
         LlavaConfig(vision_config=own, text_config=language, image_token_index=98, **config)
     )
+    _save(model, out, dtype, shards)
+    side = own.image_size
+    size = {"height": side, "width": side}
+    LlavaImageProcessor(size={"shortest_edge": side}, crop_size=size).save_pretrained(out)
+    return out
+
+
+def write_onevision(
+    out: Path,
+    tower: str = "siglip",
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    vision: dict[str, Any] | None = None,
+    **config: Any,
+) -> Path:
+    """A LLaVA-OneVision likewise, whose processor cuts a picture into 3 x 3 tiles at most."""
+    values = {**VISION, **(vision or {})}
+    own = CLIPVisionConfig(**values) if tower == "clip" else SiglipVisionConfig(vision_use_head=False, **values)
+    side = own.image_size
+    pinpoints = [[i * side, j * side] for i in range(1, 4) for j in range(1, 4)]
+    marks = {"image_token_index": 98, "video_token_index": 97, "image_grid_pinpoints": pinpoints}
+    torch.manual_seed(seed)
+    model = LlavaOnevisionForConditionalGeneration(
+        LlavaOnevisionConfig(vision_config=own, text_config=Qwen2Config(**LANGUAGE), **marks, **config)
+    )
+    _save(model, out, dtype)
+    size = {"height": side, "width": side}
+    LlavaOnevisionImageProcessorPil(size=size, image_grid_pinpoints=pinpoints).save_pretrained(out)
+    return out
+
+
+def _save(model: Any, out: Path, dtype: torch.dtype, shards: str = "5GB") -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() < 2:
@@ -58,7 +95,3 @@ def write(
             else:
                 parameter.normal_(0, 0.5 if "embedding.w" in name else 1.2 / parameter[0].numel() ** 0.5)
     model.to(dtype).save_pretrained(out, max_shard_size=shards)
-    side = own.image_size
-    size = {"height": side, "width": side}
-    LlavaImageProcessor(size={"shortest_edge": side}, crop_size=size).save_pretrained(out)
-    return out

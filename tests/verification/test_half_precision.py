@@ -38,6 +38,9 @@ LOUD = {
     "paligemma": ("embeddings", "vision.1", r"vision_tower\.encoder\.layers\.1\.mlp\.fc2"),
     "gemma3": ("embeddings", "vision.1", r"vision_tower\.encoder\.layers\.1\.mlp\.fc2"),
     "internvl": ("embeddings", "vision.1", r"vision_tower\.encoder\.layer\.1\.mlp\.fc2"),
+    "llava_onevision": ("embeddings", "projector", r"multi_modal_projector\.linear_1\.weight"),
+    "idefics3": ("embeddings", "vision.1", r"vision_model\.encoder\.layers\.1\.mlp\.fc2"),
+    "smolvlm": ("embeddings", "vision.1", r"vision_model\.encoder\.layers\.1\.mlp\.fc2"),
     "siglip": ("embeddings", "vision.1", r"vision_model\.encoder\.layers\.1\.mlp\.fc2"),
 }
 """Of each family a task, a layer, and the names of the weights that are made so large that it overflows in float16."""

@@ -6,20 +6,17 @@ feed-forward, and `projector`, on what the projector takes or on what it gives.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from pumer_convert.errors import InputError
-from pumer_convert.models.family import Interpolation
-from pumer_convert.models.llava.config import LlavaSettings, checked_config
+from pumer_convert.models.llava.config import USUAL
 from pumer_convert.models.spec import sides_of
 from pumer_convert.models.towers.folders import cropping
-from pumer_convert.models.towers.vision_family import VisionPartFamily
-from pumer_convert.models.towers.vision_part import VisionPart
+from pumer_convert.models.towers.mlp_part import MlpFamily
 from pumer_convert.weights import Checkpoint, RawCheckpoint
 
 
-class LlavaFamily(VisionPartFamily):
+class LlavaFamily(MlpFamily):
     """See `Family`."""
 
     name, spelled = "llava", "LLaVA"
@@ -28,12 +25,7 @@ class LlavaFamily(VisionPartFamily):
     image_processor = "LlavaImageProcessor"
     tokenizer = "llama"
     generation = "pumer_convert.models.llava.generation"
-
-    checked = staticmethod(checked_config)
-
-    def interpolated(self, config: Mapping[str, Any]) -> Interpolation:
-        """See `Family`: a tower without CLS has no place for it."""
-        return replace(self.interpolation, first=int(LlavaSettings.read(config).cls))
+    usual = USUAL
 
     def recognise(self, raw: RawCheckpoint) -> Checkpoint | None:
         """See `Family`. Raises InputError also for a LLaVA of the authors' own form."""
@@ -47,14 +39,6 @@ class LlavaFamily(VisionPartFamily):
     def processor(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family`."""
         return cropping(self.image_processor, sides_of(config["vision_config"]["image_size"]))
-
-    def settings(self, config: Mapping[str, Any]) -> VisionPart:
-        """See `VisionPartFamily`."""
-        return LlavaSettings.read(config)
-
-    def projected(self, settings: VisionPart) -> int:
-        """See `VisionPartFamily`: two matrices."""
-        return super().projected(settings) + settings.language.hidden_size**2
 
 
 FAMILY = LlavaFamily()

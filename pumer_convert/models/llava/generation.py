@@ -6,9 +6,10 @@ from typing import Any
 from torch import nn
 from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration, LlavaModel
 
-from pumer_convert.models.llava.config import LlavaSettings
+from pumer_convert.models.llava.config import USUAL
 from pumer_convert.models.llava.network import Llava
 from pumer_convert.models.spec import grid
+from pumer_convert.models.towers.mlp_part import MlpPart
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
 from pumer_convert.models.towers.vision_generation import OriginalPositions, ReducedVision, named_like
 from pumer_convert.weights import NESTED_PROCESSOR
@@ -43,7 +44,7 @@ named_like(ReducedLlavaModel, "LlavaModel")
 def count(config: Mapping[str, Any], tokens: int) -> dict[str, dict[str, Any]]:
     """Where files of a checkpoint say that a picture has that many `tokens`: name -> the keys that do. LlavaProcessor
     counts the patches of the grid and adds to them, less the first token where that is left out."""
-    settings = LlavaSettings.read(config)
+    settings = MlpPart.read(config, USUAL)
     vision = settings.vision
     rows, columns = grid(vision.image_size, vision.patch_size)
     processor = {

@@ -1,33 +1,10 @@
 """The vision part of LLaVA."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from torch import Tensor, nn
-
-from pumer_convert.models.activations import FUNCTIONS
-from pumer_convert.models.llava.config import LlavaSettings
-from pumer_convert.models.precision import Linear
-from pumer_convert.models.towers.vision_part_network import VisionPartBody
+from pumer_convert.models.llava.config import USUAL
+from pumer_convert.models.towers.mlp_part_network import MlpBody
 
 
-class Projector(nn.Module):
-    """Features [B, N, C] of the tower -> embeddings [B, N, D] of the language model."""
-
-    def __init__(self, settings: LlavaSettings) -> None:
-        super().__init__()
-        d = settings.language.hidden_size
-        self.activation = FUNCTIONS[settings.activation]
-        self.linear_1 = Linear(settings.width, d, bias=settings.bias)
-        self.linear_2 = Linear(d, d, bias=settings.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear_2(self.activation(self.linear_1(x)))  # type: ignore[no-any-return]
-
-
-class Llava(VisionPartBody):
+class Llava(MlpBody):
     """See `VisionPartBody`."""
 
-    def __init__(self, config: Mapping[str, Any], image_size: Any = None) -> None:
-        settings = LlavaSettings.read(config)
-        super().__init__(config, settings, Projector(settings), image_size)
+    usual = USUAL

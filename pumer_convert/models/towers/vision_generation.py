@@ -12,7 +12,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.body import Body, insert
-from pumer_convert.models.towers.vision_part import OUTPUT, PROJECTOR, TOWER, tokens_of_part
+from pumer_convert.models.towers.vision_folders import own_name
+from pumer_convert.models.towers.vision_part import OUTPUT, tokens_of_part
 from pumer_convert.models.towers.vision_positions import original_positions
 
 
@@ -23,6 +24,11 @@ class _Part:
     body: Body
     left: int
     dense: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether it gives all of them, so that positions are the dense model's."""
+        return self.left == self.dense
 
 
 class ReducedVision:
@@ -58,16 +64,17 @@ class ReducedVision:
         """The embeddings of each picture, `pooler_output` [B, N, D] or listed, and with them `places` [B, N]: which of
         the dense tokens each is. Raises InputError for features that are to be chosen otherwise than config.json
         says."""
-        model: Any = self
         asked = {"layer": vision_feature_layer, "select_strategy": vision_feature_select_strategy}
         for name, value in asked.items():
-            if value is not None and value != (own := getattr(model.config, f"vision_feature_{name}", None)):
+            own = getattr(self.config, f"vision_feature_{name}", None)  # type: ignore[attr-defined]
+            if value is not None and value != own:
                 raise InputError(f"the vision part was reduced for the features {own!r}, not {value!r}.")
-        weights = {
-            name.replace(f"{TOWER}vision_model.", TOWER, 1): value
-            for name, value in model.named_parameters()
-            if name.startswith((TOWER, PROJECTOR))
-        }
+        return self.features(pixel_values)
+
+    def features(self, pixel_values: Tensor) -> BaseModelOutputWithPooling:
+        """The same of pictures or tiles [B, 3, H, W]."""
+        model: Any = self
+        weights = {own_name(name): value for name, value in model.named_parameters()}
         body = self.part.body
         needed: dict[str, Tensor] = {name: weights[name] for name, _ in body.named_parameters()}
         found: Any = torch.func.functional_call(body, needed, (pixel_values,))
@@ -85,7 +92,7 @@ class ReducedVision:
         pictures = ids == self.config.image_token_id  # type: ignore[attr-defined]
         places = getattr(features, "places", None)
         if places is None:
-            if bool(pictures.any()) and not cached and part.left != part.dense:
+            if bool(pictures.any()) and not cached:
                 raise InputError(
                     "nothing says which tokens are left of the pictures; give generate pixel_values, or position_ids."
                 )
@@ -104,15 +111,15 @@ class ReducedVision:
         """The dense class's, with the positions that pictures had. Raises InputError for a step behind a cache without
         position_ids, which alone tell where it stands."""
         model: Any = super()
-        if position_ids is None and input_ids is not None:
+        if not self.part.whole and position_ids is None and input_ids is not None:
             if cache is not None and cache.get_seq_length():
                 raise InputError("a step behind a cache needs position_ids; generate gives them.")
             if mm_encoder_outputs is None and kwargs.get("pixel_values") is not None:
                 names = [name for name in inspect.signature(self.get_image_features).parameters if name in kwargs]
                 mm_encoder_outputs = {"image": self.get_image_features(**{name: kwargs.pop(name) for name in names})}
-            features = (mm_encoder_outputs or {}).get("image")
+            features = mm_encoder_outputs.get("image") if isinstance(mm_encoder_outputs, dict) else None
             position_ids = self.positions(input_ids, attention_mask, features) + self.first_position
-        if attention_mask is None and input_ids is not None and input_ids.shape[1] > 1:
+        if not self.part.whole and attention_mask is None and input_ids is not None and input_ids.shape[1] > 1:
             # Without one, transformers takes a gap in the positions for the beginning of another sequence.
             before = 0 if cache is None else cache.get_seq_length()
             attention_mask = input_ids.new_ones(input_ids.shape[0], before + input_ids.shape[1])
@@ -134,9 +141,9 @@ class OriginalPositions:
         ids = model_kwargs.get("input_ids")
         if ids is None or not ids.shape[1]:
             ids = inputs_tensor
-        if ids.is_floating_point():  # embeddings alone: nothing says what they are of
-            renumbered: Tensor = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)  # type: ignore[misc]
-            return renumbered
+        if model.model.part.whole or ids.is_floating_point():  # embeddings alone: nothing says what they are of
+            dense: Any = super()
+            return dense._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)  # type: ignore[no-any-return]
         # The features are made here, before the positions that follow from them, and handed on.
         model._prepare_multimodal_encoder_kwargs_for_generation(model_kwargs)
         cache = model_kwargs.get("cache")

@@ -35,7 +35,7 @@ class TowerNames:
     idle: tuple[str, ...] = ("head.", "embeddings.position_ids")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VisionPart:
     """The values of a config that every family has.
 

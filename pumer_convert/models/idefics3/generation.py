@@ -1,0 +1,43 @@
+"""Idefics3 with a reduced vision part as a class of transformers, which loads the folders of the layout hf."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import (
+    AutoModelForImageTextToText,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3Model,
+)
+
+from pumer_convert.models.towers.tiles_generation import ReducedTiles, counted
+from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
+from pumer_convert.models.towers.vision_generation import OriginalPositions
+
+
+class ReducedIdefics3Model(ReducedTiles, Idefics3Model):  # type: ignore[no-untyped-call]
+    """See `ReducedVision`."""
+
+
+class ReducedIdefics3(OriginalPositions, Idefics3ForConditionalGeneration):  # type: ignore[no-untyped-call]
+    """The same with its language model's head."""
+
+    def __init__(self, config: Idefics3Config) -> None:
+        super().__init__(config)
+        self.model = ReducedIdefics3Model(config)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+
+MODEL = ReducedIdefics3
+ASKED = False
+"""Whether `evaluate` puts questions to it."""
+
+
+def count(config: Mapping[str, Any], tokens: int) -> Mapping[str, dict[str, Any]]:
+    """See `counted`."""
+    return counted("Idefics3Processor", tokens)
+
+
+def register() -> None:
+    """From now on transformers' AutoModelForImageTextToText loads every Idefics3 as this class."""
+    AutoModelForImageTextToText.register(Idefics3Config, ReducedIdefics3, exist_ok=True)

@@ -17,6 +17,7 @@ COMPANIONS = (
     "sentencepiece.bpe.model",
     "preprocessor_config.json",
     "processor_config.json",
+    "video_preprocessor_config.json",
     "chat_template.jinja",
     "chat_template.json",
     "generation_config.json",

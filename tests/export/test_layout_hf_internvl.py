@@ -57,6 +57,7 @@ def test_it_generates_what_the_reduced_model_gives_it_to_read(steps: str, tmp_pa
         )
     )
     (dense / "preprocessor_config.json").unlink()
+    (dense / "video_preprocessor_config.json").write_text('{"video_processor_type": "InternVLVideoProcessor"}')
     (tmp_path / "r.yaml").write_text(f"recipe: 1\nmodel: internvl\nreduce:\n{steps}")
     apply(dense, tmp_path / "r.yaml", part := tmp_path / "part")
     tokens = COUNTS[steps]
@@ -65,6 +66,7 @@ def test_it_generates_what_the_reduced_model_gives_it_to_read(steps: str, tmp_pa
     processor = json.loads((whole / "processor_config.json").read_text())
     assert (processor["image_seq_length"], processor["processor_class"]) == (tokens, "InternVLProcessor")
     assert processor["image_processor"]["size"] == {"height": 48, "width": 48}
+    assert (whole / "video_preprocessor_config.json").exists(), "without it transformers makes no processor"
     assert json.loads((whole / "config.json").read_text())["image_seq_length"] == tokens
     pumer_convert.register()
     network = AutoModelForImageTextToText.from_pretrained(whole).eval()

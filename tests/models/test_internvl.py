@@ -1,5 +1,6 @@
 """The vision part of InternVL is what transformers computes, and its squares of patches are reduced as tokens."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,23 @@ def test_a_picture_cut_into_tiles_is_refused(tmp_path: Path) -> None:
         Pipeline(folder)
     GotOcr2ImageProcessorPil(size=size, crop_to_patches=True, max_patches=1).save_pretrained(folder)
     Pipeline(folder)
+
+
+def test_keys_that_conversion_leaves_in_the_files_change_nothing(tmp_path: Path) -> None:
+    """What transformers' script for the originals carries over, and what its classes of pictures write."""
+    folder = tiny_internvl.write(tmp_path / "dense")
+    Image.new("RGB", (60, 50), (9, 99, 200)).save(tmp_path / "p.png")
+    expected = Pipeline(folder).embed_images([tmp_path / "p.png"])
+    tower = {"architectures": ["InternVisionModel"], "drop_path_rate": 0.1, "dropout": 0.0, "initializer_factor": 0.1}
+    tower |= {"layer_scale_init_value": 7, "initializer_range": 1e-10, "torch_dtype": "bfloat16"}
+    edit(folder, lambda values: values["vision_config"].update(tower))
+    edit(folder, lambda values: values.update(torch_dtype="bfloat16", vocab_size=99))
+    file = folder / "preprocessor_config.json"
+    idle = {"crop_size": None, "do_center_crop": None, "device": None, "default_to_square": True}
+    idle |= {"data_format": "channels_first", "min_patches": 1, "max_patches": 12, "crop_to_patches": False}
+    kind = {"image_processor_type": "GotOcr2ImageProcessorFast", "processor_class": "InternVLProcessor"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | idle | kind))
+    assert np.array_equal(Pipeline(folder).embed_images([tmp_path / "p.png"]), expected)
 
 
 def test_without_a_processor_pictures_are_those_of_the_published_ones(tmp_path: Path) -> None:

@@ -215,6 +215,8 @@ class _View:
             raise self._bad("size", "an equal height and width, with do_resize")
         if crop is not None:
             raise self._bad("do_center_crop", "false")
+        if self.values.get("crop_size") is not None and self._sides("crop_size", square=True) != size:
+            raise self._bad("crop_size", "the size")  # its class cuts tiles by it
         if not isinstance(given, list) or not given or not all(isinstance(one, list | tuple) for one in given):
             raise self._bad("image_grid_pinpoints", "a list of heights and widths")
         pins = tuple(tuple(self._whole("image_grid_pinpoints", side) for side in one) for one in given)

@@ -88,6 +88,7 @@ def drawn(dice: random.Random, kind: str) -> dict[str, Any]:
     if kind == "LlavaOnevision":
         side = dice.choice((24, 48, 64))
         drawn |= {"size": {"height": side, "width": side}, "do_resize": True, "do_center_crop": None}
+        drawn["crop_size"] = dice.choice((None, side))
         drawn["image_grid_pinpoints"] = [[side * i, side * j] for i in range(1, 5) for j in range(1, 5)]
     return drawn
 
@@ -178,6 +179,7 @@ ANYRES = {"image_processor_type": "LlavaOnevisionImageProcessor"}
             {**ANYRES, "do_center_crop": True, "crop_size": 9},
             "to be false",
         ),
+        ({**ANYRES, "crop_size": 224}, "crop_size 224; it has to be the size"),
         ({**ANYRES, "image_grid_pinpoints": []}, "a list of heights and"),
         ({**ANYRES, "image_grid_pinpoints": [[384, 400]]}, "multiples"),
         ({"do_image_splitting": True}, "says 'do_image_splitting', which is not understood"),

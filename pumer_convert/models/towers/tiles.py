@@ -71,7 +71,7 @@ class TilesFamily(VisionPartFamily):
 
     architectures: ClassVar[tuple[str, ...]]
     network = "pumer_convert.models.towers.tiles_network:Tiles"
-    known_by = ("model.connector.modality_projection.proj.weight",)
+    known_by = ("connector.modality_projection.proj.weight",)
     tokenizer = "llama"
 
     def settings(self, config: Mapping[str, Any]) -> VisionPart:

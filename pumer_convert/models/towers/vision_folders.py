@@ -7,16 +7,10 @@ from pumer_convert.models.towers.folders import saved
 from pumer_convert.models.towers.vision_part import PROJECTOR, TOWER, VisionPart
 from pumer_convert.weights import Checkpoint, RawCheckpoint, TensorSlice
 
-LANGUAGE = ("language_model.", "text_model.", "model.text_model.", "lm_head.")
-_WHOLE = (*LANGUAGE, "image_newline", "model.image_newline")
+LANGUAGE = ("language_model.", "text_model.", "lm_head.")
+_WHOLE = (*LANGUAGE, "image_newline")
 """How names begin of what is not the vision part's: the newline stands between tiles that are packed behind it."""
-_OWN = (
-    (f"{TOWER}vision_model.", TOWER),
-    ("vision_model.", TOWER),
-    ("model.vision_model.", TOWER),
-    ("connector.", PROJECTOR),
-    ("model.connector.", PROJECTOR),
-)
+_OWN = ((f"{TOWER}vision_model.", TOWER), ("vision_model.", TOWER), ("connector.", PROJECTOR))
 """How names of towers and projectors begin in files and modules of transformers -> how they do here."""
 NOTE = "This is the vision part alone, tower and projector; the language model stays in the checkpoint that it is of."
 

@@ -15,7 +15,7 @@ from pumer_convert.weights import BYTES, TensorSource
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DTYPES = {
+DTYPES = {
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
@@ -25,6 +25,7 @@ _DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
+"""Types by their names in safetensors files."""
 MAPPED = 2**27
 """Bytes of a mapped file that may be in memory before it is mapped anew."""
 
@@ -54,7 +55,7 @@ class SafetensorsSource:
             for name, entry in header.items():
                 if name in self._where:
                     raise _twice(name, self._where[name][0], file)
-                self._where[name] = (file, _DTYPES.get(entry["dtype"], entry["dtype"]), tuple(entry["shape"]))
+                self._where[name] = (file, DTYPES.get(entry["dtype"], entry["dtype"]), tuple(entry["shape"]))
 
     def names(self) -> list[str]:
         return list(self._where)
@@ -143,7 +144,7 @@ def _check_entry(entry: dict[str, Any]) -> int:
     whole = all(type(n) is int and n >= 0 for n in (start, end, *entry["shape"]))
     if not whole or not isinstance(entry["dtype"], str) or start > end:
         raise ValueError
-    known = _DTYPES.get(entry["dtype"])
+    known = DTYPES.get(entry["dtype"])
     if known is not None and prod(entry["shape"]) * BYTES[known] != end - start:
         raise ValueError
     return int(end)

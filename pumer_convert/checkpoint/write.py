@@ -4,19 +4,22 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pumer_convert.checkpoint.sources import DTYPES, safetensors_header
 from pumer_convert.weights import BYTES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
+_NAMES = {name: short for short, name in DTYPES.items()}
 SHARD_BYTES = 4 * 2**30
+COPIED = 2**24
+"""Bytes that are copied at once."""
 
 
 def write_safetensors(
@@ -53,6 +56,44 @@ def write_safetensors(
     return hashes
 
 
+def rewrite(old: Path, new: Path, changed: Mapping[str, tuple[int, ...]], read: "Callable[[str], Tensor]") -> None:
+    """Write the safetensors file `old` again as `new`, in which the tensors `changed` to these shapes are what `read`
+    gives, in the type they had. The others are copied byte by byte: whatever they are, they are not looked at."""
+    header, entries = {"__metadata__": {"format": "pt"}}, safetensors_header(old)
+    order = sorted(entries, key=lambda name: entries[name]["data_offsets"])
+    offset = 0
+    for name in order:
+        entry = dict(entries[name])
+        start, end = entry["data_offsets"]
+        if name in changed:
+            entry["shape"] = list(changed[name])
+            end = start + prod(changed[name]) * BYTES[DTYPES[entry["dtype"]]]
+        entry["data_offsets"] = [offset, offset := offset + end - start]
+        header[name] = entry
+    with old.open("rb") as source, new.open("wb") as out:
+        begin = 8 + struct.unpack("<Q", source.read(8))[0]
+        head = _head(header)
+        out.write(struct.pack("<Q", len(head)) + head)
+        for name in order:
+            start, end = entries[name]["data_offsets"]
+            if name in changed:
+                import torch
+
+                kind = getattr(torch, DTYPES[entries[name]["dtype"]])
+                out.write(read(name).to(kind).contiguous().flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
+                continue
+            source.seek(begin + start)
+            for part in range(start, end, COPIED):
+                out.write(source.read(min(COPIED, end - part)))
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _head(header: Mapping[str, object]) -> bytes:
+    head = json.dumps(header, separators=(",", ":")).encode()
+    return head + b" " * (-len(head) % 8)
+
+
 def _write_shard(
     file: Path,
     names: list[str],
@@ -68,8 +109,7 @@ def _write_shard(
         end = offset + prod(shape) * BYTES[dtype]
         header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
-    head = json.dumps(header, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
+    head = _head(header)
     digest = hashlib.sha256()
     with file.open("wb") as out, ThreadPoolExecutor(1) as beside:
         hashed = None

@@ -30,7 +30,7 @@ from pumer_convert.cli.training_options import (
     option("--teacher", type=PATH, help="The dense checkpoint (default: what CHECKPOINT was reduced from)."),
     option("--kd", type=float, help="Weight of the teacher's answers; 0 trains without a teacher."),
     option("--temperature", type=float, help="Temperature of the teacher's answers."),
-    option("--cosine", type=float, help="Weight of the cosine to the teacher's embeddings, of two towers."),
+    option("--cosine", type=float, help="Weight of the cosine to the teacher's embeddings, of towers."),
     option("--hidden", type=float, help="Weight of the teacher's hidden states."),
     option("--contrastive", type=float, help="Weight of the contrastive loss, of two towers with captions."),
 )

@@ -42,7 +42,7 @@ SHOWN = 10
         metavar="DENSE",
         help="The dense checkpoint (default: what CHECKPOINT was reduced from, if it is still there).",
     ),
-    option("--instruction", metavar="TEXT", help="What stands behind each question to a model that writes."),
+    option("--instruction", metavar="TEXT", help="What stands beside each question to a model that writes."),
     option("--max-new-tokens", type=click.IntRange(min=1), help="Of a written answer.  [default: 20]"),
     option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Examples of one pass."),
     option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."),

@@ -133,7 +133,7 @@ def evaluate(
 
     A checkpoint that gives embeddings is measured by a `task` of its own choice, "retrieval" (the default) or
     "zero_shot", in which `classes` is a file of names and templates (see `read_classes`); one that generates by "vqa"
-    (the default) or "pope", with an `instruction` behind each question (default: `generate.INSTRUCTION`; "" for none)
+    (the default) or "pope", with an `instruction` beside each question (default: the family's; "" for none)
     and answers of `max_new_tokens` (default: 20); any other has its task.
     `against` is the dense checkpoint, by default the one that the reduced folder's report.json names, if it is still
     there. `data`, `images`, `split`, `on_error` and `max_pixels` are those of `read_samples`. `flips` is a file to
@@ -172,10 +172,9 @@ def evaluate(
         progress(f"{len(samples)} samples on {place}")
         tell = _lines(progress)
         if preprocessor is None:
-            from pumer_convert.evaluation.generate import INSTRUCTION, LONGEST, Generator, generate_each
+            from pumer_convert.evaluation.generate import LONGEST, Generator, generate_each
 
-            asked = INSTRUCTION if instruction is None else instruction
-            generators = [Generator.open(one, place, asked, max_new_tokens or LONGEST) for one in both]
+            generators = [Generator.open(one, place, instruction, max_new_tokens or LONGEST) for one in both]
             assert isinstance(measured, GenerationTask)
             own, *others = generate_each(generators, samples, measured, batch_size=batch_size, progress=tell)
             cut = ""

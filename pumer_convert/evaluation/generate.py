@@ -1,8 +1,9 @@
 """What models answer that generate: a language model reads a picture's tokens and a question, and writes."""
 
 import importlib
+import inspect
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,8 @@ from pumer_convert.weights import Checkpoint
 
 PARTS = ("vision", "prefill", "decode")
 INSTRUCTION = "Answer the question using a single word or phrase."
-"""What stands behind every question, on a line of its own, in LLaVA's own evaluations (Liu et al., CVPR 2024)."""
+"""What stands behind every question, on a line of its own, in LLaVA's own evaluations (Liu et al., CVPR 2024), unless
+the family has another."""
 LONGEST = 20
 """Tokens that an answer has at most."""
 
@@ -42,28 +44,39 @@ class _Clock(StoppingCriteria):
 
 @dataclass
 class Generator:
-    """A whole model of transformers with its processor, which notes the `seconds` that each of `PARTS` takes."""
+    """A whole model of transformers with its processor, which notes the `seconds` that each of `PARTS` takes.
+    `prompt_of` makes a prompt of question and instruction where no chat template does."""
 
     model: Any
     processor: Any
     device: torch.device
     instruction: str = INSTRUCTION
+    prompt_of: Callable[[str, str], str] | None = None
     longest: int = LONGEST
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     warm: bool = False
 
     @classmethod
-    def open(cls, checkpoint: Checkpoint, device: torch.device, instruction: str, longest: int) -> "Generator":
-        """Raises InputError for a folder that transformers cannot load, of which a weight is missing, or which says not
-        how the model is asked."""
-        processor = _processor(checkpoint)
-        return cls(_whole_model(checkpoint).to(device).eval(), processor, device, instruction, longest)
+    def open(cls, checkpoint: Checkpoint, device: torch.device, instruction: str | None, longest: int) -> "Generator":
+        """`instruction` None: the family's. Raises InputError for a folder that transformers cannot load, of which a
+        weight is missing, or which says not how the model is asked."""
+        processor, family = _processor(checkpoint), generation(checkpoint)
+        said = getattr(family, "INSTRUCTION", INSTRUCTION) if instruction is None else instruction
+        ask = getattr(family, "prompt_of", None)
+        return cls(_whole_model(checkpoint).to(device).eval(), processor, device, said, ask, longest)
 
     def prompt(self, sample: Sample) -> str:
         """The question of a sample as the model is asked it. Raises InputError for one with a picture's token in it."""
-        text = f"{sample.text}\n{self.instruction}" if self.instruction else sample.text
-        if self.processor.image_token in text:
-            raise InputError(f"{sample.where}: '{self.processor.image_token}' in a question would stand for a picture.")
+        text = sample.text
+        for holder in (
+            self.processor,
+            self.processor.tokenizer,
+        ):  # what stands for a picture, and for one of its tokens
+            if (token := getattr(holder, "image_token", None)) and token in f"{text} {self.instruction}":
+                raise InputError(f"{sample.where}: '{token}' in a question would stand for a picture.")
+        if self.prompt_of is not None:
+            return self.prompt_of(text, self.instruction)
+        text = f"{text}\n{self.instruction}" if self.instruction else text
         turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}
         prompt: str = self.processor.apply_chat_template([turn], add_generation_prompt=True)
         return prompt
@@ -73,7 +86,7 @@ class Generator:
         prompts = [self.prompt(sample) for sample in samples]
         first = self.processor.tokenizer.bos_token
         inputs = self.processor(
-            images=[sample.pictures[0].open() for sample in samples],
+            images=[[sample.pictures[0].open()] for sample in samples],
             text=prompts,
             # as transformers does: a template that writes the first token is not given another
             add_special_tokens=first is None or not prompts[0].startswith(first),
@@ -87,18 +100,23 @@ class Generator:
 
     def _generate(self, inputs: Any) -> list[str]:
         ids, begun = inputs["input_ids"], self.now()
-        features = self.model.get_image_features(pixel_values=inputs["pixel_values"].to(self.model.dtype))
-        seen = self.now()
+        # What it takes beside the words, by the names that its class has for it, as generate finds it.
+        asked = inspect.signature(self.model.base_model.get_image_features).parameters
+        pictures = {name: value for name, value in inputs.items() if name in asked}
+        pictures["pixel_values"] = pictures["pixel_values"].to(self.model.dtype)
+        features = self.model.base_model.get_image_features(**pictures)
+        seen, tokens = self.now(), sum(map(len, features.pooler_output))
         places = int((ids == self.model.config.image_token_id).sum())
-        if places != (given := sum(len(one) for one in features.pooler_output)):
+        if places != tokens:
             raise InputError(
                 f"{self.model.name_or_path}: its processor keeps {places} places for the tokens of {len(ids)} "
-                f"picture(s), and its vision part gives {given}."
+                f"picture(s), and its vision part gives {tokens}."
             )
+        given = {name: value for name, value in inputs.items() if name not in (*pictures, "labels")}
         clock = _Clock(self)
         with errors_alone("transformers"):  # it warns where generation_config.json says otherwise
             found = self.model.generate(
-                **{name: value for name, value in inputs.items() if name != "pixel_values"},
+                **given,  # with the types of tokens where the model asks for them
                 mm_encoder_outputs={"image": features},
                 max_new_tokens=self.longest,
                 do_sample=False,
@@ -134,12 +152,12 @@ def _processor(checkpoint: Checkpoint) -> Any:
     load_tokenizer(path, checkpoint.family, checkpoint.config)  # tells what is wrong with one
     with _loading(path):
         processor: Any = AutoProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]
-    if getattr(processor, "patch_size", None) is None:
+    if all(getattr(processor, name, None) is None for name in ("image_seq_length", "image_seq_len", "patch_size")):
         raise InputError(
             f"{path}: its processor says no patch_size, by which places for a picture's tokens are counted; put it "
             "into processor_config.json, beside vision_feature_select_strategy and num_additional_image_tokens."
         )
-    if not getattr(processor, "chat_template", None):
+    if not hasattr(generation(checkpoint), "prompt_of") and not getattr(processor, "chat_template", None):
         raise InputError(
             f"{path}: there is no chat_template.jinja, which says how a question is put to the model; copy it there "
             "from where the model was published."
@@ -225,14 +243,8 @@ def generation(checkpoint: Checkpoint) -> Any:
 
 
 def check_whole(checkpoint: Checkpoint) -> None:
-    """Raises InputError for a model that is not asked questions here, and for a vision part alone, which answers
-    none."""
+    """Raises InputError for a vision part alone, which answers no questions."""
     path = checkpoint.path
-    if not generation(checkpoint).ASKED:
-        raise InputError(
-            f"{path}: questions are put to LLaVAs alone, and this is a {checkpoint.family}; "
-            "`pumer-convert export --layout hf` writes the whole of a reduced one for other programs to ask."
-        )
     if not any(name.startswith(generation(checkpoint).LANGUAGE) for name in checkpoint.source.names()):
         raise InputError(
             f"{path}: the vision part alone, which answers nothing; `pumer-convert export {path} --layout hf -o WHOLE` "

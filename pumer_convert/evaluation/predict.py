@@ -109,7 +109,7 @@ def predict_each(
         raise InputError(f"a batch has 1 example or more, not {batch_size}.")
     place = torch.device(device)
     report = progress if progress is not None else lambda done, total: None
-    with torch.inference_mode(), _evaluating(models):
+    with torch.inference_mode(), evaluating(models):
         if isinstance(task, EmbeddingTask):
             timed = [_Timed(_tower(model, task.image_graph), place, "embeddings") for model in models]
             texts = [_Timed(_tower(model, task.text_graph), place, "embeddings") for model in models]
@@ -185,7 +185,7 @@ class _Timed:
 
 
 @contextlib.contextmanager
-def _evaluating(models: Sequence[nn.Module]) -> Iterator[None]:
+def evaluating(models: Sequence[nn.Module]) -> Iterator[None]:
     """Eval mode inside; behind it every part of the models is in the mode it was in."""
     modes = [(module, module.training) for model in models for module in model.modules()]
     for model in models:

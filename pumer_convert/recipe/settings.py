@@ -35,9 +35,11 @@ class DistillSettings:
     warmup                  the share of the steps in which the rate rises; behind it it falls linearly to 0.
     clip                    the largest norm of a gradient; None: any.
     kd                      the weight of KL(teacher || student) beside the task's loss; 0: no teacher is needed.
-                            Of two towers it is between the similarities of a batch's pictures and captions.
+                            Of two towers it is between the similarities of a batch's pictures and captions, of a
+                            vision part the share that is lacking of the teacher's tokens (training/features.py).
     temperature             of both softmaxes in that term; of two towers beside their own.
-    cosine                  of two towers: the weight of 1 - the cosine of embeddings to the teacher's; None: 1.
+    cosine                  of two towers and of vision parts: the weight of 1 - the cosine of embeddings to the
+                            teacher's; None: 1.
     contrastive             of two towers: the weight of the contrastive loss of pictures and captions; None: off.
     hidden                  the weight of the hidden-state term (training/loss.py); 0: off.
     ema                     decay of an average of the weights that is validated and kept instead; None: off.

@@ -40,8 +40,8 @@ class Kind:
     "probe_attention": how much the probe that pools the image would; "column_attention": how much all its tokens do;
     "attention": that of CLS, or of all where there is none, VisionZip; "codebook": what a codebook takes from it;
     "features": no more than the tokens of a projector), None where nothing is asked of the model. `loop`: its graph has
-    a loop. `side`: of a projector, and of a block before a codebook, where it stands unless the recipe says otherwise
-    ("before" or "after").
+    a loop. `sums`: of pruning, whether tokens that stay take up others. `side`: of a projector, and of a block before a
+    codebook, where it stands unless the recipe says otherwise ("before" or "after").
     """
 
     place: str
@@ -49,6 +49,7 @@ class Kind:
     score: str | None = None
     ranks: Callable[[int, int], int] = lambda n, gone: n
     loop: bool = False
+    sums: bool = False
     side: str = "before"
     params: Mapping[str, Param] = field(default_factory=dict)
 
@@ -116,9 +117,13 @@ KINDS: dict[str, dict[str, Kind]] = {
         "uniform": Kind(f"{_HERE}.uniform_prune:UniformPruneReducer"),
         "divprune": Kind(f"{_HERE}.divprune:DivPruneReducer", picks, "features", loop=True, side="after"),
         "cdpruner": Kind(f"{_HERE}.cdpruner:CdPrunerReducer", explained, "features", loop=True, side="after"),
-        "prumerge": Kind(f"{_HERE}.prumerge:PruMergeReducer", summaries, "cls_attention", params=PRUMERGE),
+        "prumerge": Kind(f"{_HERE}.prumerge:PruMergeReducer", summaries, "cls_attention", sums=True, params=PRUMERGE),
         "visionzip": Kind(
-            f"{_HERE}.visionzip:VisionZipReducer", summaries, "attention", params={"contextual": CONTEXTUAL}
+            f"{_HERE}.visionzip:VisionZipReducer",
+            summaries,
+            "attention",
+            sums=True,
+            params={"contextual": CONTEXTUAL},
         ),
     },
     "merge": {

@@ -24,6 +24,7 @@ from pumer_convert.tasks.base import Task
 from pumer_convert.training.cache import TeacherCache
 from pumer_convert.training.device import accelerated
 from pumer_convert.training.embedding_loss import EmbeddingLoss
+from pumer_convert.training.features import FeatureLoss
 from pumer_convert.training.job import Job, hash_inputs, hash_samples, hash_weights, make_job
 from pumer_convert.training.learner import Learner
 from pumer_convert.training.loop import Loop
@@ -64,10 +65,11 @@ def distill(
     processes decode pictures. State is kept in `.OUT.training` beside `out`: `resume` goes on from there, and ends
     with the weights that an uninterrupted run would have.
 
-    Of a model that gives embeddings the tower of pictures is trained, and all else stands still: to embed pictures as
-    the teacher does and, where `train` has captions, as similar to those; else by the pictures alone. What validates it
-    is retrieval where samples have captions, their classes (`classes`: a file of names and templates, see
-    `read_classes`), or the cosine to the teacher.
+    Of a vision part all is trained, by the pictures alone (see features.py). Of another model that gives embeddings the
+    tower of pictures is trained, and all else stands still: to embed pictures as the teacher does and, where `train`
+    has captions, as similar to those; else by the pictures alone. What validates it is retrieval where samples have
+    captions, their classes (`classes`: a file of names and templates, see `read_classes`), or the cosine to the
+    teacher.
 
     Runs in one process, or in all that a launcher such as `accelerate launch` or `torchrun` has started. `progress`
     hears sentences, `watch` every step, both in the first process alone. Raises InputError for what does not fit,
@@ -89,7 +91,9 @@ def distill(
         done = _on_first(accelerator, lambda: _prepare(job, work, run, resume, overwrite))
         if done:
             return dict(done)
-        folder = Path(cache) if cache is not None else work.path
+        # The tokens of a picture take much room: without need they are not kept.
+        once = job.towers is not None and job.towers.places is not None and chosen.epochs == 1
+        folder = Path(cache) if cache is not None else None if once else work.path
         try:
             set_seed(chosen.seed, device_specific=True)
             loss = _loss(job, accelerator)
@@ -139,7 +143,8 @@ def _notes(job: Job) -> list[str]:
     samples = (*job.train, *job.validation)
     notes = [job.preprocessor.cut([s.text for s in samples]) if job.task.reads else "", job.task.unanswerable(samples)]
     if job.towers is not None and job.towers.alone:
-        notes.append(f"taught by pictures alone, for {job.towers.alone}: by the cosine to the teacher's embeddings.")
+        by = "the cosine to the teacher's embeddings" if job.towers.places is None else "the teacher's tokens"
+        notes.append(f"taught by pictures alone, for {job.towers.alone}: by {by}.")
     return [note for note in notes if note]
 
 
@@ -148,6 +153,8 @@ def _loss(job: Job, accelerator: Accelerator) -> Loss:
     if job.towers is None:
         assert isinstance(job.task, Task)
         return AnswerLoss(job.task, job.settings)
+    if job.towers.places is not None:
+        return FeatureLoss(job.towers.cosine, job.settings.kd, job.towers.places, job.dense_places)
     rank, world = accelerator.process_index, accelerator.num_processes
     return EmbeddingLoss(job.towers, job.settings, accelerator.gather, rank, world)
 
@@ -201,11 +208,13 @@ def _run(job: Job, accelerator: Accelerator) -> dict[str, Any]:
     }
 
 
-def _teacher(job: Job, run: dict[str, Any], accelerator: Accelerator, folder: Path, loss: Loss) -> Teacher | None:
+def _teacher(
+    job: Job, run: dict[str, Any], accelerator: Accelerator, folder: Path | None, loss: Loss
+) -> Teacher | None:
     if job.teacher is None:
         return None
     cache = None
-    if job.repeats and not job.settings.hidden:
+    if folder is not None and job.repeats and not job.settings.hidden:
         names = ("the teacher", "the training data", "the preprocessing", "amp")
         what = {"task": job.student.task, **{name: run[name] for name in names}}
         what |= {} if job.towers is None else {"captions": job.towers.compares}

@@ -23,6 +23,7 @@ from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.tasks import open_task
 from pumer_convert.tasks.base import Measurement, Rows, Task
 from pumer_convert.tasks.towers import Task as TowerTask
+from pumer_convert.training.features import Places, check_changed
 from pumer_convert.training.rates import rates_of
 from pumer_convert.training.towers import Towers, measurement, towers_of
 from pumer_convert.weights import EMBEDDINGS, Checkpoint
@@ -73,7 +74,15 @@ class Job:
         """How many numbers a teacher's answer has."""
         if self.towers is None:
             return len(self.student.config["id2label"])
+        if self.towers.places is not None:
+            return self.towers.width * self.dense_places.count
         return self.towers.width * (2 if self.towers.compares else 1)
+
+    @property
+    def dense_places(self) -> Places:
+        """Where the tokens stand of a vision part that teaches."""
+        assert self.teacher is not None
+        return Places.of(self.teacher)
 
     @property
     def repeats(self) -> bool:
@@ -111,10 +120,12 @@ def make_job(
         raise InputError(f"{len(train)} samples do not fill one batch of {settings.batch_size}; lower batch_size.")
     if own.path.is_dir() and out.absolute().is_relative_to(own.path.absolute()):
         raise InputError(f"{out}: lies inside the checkpoint itself; choose another place with -o.")
+    if teacher is None and towers is not None and towers.places is not None:
+        check_changed(own)
     dense, theirs = None, None
     if settings.teaches or towers is not None:
         dense = as_checkpoint(teacher if teacher is not None else recorded_source(own.path, progress, towers is None))
-        check_teacher(dense, own, settings)
+        check_teacher(dense, own, settings, towers)
         image = settings_of(dense.processor, dense.family)
         if image != preprocessor.image:
             theirs = replace(preprocessor, image=image, input=input_of(image, dense.family, dense.config))
@@ -150,13 +161,15 @@ def recorded_source(student: Path, progress: Callable[[str], None], optional: bo
     return source.place
 
 
-def check_teacher(teacher: Checkpoint, student: Checkpoint, settings: DistillSettings) -> None:
+def check_teacher(
+    teacher: Checkpoint, student: Checkpoint, settings: DistillSettings, towers: Towers | None = None
+) -> None:
     """Raises InputError when the teacher's answers to the student's inputs would mean something else."""
     here = f"{teacher.path}: cannot teach {student.path}"
     theirs, ours = teacher.config, student.config
     specs = [family_of(checkpoint.family).spec(checkpoint.config) for checkpoint in (teacher, student)]
     widths = [next(layer.width for layer in reversed(spec.layers) if layer.site) for spec in specs]
-    embeddings = [", ".join(f"{g.name} {g.outputs[0].shape[1:]}" for g in spec.graphs) for spec in specs]
+    embeddings = [", ".join(f"{g.name} {g.outputs[0].shape[-1:]}" for g in spec.graphs) for spec in specs]
     for name, a, b in (
         ("model family", teacher.family, student.family),
         ("task", teacher.task, student.task),
@@ -169,6 +182,10 @@ def check_teacher(teacher: Checkpoint, student: Checkpoint, settings: DistillSet
         raise InputError(f"{here}; its labels are others ({_differing(theirs, ours)}).")
     if not _same_tokenizer(teacher, student):
         raise InputError(f"{here}; its tokenizer has another vocabulary.")
+    if towers is not None and towers.places is not None and theirs.get("pumer", {}).get("edits"):
+        raise InputError(f"{here} its tokens; they are reduced themselves. Take a dense teacher.")
+    if towers is not None and towers.places is not None and towers.places.first != Places.of(teacher).first:
+        raise InputError(f"{here}; one of the two leaves out the first token of its tower, and one does not.")
     if settings.hidden and teacher.config.get("pumer", {}).get("edits"):
         raise InputError(f"{here} its hidden states; they are reduced themselves. Take a dense teacher, or hidden: 0.")
     if settings.hidden and picture_input(teacher) != picture_input(student):

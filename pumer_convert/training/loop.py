@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,11 +12,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError, VerificationError
-from pumer_convert.evaluation.predict import predict
+from pumer_convert.evaluation.predict import Predictions, predict
 from pumer_convert.tasks.base import Task
 from pumer_convert.tasks.batches import Batch, batches
 from pumer_convert.tasks.likeness import Task as Likeness
+from pumer_convert.training.features import FeatureLoss, near
 from pumer_convert.training.job import Job
 from pumer_convert.training.learner import Learner
 from pumer_convert.training.metrics import Metrics, Status
@@ -145,20 +147,10 @@ class Loop:
         shared = isinstance(self.measured, Task) and job.task.lines == 1 and len(job.validation) >= world
         samples = job.validation[rank::world] if shared else job.validation
         batch_size = max(job.settings.batch_size // world, 1)
-        if self.measured is None:
-            self.measured = self._likeness(batch_size)
         self.learner.ramp.set(None)
         average = self.learner.average
         with nullcontext() if average is None else average.inside(model):
-            found = predict(
-                model,
-                samples,
-                self.measured,
-                job.preprocessor,
-                batch_size=batch_size,
-                workers=self.workers,
-                device=self.accelerator.device,
-            )
+            found = self._predictions(samples, batch_size)
             sums = torch.tensor([float(found.scores.double().sum()), len(found.scores)], dtype=torch.float64)
             total, count = self.accelerator.reduce(sums.to(self.accelerator.device), "sum").tolist()
             score = total / count
@@ -172,6 +164,21 @@ class Loop:
             self.metrics.add({"step": self.step, "epoch": epoch, "validation": metrics, "best": better})
         told = ", ".join(f"{name} {value:.2%}" for name, value in metrics.items())
         self.progress(f"step {self.step}: validation {told}{', the best so far' if better else ''}")
+
+    def _predictions(self, samples: Sequence[Sample], batch_size: int) -> Predictions:
+        """What the student, as it is, makes of samples to validate with."""
+        job, model, device = self.job, self.learner.plain, self.accelerator.device
+        if isinstance(self.learner.loss, FeatureLoss):
+            assert self.learner.teacher is not None
+            theirs = job.teacher_preprocessor
+            parts = batches(samples, job.task, job.preprocessor, batch_size, workers=self.workers, teacher=theirs)
+            return near(model, self.learner.teacher, self.learner.loss, (part.to(device) for part in parts))
+        if self.measured is None:
+            self.measured = self._likeness(batch_size)
+        measured, workers = self.measured, self.workers
+        return predict(
+            model, samples, measured, job.preprocessor, batch_size=batch_size, workers=workers, device=device
+        )
 
     def _likeness(self, batch_size: int) -> Likeness:
         """How near pictures are to the teacher's, who is asked once."""

@@ -1,6 +1,6 @@
 """The dense model that teaches: asked once per sample where its answer stays the same, else every time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -46,20 +46,20 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> TeacherOutput:
-        """What it says to a batch that is on its device."""
-        given = dict(batch.inputs)
-        if batch.teacher_pictures is not None:
-            given = {name: value for name, value in given.items() if name in (IDS, MASK)} | batch.teacher_pictures
+        """What it says to a batch of training that is on its device."""
         if self.cache is None:
-            with self.arithmetic():
-                said = self.ask(self.model, given)
+            said = self.asked(given(batch))
             return said if self.hidden else TeacherOutput(said.answers)
         if missing := self.cache.missing(batch.indices):
-            inputs = {name: value[missing] for name, value in given.items()}
-            with self.arithmetic():
-                answers = self.ask(self.model, inputs).answers
-            self.cache.write([batch.indices[place] for place in missing], answers)
+            inputs = {name: value[missing] for name, value in given(batch).items()}
+            self.cache.write([batch.indices[place] for place in missing], self.asked(inputs).answers)
         return TeacherOutput(self.cache.read(batch.indices).to(self.device, non_blocking=True))
+
+    @torch.no_grad()
+    def asked(self, inputs: Mapping[str, Tensor]) -> TeacherOutput:
+        """What it says to inputs, whether or not it was asked before."""
+        with self.arithmetic():
+            return self.ask(self.model, inputs)
 
     @torch.no_grad()
     def embeddings(
@@ -71,3 +71,10 @@ class Teacher:
             inputs = {name: value.to(self.device) for name, value in part.items()}
             found.append(embedding_of(self.model.run(graph, inputs)).float().cpu())
         return torch.cat(found)
+
+
+def given(batch: Batch) -> dict[str, Tensor]:
+    """What a teacher takes of a batch."""
+    if batch.teacher_pictures is None:
+        return dict(batch.inputs)
+    return {name: value for name, value in batch.inputs.items() if name in (IDS, MASK)} | batch.teacher_pictures

@@ -21,6 +21,7 @@ from pumer_convert.models.spec import ModelSpec
 from pumer_convert.recipe.settings import DistillSettings
 from pumer_convert.tasks import open_embedding_task
 from pumer_convert.tasks.embeddings import EmbeddingTask, embedding_of, tower_graphs
+from pumer_convert.training.features import ALONE, Places, check_settings
 from pumer_convert.weights import Checkpoint
 
 
@@ -28,7 +29,8 @@ from pumer_convert.weights import Checkpoint
 class Towers:
     """What is taught of such a model: the graph `image`, whose embeddings have `width` numbers. `text` is the other's
     name, "" without one. `similarity` of pictures and captions is None where they are not compared, which `alone` tells
-    the reason of. `cosine` is the weight of that term."""
+    the reason of. `cosine` is the weight of that term. `places` are where the tokens stand of a vision part, which has
+    one embedding for each; None where a picture has one."""
 
     image: str
     text: str
@@ -36,6 +38,7 @@ class Towers:
     cosine: float
     similarity: Similarity | None
     alone: str = ""
+    places: Places | None = None
 
     @property
     def compares(self) -> bool:
@@ -49,12 +52,16 @@ def towers_of(checkpoint: Checkpoint, samples: Sequence[Sample], settings: Disti
     here, spec = checkpoint.path, family_of(checkpoint.family).spec(checkpoint.config)
     image, text = tower_graphs(spec)
     shape: tuple[Any, ...] = () if image is None else image.outputs[0].shape[1:]
-    if image is None or image != spec.graphs[0] or len(shape) != 1:
+    if image is None or image != spec.graphs[0] or len(shape) not in (1, 2):
         gives = ", ".join(port.name for graph in spec.graphs for port in graph.outputs)
-        raise InputError(f"{here}: gives {gives}; taught are towers that make one embedding of a picture by itself.")
+        raise InputError(f"{here}: gives {gives}; taught are towers that make embeddings of a picture by itself.")
     for name, why in (("candidates", "ranks nothing"), ("cross_modal_multiplier", "has no cross-modal layers")):
         if getattr(settings, name) != getattr(DistillSettings, name):
             raise InputError(f"{here}: {name} is not for this model, which {why}; leave it out.")
+    cosine = 1.0 if settings.cosine is None else settings.cosine
+    if len(shape) == 2:
+        check_settings(settings, here)
+        return Towers(image.name, "", shape[1], cosine, None, ALONE, Places.of(checkpoint))
     similarity, alone = similarity_of(checkpoint), ""
     if not captioned(samples):
         alone = "the data have no captions"
@@ -64,7 +71,6 @@ def towers_of(checkpoint: Checkpoint, samples: Sequence[Sample], settings: Disti
         alone = "nothing tells how the model scores a picture beside a text"
     elif not settings.kd and not settings.contrastive:
         alone = "neither kd nor contrastive has a weight"
-    cosine = 1.0 if settings.cosine is None else settings.cosine
     if alone:
         similarity = None
         if settings.contrastive:

@@ -5,20 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny_clip
 import torch
 from click.testing import CliRunner
 from in_place import handed, without_cache
-from PIL import Image
 from registered import restore
 from transformers import (
     AutoModelForImageTextToText,
-    AutoProcessor,
     LlavaForConditionalGeneration,
 )
-from whole_llava import IMAGE, PAD, write
+from whole_llava import IMAGE, PAD, inputs, write
 
 import pumer_convert
 from pumer_convert.cli import cli
@@ -48,14 +45,6 @@ def reduced(folder: Path, **config: Any) -> Path:
     (folder / "r.yaml").write_text(RECIPE.replace("vision.1", "vision.0"))
     apply(folder / "dense", folder / "r.yaml", folder / "part")
     return folder / "part"
-
-
-def inputs(folder: Path) -> Any:
-    """Two prompts of different lengths with a picture each, padded on the left."""
-    random = np.random.default_rng(0)
-    pictures = [Image.fromarray(random.integers(0, 256, (*side, 3), np.uint8)) for side in ((48, 48), (60, 90))]
-    processor = AutoProcessor.from_pretrained(folder)
-    return processor(images=pictures, text=["w5 <image> w7 w9", "<image> w3"], padding=True, return_tensors="pt")
 
 
 FORMS: dict[str, dict[str, Any]] = {

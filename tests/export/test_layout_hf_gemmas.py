@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,18 +9,13 @@ import torch
 from in_place import handed
 from PIL import Image
 from registered import DENSE, restore
-from tiny_gemmas import IMAGE, write_gemma3, write_paligemma
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tiny_gemmas import IMAGE
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
-    Gemma3Processor,
-    PaliGemmaProcessor,
-    PreTrainedTokenizerFast,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from whole_gemmas import whole
 
 import pumer_convert
 from pumer_convert.convert.apply import apply
@@ -42,37 +36,6 @@ def registered() -> Iterator[None]:
     with torch.no_grad():
         yield
     restore()
-
-
-def tokenizer() -> PreTrainedTokenizerFast:
-    marks = {"<start_of_image>": 96, "<end_of_image>": 97, "<image>": IMAGE}
-    words = {"<pad>": 0, "<unk>": 1, "<bos>": 2, "<eos>": 3, **{f"w{i}": i for i in range(4, 96)}, **marks}
-    plain = Tokenizer(models.WordLevel(words, "<unk>"))
-    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        padding_side="left",
-        extra_special_tokens={"image_token": "<image>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"},
-    )
-
-
-def whole(folder: Path, model: str, nested: bool) -> Path:
-    if model == "paligemma":
-        write_paligemma(folder)
-        processor: Any = PaliGemmaProcessor(SiglipImageProcessorPil.from_pretrained(folder), tokenizer())
-    else:
-        write_gemma3(folder)
-        processor = Gemma3Processor(Gemma3ImageProcessorPil.from_pretrained(folder), tokenizer(), image_seq_length=9)
-    if nested:
-        (folder / "preprocessor_config.json").unlink()
-    processor.save_pretrained(folder)
-    if not nested:
-        (folder / "processor_config.json").unlink()
-    return folder
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of PaliGemma's processor

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import tiny_tiles
 import torch
+import whole_tiles
 from in_place import handed
 from PIL import Image
 from registered import DENSE, restore
 from tiny_tiles import IMAGE
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForImageTextToText, AutoProcessor, Idefics3Processor, PreTrainedTokenizerFast
+from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 import pumer_convert
 from pumer_convert.convert.apply import apply
@@ -29,8 +28,6 @@ NEW = 6
 PRUNED = "  - {at: projector, prune: {image: {keep: 3}, by: divprune}}\n"
 MERGED = "  - {at: vision.0-1, merge: {image: 0.2}, unmerge: before_projector}\n"
 COUNTS = {PRUNED: 3, MERGED: 4, MERGED + PRUNED: 3}
-MARKS = ["<fake_token_around_image>", "<end_of_utterance>", "<image>", "<global-img>"]
-MARKS += [f"<row_{i}_col_{j}>" for i in range(1, 5) for j in range(1, 5)]
 
 
 @pytest.fixture(autouse=True)
@@ -40,28 +37,11 @@ def registered() -> Iterator[None]:
     restore()
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    words = {"<pad>": 0, "<unk>": 1, "<bos>": 2, "<eos>": 3, **{f"w{i}": i for i in range(4, 96)}}
-    words |= {mark: 96 + i for i, mark in enumerate(MARKS)}
-    assert words["<image>"] == IMAGE
-    plain = Tokenizer(models.WordLevel(words, "<unk>"))
-    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    plain.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in MARKS])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        padding_side="left",
-    )
-
-
 def reduced(folder: Path, kind: str, steps: str, **options: Any) -> Path:
-    tiny_tiles.write(folder / "dense", kind, **options)
     if kind == "idefics3":
-        own = Idefics3ImageProcessorPil.from_pretrained(folder / "dense")
-        Idefics3Processor(own, tokenizer(), image_seq_len=4).save_pretrained(folder / "dense")
+        whole_tiles.write(folder / "dense", **options)
+    else:
+        tiny_tiles.write(folder / "dense", kind, **options)
     (folder / "r.yaml").write_text(f"recipe: 1\nmodel: {kind}\nreduce:\n{steps}")
     apply(folder / "dense", folder / "r.yaml", folder / "part")
     return folder / "part"

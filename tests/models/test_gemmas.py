@@ -15,7 +15,7 @@ from tiny_gemmas import write_gemma3, write_paligemma
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from pumer_convert import Pipeline, evaluate
+from pumer_convert import Pipeline
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.convert.load import load
 from pumer_convert.errors import InputError
@@ -120,12 +120,3 @@ def test_pictures_in_several_crops_are_refused(tmp_path: Path) -> None:
     ).save_pretrained(folder)
     with pytest.raises(InputError, match="do_pan_and_scan"):
         Pipeline(folder)
-
-
-@pytest.mark.parametrize("write", PROCESSORS)
-def test_questions_are_not_put_to_them(write: Callable[..., Path], tmp_path: Path) -> None:
-    folder = write(tmp_path / "dense")
-    (tmp_path / "rows.jsonl").write_text('{"image": "p.png", "question": "what ?", "answer": "it"}\n')
-    Image.new("RGB", (60, 50)).save(tmp_path / "p.png")
-    with pytest.raises(InputError, match="questions are put to LLaVAs alone"):
-        evaluate(folder, tmp_path / "rows.jsonl")

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tiny_llava
+from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlavaProcessor, PreTrainedTokenizerFast
+from transformers import AutoProcessor, LlavaProcessor, PreTrainedTokenizerFast
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 IMAGE, PAD = 98, 0
@@ -42,3 +44,11 @@ def write(folder: Path, template: str = "", **config: Any) -> Path:
     )
     processor.save_pretrained(folder)
     return folder
+
+
+def inputs(folder: Path) -> Any:
+    """Two prompts of different lengths with a picture each, padded on the left."""
+    random = np.random.default_rng(0)
+    pictures = [Image.fromarray(random.integers(0, 256, (*side, 3), np.uint8)) for side in ((48, 48), (60, 90))]
+    processor = AutoProcessor.from_pretrained(folder)
+    return processor(images=pictures, text=["w5 <image> w7 w9", "<image> w3"], padding=True, return_tensors="pt")

@@ -2,16 +2,17 @@
 
 import importlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pumer_convert.checkpoint.locate import chosen_weights, resolve
+from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.origin import origin_entry, origin_of
 from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.checkpoint.resized import as_stored, resized
 from pumer_convert.errors import InputError
+from pumer_convert.export.layouts.whole_weights import changed_weights, write_weights
 from pumer_convert.models.family import FAMILIES, family_of
 from pumer_convert.system.json_file import read_object
 from pumer_convert.system.output import output_folder
@@ -21,7 +22,7 @@ from pumer_convert.weights import NESTED_PROCESSOR, PROCESSOR, Checkpoint
 CARD = """# {name}
 
 A {family} whose vision part gives {tokens} tokens of a picture instead of {dense}, written by pumer-convert. The
-weights are those of {whole}; config.json has the reducers under "pumer", and {processor} the new count.
+weights are those of {whole}{others}; config.json has the reducers under "pumer", and {processor} the new count.
 
     import pumer_convert
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -44,9 +45,10 @@ def export_hf(
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Write the whole model that the reduced vision part at `path` is of to the folder `out`: its weights as hard links
-    (copies on another file system), its processor with the new number of image tokens, and config.json with the
-    reducers. Gives the report. Raises InputError for a model without a language model, for one whose whole is not
-    there any more, and for weights that are not those of the whole.
+    (copies on another file system), those of a trained vision part in files written anew, its processor with the new
+    number of image tokens, and config.json with the reducers. Gives the report. Raises InputError for a model without a
+    language model, for one whose whole is not there any more, and for weights that neither are those of the whole nor
+    were distilled.
     """
     path, out = resolve(path), Path(out)
     checkpoint = open_checkpoint(path)
@@ -60,21 +62,28 @@ def export_hf(
         why = f"{path}: nothing says what it was made from" if origin is None else origin.why
         raise InputError(f"{why}; the layout hf needs the whole model.")
     whole = open_checkpoint(origin.place)
-    _check_same(checkpoint, whole)
+    pumer = checkpoint.config.get("pumer", {})
+    size = pumer.get("image_size", {}).get("to")
+    fitted, stored = whole if size is None else resized(whole, size), as_stored(whole)
+    changed = changed_weights(checkpoint, fitted, own="distill" in read_object(path / "report.json"))
+    shapes = ((key, fitted.source.shape(key), stored.source.shape(key)) for key in stored.source.names())
+    changed |= {key: now for key, now, before in shapes if now != before}
     (port,), (spare,) = (family.spec(one.config).graphs[0].outputs for one in (checkpoint, whole))
     tokens, dense = port.shape[1], spare.shape[1]
     assert isinstance(tokens, int)
     assert isinstance(dense, int)
     with output_folder(out, overwrite, (path, whole.path)) as folder:
         progress(f"linking the weights of {whole.path}")
-        _link(whole, folder)
+        write_weights(checkpoint, stored, changed, folder)
         for file in whole.companions:
             shutil.copyfile(file, folder / file.name)
         for name, text in whole.extra_files.items():
             (folder / name).write_text(text, "utf-8")
-        config = read_object(whole.path / "config.json") | {"pumer": checkpoint.config.get("pumer", {})}
+        config = read_object(whole.path / "config.json") | {"pumer": pumer}
         count = importlib.import_module(family.generation).count
         changes: Mapping[str, Mapping[str, Any]] = count(checkpoint.config, tokens)
+        if size is not None:
+            config, changes = _sized(config, checkpoint, changes)
         for name in dict.fromkeys(("config.json", *changes)):
             there = read_object(folder / name) if (folder / name).exists() else {}
             if there or name != PROCESSOR:
@@ -86,6 +95,7 @@ def export_hf(
             "tokens": tokens,
             "dense": dense,
             "whole": f"`{whole.path.name}`",
+            "others": ", but for those of the vision part" if changed else "",
             "without": FEWER if tokens < dense else AS_MANY,
         }
         (folder / "README.md").write_text(CARD.format(**told, processor=NESTED_PROCESSOR), "utf-8")
@@ -95,8 +105,23 @@ def export_hf(
             "source": origin_entry(whole, out),
             "vision": str(path),
             "image_tokens": tokens,
+            "replaced_weights": len(changed),
         }
         return write_report(folder, report)
+
+
+def _sized(
+    config: dict[str, Any], part: Checkpoint, changes: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """A whole model's config, and changes to its files, for the size of pictures that its vision part takes."""
+    name = family_of(part.family).image_section
+    assert name is not None
+    own, values = part.config[name], part.processor or {}
+    sizes = {key: values[key] for key in ("size", "crop_size") if key in values}
+    nested, plain = (dict(changes.get(file, {})) for file in (NESTED_PROCESSOR, PROCESSOR))
+    nested["image_processor"] = {**nested.get("image_processor", {}), **sizes}
+    section = {**(config.get(name) or own), "image_size": own["image_size"]}
+    return {**config, name: section}, {**changes, NESTED_PROCESSOR: nested, PROCESSOR: {**plain, **sizes}}
 
 
 def _changed(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,29 +133,6 @@ def _changed(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
         elif isinstance(values.get(key), Mapping):
             found[key] = {**values[key], **value}
     return found
-
-
-def _link(whole: Checkpoint, folder: Path) -> None:
-    """Puts the files of weights into the folder, and their index."""
-    index = chosen_weights(whole.path)
-    for file in whole.source.files():
-        try:
-            os.link(file.resolve(), folder / file.name)
-        except OSError:  # another file system
-            shutil.copyfile(file, folder / file.name)
-    if index is not None and index.suffix == ".json":
-        shutil.copyfile(index, folder / index.name)
-
-
-def _check_same(part: Checkpoint, whole: Checkpoint) -> None:
-    """Raises InputError when the weights of a vision part are not those of the whole."""
-    with whole.source.reader() as read:
-        for name, own in part.tensors():
-            other = read(whole.slices[name].key) if name in whole.slices else None
-            if other is None or own.shape != other.shape or not bool((own == other).all()):
-                raise InputError(
-                    f"{part.path}: its '{name}' is not that of {whole.path}, whose weights the layout hf takes."
-                )
 
 
 def register() -> None:

@@ -35,8 +35,6 @@ class ReducedGemma3(OriginalPositions, Gemma3ForConditionalGeneration):  # type:
 
 
 MODEL = ReducedGemma3
-ASKED = False
-"""Whether `evaluate` puts questions to it."""
 named_like(ReducedGemma3, "gemma3")
 named_like(ReducedGemma3Model, "Gemma3Model")
 

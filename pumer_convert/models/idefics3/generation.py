@@ -29,8 +29,6 @@ class ReducedIdefics3(OriginalPositions, Idefics3ForConditionalGeneration):  # t
 
 
 MODEL = ReducedIdefics3
-ASKED = False
-"""Whether `evaluate` puts questions to it."""
 
 
 def count(config: Mapping[str, Any], tokens: int) -> Mapping[str, dict[str, Any]]:

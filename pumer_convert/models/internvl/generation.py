@@ -30,8 +30,6 @@ class ReducedInternVL(OriginalPositions, InternVLForConditionalGeneration):
 
 
 MODEL = ReducedInternVL
-ASKED = False
-"""Whether `evaluate` puts questions to it."""
 named_like(ReducedInternVL, "internvl")
 named_like(ReducedInternVLModel, "InternVLModel")
 

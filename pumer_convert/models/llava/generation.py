@@ -34,8 +34,6 @@ class ReducedLlava(OriginalPositions, LlavaForConditionalGeneration):  # type: i
 
 
 MODEL = ReducedLlava
-ASKED = True
-"""Whether `evaluate` puts questions to it."""
 
 named_like(ReducedLlava, "llava")
 named_like(ReducedLlavaModel, "LlavaModel")

@@ -74,8 +74,6 @@ class ReducedLlavaOnevision(LlavaOnevisionForConditionalGeneration):  # type: ig
 
 
 MODEL = ReducedLlavaOnevision
-ASKED = False
-"""Whether `evaluate` puts questions to it."""
 named_like(ReducedLlavaOnevision, "llava_onevision")
 named_like(ReducedLlavaOnevisionModel, "LlavaOnevisionModel")
 

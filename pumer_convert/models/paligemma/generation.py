@@ -36,10 +36,15 @@ class ReducedPaliGemma(OriginalPositions, PaliGemmaForConditionalGeneration):  #
 
 
 MODEL = ReducedPaliGemma
-ASKED = False
-"""Whether `evaluate` puts questions to it."""
+INSTRUCTION = "answer en"
+"""What stands before every question, as in its training (Beyer et al., 2024)."""
 named_like(ReducedPaliGemma, "paligemma")
 named_like(ReducedPaliGemmaModel, "PaliGemmaModel")
+
+
+def prompt_of(question: str, instruction: str) -> str:
+    """A question as its processor takes it, which adds the first token and the end of the line."""
+    return f"<image>{instruction} {question}" if instruction else f"<image>{question}"
 
 
 def count(config: Mapping[str, Any], tokens: int) -> dict[str, dict[str, Any]]:

@@ -31,8 +31,6 @@ class ReducedSmolVLM(OriginalPositions, SmolVLMForConditionalGeneration):  # typ
 
 
 MODEL = ReducedSmolVLM
-ASKED = False
-"""Whether `evaluate` puts questions to it."""
 
 
 def count(config: Mapping[str, Any], tokens: int) -> Mapping[str, dict[str, Any]]:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from pumer_convert.errors import InputError, MissingDependencyError, PumerError, VerificationError
     from pumer_convert.evaluation.evaluate import Evaluation, evaluate
     from pumer_convert.export.folder import export_folder, verify_export
+    from pumer_convert.export.layouts.embeddings import export_embeddings
     from pumer_convert.export.layouts.hf import export_hf, register
+    from pumer_convert.export.layouts.openvino_genai import export_openvino_genai
+    from pumer_convert.export.layouts.ort_genai import export_ort_genai
     from pumer_convert.export.onnx import export_onnx
     from pumer_convert.export.quantize import quantize
     from pumer_convert.export.quantize_folder import quantize_folder
@@ -64,9 +67,12 @@ _PUBLIC = {
     "build_engine": "export.tensorrt",
     "distill": "training.distill",
     "evaluate": "evaluation.evaluate",
+    "export_embeddings": "export.layouts.embeddings",
     "export_folder": "export.folder",
     "export_hf": "export.layouts.hf",
     "export_onnx": "export.onnx",
+    "export_openvino_genai": "export.layouts.openvino_genai",
+    "export_ort_genai": "export.layouts.ort_genai",
     "export_triton": "export.triton",
     "inspect": "convert.inspect",
     "load": "convert.load",
@@ -110,9 +116,12 @@ __all__ = [
     "build_engine",
     "distill",
     "evaluate",
+    "export_embeddings",
     "export_folder",
     "export_hf",
     "export_onnx",
+    "export_openvino_genai",
+    "export_ort_genai",
     "export_triton",
     "inspect",
     "load",

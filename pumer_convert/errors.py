@@ -36,6 +36,7 @@ EXTRAS = {
     "accelerate": ("train",),
     "matplotlib": ("plot",),
     "onnxruntime": ("cpu", "gpu"),
+    "openvino": ("openvino",),
 }
 """Package -> the extras of pumer-convert that bring it; one of them will do."""
 

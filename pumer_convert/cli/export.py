@@ -1,5 +1,7 @@
 """pumer-convert export."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,14 @@ from pumer_convert.export.layouts.hf import export_hf
 from pumer_convert.export.tensorrt import EngineSettings
 from pumer_convert.models.spec import in_ranges
 from pumer_convert.system.heap import give_back_at_once
+
+LAYOUTS = {
+    "hf": ("-o", "--overwrite", "--json"),
+    "openvino-genai": ("--into", "-o", "--dtype", "--overwrite", "--json"),
+    "ort-genai": ("--into", "-o", "--dtype", "--overwrite", "--json"),
+    "embeddings": ("-o", "--dtype", "--overwrite", "--json"),
+}
+"""The layouts, and the options that each obeys."""
 
 
 @click.command("export", cls=Sectioned)
@@ -32,9 +42,16 @@ from pumer_convert.system.heap import give_back_at_once
     ),
     option(
         "--layout",
-        type=click.Choice(["hf"]),
-        beside=("-o", "--overwrite", "--json"),
-        help="Instead of that, the whole model of a reduced vision part as transformers loads it, to the folder -o.",
+        type=click.Choice([*LAYOUTS]),
+        beside=LAYOUTS,
+        help="Instead of that, a reduced vision part as a runtime of the whole model takes it: hf (transformers), "
+        "openvino-genai, ort-genai (onnxruntime-genai), or embeddings, for servers that take these.",
+    ),
+    option(
+        "--into",
+        type=PATH,
+        needs="--layout",
+        help="Folder of that runtime whose vision part is replaced; with -o it stays as it is, and a new one is made.",
     ),
 )
 @section(
@@ -71,6 +88,7 @@ def command(
     triton: bool,
     triton_backend: str | None,
     layout: str | None,
+    into: Path | None,
     joint: bool,
     out: Path | None,
     dtype: str | None,
@@ -87,10 +105,8 @@ def command(
         checkpoint = converted_folder(Path.cwd())
         progress(f"exporting {checkpoint}")
     if layout is not None:
-        if out is None:
-            raise InputError(f"--layout {layout} writes a folder of its own; name it with -o.")
-        report = export_hf(checkpoint, out, overwrite=overwrite, progress=progress)
-        emit(report, as_json, lambda: f"wrote {out} ({report['image_tokens']} tokens of a picture)")
+        how: dict[str, Any] = {"overwrite": overwrite, "progress": progress}
+        _layout(layout, checkpoint, into, out, dtype, how, as_json)
         return
     give_back_at_once()
     bar = EngineBar()
@@ -124,5 +140,52 @@ def command(
         if triton:
             lines.append(f"wrote {report['triton']['triton']} (Triton's backend {report['triton']['backend']})")
         return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])])
+
+    emit(report, as_json, human)
+
+
+def _layout(
+    layout: str,
+    checkpoint: Path,
+    into: Path | None,
+    out: Path | None,
+    dtype: str | None,
+    how: dict[str, Any],
+    as_json: bool,
+) -> None:
+    if into is None and layout == "openvino-genai":
+        raise InputError(
+            f"--layout {layout} replaces the vision part of a folder of that runtime; name it with --into."
+        )
+    if into is None and out is None:
+        other = ", or the runtime's with --into" if "--into" in LAYOUTS[layout] else ""
+        raise InputError(f"--layout {layout} writes a folder of its own; name it with -o{other}.")
+    made: Callable[..., dict[str, Any]]
+    target: Any = out
+    if layout == "hf":
+        made = partial(export_hf, checkpoint, target)
+    else:
+        give_back_at_once()
+        how |= {"dtype": dtype, "in_subprocess": True}
+        if layout == "openvino-genai":
+            from pumer_convert.export.layouts.openvino_genai import export_openvino_genai
+
+            folder: Any = into
+            made = partial(export_openvino_genai, checkpoint, folder, out)
+        elif layout == "ort-genai":
+            from pumer_convert.export.layouts.ort_genai import export_ort_genai
+
+            made = partial(export_ort_genai, checkpoint, into, out)
+        else:
+            from pumer_convert.export.layouts.embeddings import export_embeddings
+
+            made = partial(export_embeddings, checkpoint, target)
+    report = made(**how)
+
+    def human() -> str:
+        lines = [f"wrote {report['out']} ({report['image_tokens']} tokens of a picture)"]
+        if "verification" in report:
+            lines.append(f"verified: {equal({**report, 'graph': 'vision'})}")
+        return "\n".join([*lines, *(f"note: {note}" for note in report.get("notes", ()))])
 
     emit(report, as_json, human)

@@ -1,6 +1,6 @@
 """Help pages in sections, for verbs with many options."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -15,7 +15,7 @@ OptionOf = Callable[..., Decorator]
 
 class SectionOption(click.Option):
     """An option that knows the heading it stands under, the flag without which it would be for nothing, and, where it
-    leaves the others without a meaning, those that may stand beside it."""
+    leaves the others without a meaning, those that may stand beside each of its values."""
 
     def __init__(
         self,
@@ -23,7 +23,7 @@ class SectionOption(click.Option):
         *,
         section: str,
         needs: str | None = None,
-        beside: tuple[str, ...] | None = None,
+        beside: Mapping[str, tuple[str, ...]] | None = None,
         **attributes: Any,
     ) -> None:
         super().__init__(names, **attributes)
@@ -50,9 +50,13 @@ class Sectioned(click.Command):
                 raise InputError(f"{name} is for {needs}; say {needs} as well.")
             if beside is None:
                 continue
-            idle = [one.opts[0] for one in given if one is not parameter and not {*one.opts} & {*beside}]
+            value = ctx.params[str(parameter.name)]
+            allowed = beside[value]
+            idle = [one.opts[0] for one in given if one is not parameter and not {*one.opts} & {*allowed}]
             if idle:
-                raise InputError(f"{name} takes {', '.join(beside)} alone beside it; leave {', '.join(idle)} out.")
+                raise InputError(
+                    f"{name} {value} takes {', '.join(allowed)} alone beside it; leave {', '.join(idle)} out."
+                )
         return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -3,12 +3,14 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pumer_convert.errors import InputError
 from pumer_convert.system.owned import listed, strangers, unproven
 from pumer_convert.system.partial import NEW, commit_files, commit_folder, partial_folder, recover, settle
+from pumer_convert.system.whole import mark
 
 SHOWN = 5
 """Files that a refusal names."""
@@ -54,6 +56,58 @@ def output_folder(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> I
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             raise InputError(f"{path}: came to exist while this was written; use --overwrite.") from None
+
+
+@contextlib.contextmanager
+def changed_folder(path: Path) -> Iterator[Path]:
+    """A folder with links to all that is in the folder `path`, to change: what is to be other is taken away there
+    before it is written. It takes the place of `path` in one step when the block ends well, and is removed when it does
+    not. Raises InputError when that cannot be done, and when `path` was changed meanwhile."""
+    path = path.resolve()
+    for place in (path, path.parent):
+        if not os.access(place, os.W_OK):
+            raise InputError(f"{path}: is exchanged as a whole, and {place} is not to be written to.")
+    if path.is_mount():
+        raise InputError(f"{path}: the root of a file system, which cannot be exchanged in one step.")
+    recover(path)
+    before = _state(path)
+    with _beside(path) as partial:
+        link_into(path, partial / NEW, stays=True)
+        shutil.copystat(path, partial / NEW)
+        yield partial / NEW
+        settle(partial)
+        if _state(path) != before:
+            raise InputError(f"{path}: was changed while this was written; nothing was, try again.")
+        commit_folder(partial, path, True)
+
+
+def link_into(source: Path, folder: Path, leave: Container[str] = (), *, stays: bool = False) -> None:
+    """Put all that is in `source`, but for the names to `leave`, into a `folder` that has nothing of those names, as
+    hard links, or copies on another file system. `stays`: symbolic links stay as they are, for the folder comes to
+    where `source` is."""
+    for entry in sorted(source.iterdir()):
+        place = folder / entry.name
+        if entry.name in leave:
+            continue
+        if stays and entry.is_symlink():
+            place.symlink_to(entry.readlink())
+        elif entry.is_dir():
+            place.mkdir()
+            link_into(entry, place, stays=stays)
+        else:
+            link(entry, place)
+
+
+def link(file: Path, place: Path) -> None:
+    """A hard link to a file, or a copy on another file system."""
+    try:
+        os.link(file.resolve(), place)
+    except OSError:
+        shutil.copy2(file, place)
+
+
+def _state(folder: Path) -> dict[str, tuple[int, int] | None]:
+    return {str(file.relative_to(folder)): mark(file) for file in folder.rglob("*")}
 
 
 @contextlib.contextmanager

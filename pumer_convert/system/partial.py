@@ -168,6 +168,8 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _sync(path: Path, within: bool = True) -> None:
     """What was written there survives a power failure from now on."""
+    if path.is_symlink():
+        return  # it may lead somewhere only from the place that it comes to
     if path.is_dir() and within:
         for entry in path.iterdir():
             _sync(entry)

@@ -65,13 +65,18 @@ def open_graph(path: Path) -> Iterator[DecisionSession]:
     # Of layers that stay in float32 the weights are beside those of the others.
     types = {tensor.data_type for tensor in model.graph.initializer}
     dtype = next((name for kind, name in HALF.items() if kind in types), "float32")
-    decisions = [name for node in model.graph.node for name in node.output if _DECISION.fullmatch(name)]
+    decisions = decisions_in(model)
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in decisions)
     with tempfile.TemporaryDirectory() as scratch:
         folder = path.parent
         if dtype == "bfloat16":
             _widen(model, path.parent, folder := Path(scratch))
         yield DecisionSession(dtype, signature, tuple(decisions), _session(model, folder, path))
+
+
+def decisions_in(model: onnx.ModelProto) -> list[str]:
+    """The names of the decisions in a graph."""
+    return [name for node in model.graph.node for name in node.output if _DECISION.fullmatch(name)]
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:

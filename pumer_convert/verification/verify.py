@@ -1,6 +1,7 @@
 """Proof that an exported model equals the eager one: decisions first, then the arithmetic given the same decisions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isqrt
@@ -125,11 +126,12 @@ def verify_onnx(
     image_size: Any = None,
     graph: str | None = None,
     keep_float32: Sequence[str] = (),
+    opened: Callable[[Path], AbstractContextManager[DecisionSession]] = open_graph,
 ) -> dict[str, Any]:
-    """Compare the ONNX file at `path`, on ONNX Runtime's CPU, with the eager model of `checkpoint` (float32 arithmetic
-    on weights of the file's type); `default_cases` unless others are given. `image_size` is the one that was asked for
-    at export, if any, `graph` the one that the file is of (None: the first), and `keep_float32` names the layers that
-    stayed in float32 in it.
+    """Compare the ONNX file at `path`, on ONNX Runtime's CPU (or as another runtime has `opened` it), with the eager
+    model of `checkpoint` (float32 arithmetic on weights of the file's type); `default_cases` unless others are given.
+    `image_size` is the one that was asked for at export, if any, `graph` the one that the file is of (None: the first),
+    and `keep_float32` names the layers that stayed in float32 in it.
 
     Every decision of the graph must be eager's own or as good as it; then the outputs must agree when eager follows
     the same decisions. In half precision eager itself runs in that type too, beside float32 with the checkpoint's own
@@ -138,7 +140,7 @@ def verify_onnx(
     """
     signature = signature_of(checkpoint, graph, image_size)
     cases = default_cases(signature) if cases is None else cases
-    with open_graph(path) as session:
+    with opened(path) as session:
         dtype = session.dtype
         if (pictures := signature.pictures) is not None and not pictures.packed:
             # The file is for the pictures that it was exported for, whatever the checkpoint's files say now.

@@ -174,4 +174,4 @@ def test_weights_that_were_saved_there_since_are_not_replaced(tmp_path: Path) ->
 def test_options_that_mean_nothing_to_it_are_refused(tmp_path: Path, idle: list[str]) -> None:
     found = CliRunner().invoke(cli, ["export", "part", "--layout", "hf", "-o", str(tmp_path / "whole"), *idle])
     assert isinstance(found.exception, InputError)
-    assert "--layout takes -o, --overwrite, --json alone beside it; leave" in str(found.exception)
+    assert "--layout hf takes -o, --overwrite, --json alone beside it; leave" in str(found.exception)

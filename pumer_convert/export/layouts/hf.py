@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pumer_convert.checkpoint.locate import resolve
-from pumer_convert.checkpoint.origin import origin_entry, origin_of
-from pumer_convert.checkpoint.read import open_checkpoint
+from pumer_convert.checkpoint.origin import origin_entry
 from pumer_convert.checkpoint.resized import as_stored, resized
-from pumer_convert.errors import InputError
+from pumer_convert.export.layouts.part import Part
 from pumer_convert.export.layouts.whole_weights import changed_weights, write_weights
 from pumer_convert.models.family import FAMILIES, family_of
 from pumer_convert.system.json_file import read_object
@@ -50,28 +48,15 @@ def export_hf(
     language model, for one whose whole is not there any more, and for weights that neither are those of the whole nor
     were distilled.
     """
-    path, out = resolve(path), Path(out)
-    checkpoint = open_checkpoint(path)
-    family = family_of(checkpoint.family)
-    if family.generation is None:
-        raise InputError(
-            f"{path}: a {family.name} has no language model to generate with; the layout hf is for others."
-        )
-    origin = origin_of(path)
-    if origin is None or origin.place is None:
-        why = f"{path}: nothing says what it was made from" if origin is None else origin.why
-        raise InputError(f"{why}; the layout hf needs the whole model.")
-    whole = open_checkpoint(origin.place)
+    part, out = Part.at(path, "hf"), Path(out)
+    checkpoint, family, path, tokens = part.checkpoint, part.family, part.path, part.tokens
+    whole = part.whole()
     pumer = checkpoint.config.get("pumer", {})
     size = pumer.get("image_size", {}).get("to")
     fitted, stored = whole if size is None else resized(whole, size), as_stored(whole)
     changed = changed_weights(checkpoint, fitted, own="distill" in read_object(path / "report.json"))
     shapes = ((key, fitted.source.shape(key), stored.source.shape(key)) for key in stored.source.names())
     changed |= {key: now for key, now, before in shapes if now != before}
-    (port,), (spare,) = (family.spec(one.config).graphs[0].outputs for one in (checkpoint, whole))
-    tokens, dense = port.shape[1], spare.shape[1]
-    assert isinstance(tokens, int)
-    assert isinstance(dense, int)
     with output_folder(out, overwrite, (path, whole.path)) as folder:
         progress(f"linking the weights of {whole.path}")
         write_weights(checkpoint, stored, changed, folder)
@@ -80,7 +65,7 @@ def export_hf(
         for name, text in whole.extra_files.items():
             (folder / name).write_text(text, "utf-8")
         config = read_object(whole.path / "config.json") | {"pumer": pumer}
-        count = importlib.import_module(family.generation).count
+        count = importlib.import_module(part.generation).count
         changes: Mapping[str, Mapping[str, Any]] = count(checkpoint.config, tokens)
         if size is not None:
             config, changes = _sized(config, checkpoint, changes)
@@ -93,10 +78,10 @@ def export_hf(
             "name": out.name,
             "family": family.name,
             "tokens": tokens,
-            "dense": dense,
+            "dense": part.dense,
             "whole": f"`{whole.path.name}`",
             "others": ", but for those of the vision part" if changed else "",
-            "without": FEWER if tokens < dense else AS_MANY,
+            "without": FEWER if tokens < part.dense else AS_MANY,
         }
         (folder / "README.md").write_text(CARD.format(**told, processor=NESTED_PROCESSOR), "utf-8")
         report = {

@@ -1,6 +1,5 @@
 """The weights of a whole model with those of its vision part: files are linked unless something in them is another."""
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from pumer_convert.checkpoint.locate import chosen_weights
 from pumer_convert.checkpoint.sources import safetensors_header
 from pumer_convert.checkpoint.write import rewrite
 from pumer_convert.errors import InputError
+from pumer_convert.system.output import link
 from pumer_convert.weights import Checkpoint, TensorSlice
 
 if TYPE_CHECKING:
@@ -48,10 +48,7 @@ def write_weights(part: Checkpoint, whole: Checkpoint, changed: Mapping[str, tup
             if within:
                 rewrite(file, folder / file.name, within, lambda key: _joined(key, part, whole, theirs, ours))
                 continue
-            try:
-                os.link(file.resolve(), folder / file.name)
-            except OSError:  # another file system
-                shutil.copyfile(file, folder / file.name)
+            link(file, folder / file.name)
     if index is not None and index.suffix == ".json":
         shutil.copyfile(index, folder / index.name)
 

@@ -104,7 +104,7 @@ def expected(home: Path, part: Path, count: int) -> list[int]:
     embedded = model.get_input_embeddings()(ids.where(ids != IMAGE, PAD))
     embedded = embedded.masked_scatter((ids == IMAGE)[..., None], features)
     found = model.generate(
-        inputs_embeds=embedded, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, pad_token_id=PAD
+        inputs_embeds=embedded, max_new_tokens=NEW, eos_token_id=None, do_sample=False, pad_token_id=PAD
     )
     return list(found[0].tolist())
 

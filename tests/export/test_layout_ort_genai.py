@@ -144,7 +144,7 @@ def expected(home: Path, ids: list[int], pictures: list[str]) -> tuple[int, list
             features = load(home / "part")(pixels).outputs["image_features"]
             words = words.masked_scatter((prompt == IMAGE)[..., None], features)
         made = model.generate(
-            inputs_embeds=words, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, pad_token_id=PAD
+            inputs_embeds=words, max_new_tokens=NEW, eos_token_id=None, do_sample=False, pad_token_id=PAD
         )
     return prompt.shape[1], made[0].tolist()
 

@@ -107,17 +107,22 @@ class Pipeline:
         """The embeddings [N, D] of one picture or several, of a vision part [N, tokens, D]; files or PIL images, which
         may be any number. Of a picture that the processor cuts into tiles (Idefics3, SmolVLM) each tile is one of the
         N, in the order that the language model reads them in."""
-        graph = self._tower("pictures")
+        graph = self.tower("pictures")
 
         def arranged(some: Sequence[Any]) -> dict[str, NDArray[Any]]:
             return graph.preprocessor.arrange([[pixels] for pixels in some])
 
-        seen = (tile for picture in _several(pictures) for tile in self._tiles(picture, graph.preprocessor))
+        seen = (tile for picture in _several(pictures) for tile in self.tiles(picture))
         return _embedded(graph, seen, arranged)
+
+    def tiles(self, picture: Picture) -> list[NDArray[np.float32]]:
+        """What a model that reads pictures alone sees of one: float32 [3, H, W] of each of its tiles, or of the whole
+        where the processor cuts none."""
+        return self.tower("pictures").preprocessor.tiles(*self._opened(picture))
 
     def embed_texts(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
         """The embeddings [N, D] of one text or several."""
-        graph = self._tower("text")
+        graph = self.tower("text")
         return _embedded(graph, _several(texts), graph.preprocessor.words)
 
     def classify(self, picture: Picture, labels: Sequence[str], template: str = PLACE) -> Answer:
@@ -147,7 +152,7 @@ class Pipeline:
 
     def cut(self, texts: Sequence[str]) -> str:
         """A sentence on texts that are longer than the model takes, "" when none is."""
-        return (self._tower("text") if self.embeds else self._graphs.first).preprocessor.cut(texts)
+        return (self.tower("text") if self.embeds else self._graphs.first).preprocessor.cut(texts)
 
     @property
     def compares(self) -> bool:
@@ -164,7 +169,8 @@ class Pipeline:
             )
         return found
 
-    def _tower(self, what: str) -> OpenGraph:
+    def tower(self, what: str) -> OpenGraph:
+        """The graph that embeds "pictures" or "text"."""
         self._check_embeds()
         return self._graphs.tower(what)
 
@@ -190,9 +196,6 @@ class Pipeline:
     def _pixels(self, picture: Picture, preprocessor: Preprocessor) -> NDArray[np.float32]:
         image, name = self._opened(picture)
         return preprocessor.pixels(image, name=name)
-
-    def _tiles(self, picture: Picture, preprocessor: Preprocessor) -> list[NDArray[np.float32]]:
-        return preprocessor.tiles(*self._opened(picture))
 
     def _opened(self, picture: Picture) -> tuple[Image.Image, str]:
         """A picture, and what messages call it."""

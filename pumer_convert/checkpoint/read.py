@@ -18,6 +18,7 @@ from pumer_convert.errors import InputError
 from pumer_convert.image_processor.picture_input import check_patch
 from pumer_convert.image_processor.settings import image_settings
 from pumer_convert.models.family import FAMILIES, family_of
+from pumer_convert.models.planned import why_left
 from pumer_convert.models.reductions import check_reductions
 from pumer_convert.system.json_file import read_object
 from pumer_convert.system.paths import there
@@ -65,6 +66,8 @@ def open_checkpoint(path: Path, tokenizer: Path | None = None) -> Checkpoint:
         if checkpoint is not None:
             check_reductions(checkpoint.config, family, path)
             return _for_pictures(_noted(checkpoint, held.notes))
+    if (why := why_left(raw.config, path)) is not None:
+        raise InputError(f"{path}: {why}")
     kind = raw.config.get("model_type")
     found = f"weights such as '{next(iter(raw.source.names()))}'" + (f", model_type '{kind}'" if kind else "")
     raise InputError(f"{path}: no format that is read here ({found}); readable are {READABLE}.")

@@ -59,6 +59,13 @@ class ImageSettings:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
+    @property
+    def uncut(self) -> str:
+        """What to do in the processor's file for pictures that are not cut into tiles."""
+        return (
+            "name a class in image_processor_type that does not" if self.pinpoints else "say do_image_splitting false"
+        )
+
     def before(self, height: int, width: int) -> tuple[int, int]:
         """What a picture of (height, width) that becomes tiles is resized to first."""
         if self.longest is None:
@@ -138,12 +145,7 @@ def to_pixels(image: Image.Image, settings: ImageSettings) -> NDArray[np.float32
         square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         image = square
     if settings.tiles:
-        to = (
-            "name a class in image_processor_type that does not"
-            if settings.pinpoints
-            else "say do_image_splitting false"
-        )
-        raise ValueError(f"the processor cuts pictures into tiles, and here each is one; {to}")
+        raise ValueError(f"the processor cuts pictures into tiles, and here each is one; {settings.uncut}")
     if settings.fit == "squash":
         image = resize(image, settings.before(image.height, image.width), settings)
     image = resize(image, settings.resized(image.height, image.width), settings)

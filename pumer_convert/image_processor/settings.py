@@ -140,7 +140,7 @@ def at_size(settings: ImageSettings, size: tuple[int, int], fit: str | None = No
     if (fit, size) == (settings.fit, settings.size):
         return settings
     if settings.tiles:
-        raise InputError("the processor cuts pictures into square tiles of one size; say do_image_splitting false.")
+        raise InputError(f"the processor cuts pictures into square tiles of one size; {settings.uncut}.")
     plain = replace(settings, fit=fit, size=size, shorter=None, longer=None, divisor=None, stretched=None, longest=None)
     return replace(plain, covers=fit == "crop")
 

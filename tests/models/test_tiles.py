@@ -15,6 +15,7 @@ from tiny_clip import edit
 
 from pumer_convert import Pipeline, evaluate
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
+from pumer_convert.convert.apply import apply
 from pumer_convert.convert.load import load
 from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.errors import InputError
@@ -91,6 +92,16 @@ def test_tiles_of_another_size_have_the_positions_that_transformers_gives_them(t
     resized(folder, 64)
     assert "64x64 pixels" in open_checkpoint(folder).notes[-1]
     close(load(folder)(drawn(64)).outputs["image_features"], theirs(folder, drawn(64)), 1e-5)
+
+
+def test_a_recipe_may_say_another_size_of_tiles(tmp_path: Path) -> None:
+    folder = tiny_tiles.write(tmp_path / "dense", splits=True)
+    (tmp_path / "r.yaml").write_text("recipe: 1\nmodel: idefics3\nimage_size: 96\n")
+    apply(folder, tmp_path / "r.yaml", tmp_path / "large")
+    image = Preprocessor.of(tmp_path / "large").image
+    assert image is not None
+    assert (image.size, image.longest, image.tiles) == ((96, 96), 384, True)
+    close(load(tmp_path / "large")(drawn(96)).outputs["image_features"], theirs(folder, drawn(96)), 1e-5)
 
 
 def test_tiles_with_places_that_would_be_rounded_twice_are_refused(tmp_path: Path) -> None:

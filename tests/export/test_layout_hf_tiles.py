@@ -22,7 +22,9 @@ import pumer_convert
 from pumer_convert.convert.apply import apply
 from pumer_convert.convert.load import load
 from pumer_convert.errors import InputError
+from pumer_convert.export.folder import export_folder
 from pumer_convert.export.layouts.hf import export_hf
+from pumer_convert.export.triton.repository import export_triton
 
 NEW = 6
 PRUNED = "  - {at: projector, prune: {image: {keep: 3}, by: divprune}}\n"
@@ -105,6 +107,24 @@ def test_smolvlm_generates_likewise(tmp_path: Path) -> None:
     expected = dense.generate(**given, **asked, position_ids=places(dense, given, part))
     assert torch.equal(found := network.generate(**given, **asked), expected)
     assert found[:, ids.shape[1] :].unique().numel() > 1
+
+
+def test_tiles_of_another_size_than_the_config_says_are_refused(tmp_path: Path) -> None:
+    tiny_tiles.write(tmp_path / "dense", "smolvlm", scale_factor=2)
+    file = tmp_path / "dense" / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "max_image_size": {"longest_edge": 64}}))
+    (tmp_path / "r.yaml").write_text(f"recipe: 1\nmodel: smolvlm\nreduce:\n{MERGED}")
+    apply(tmp_path / "dense", tmp_path / "r.yaml", tmp_path / "part")
+    with pytest.raises(InputError, match=r"of 64x64 pixels, and its config\.json is for 48x48"):
+        export_hf(tmp_path / "part", tmp_path / "whole")
+
+
+def test_triton_has_one_array_of_a_picture(tmp_path: Path) -> None:
+    part = reduced(tmp_path, "smolvlm", MERGED, splits=True)
+    export_folder(part, dtype="float32")
+    with pytest.raises(InputError, match=r"one array of each; say do_image_splitting false in the checkpoint's"):
+        export_triton([part / "vision.onnx"], tmp_path / "triton")
+    assert not (tmp_path / "triton").exists()
 
 
 @pytest.mark.parametrize("kind", tiny_tiles.KINDS)

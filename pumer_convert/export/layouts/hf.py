@@ -9,6 +9,7 @@ from typing import Any
 
 from pumer_convert.checkpoint.origin import origin_entry
 from pumer_convert.checkpoint.resized import as_stored, resized
+from pumer_convert.errors import InputError
 from pumer_convert.export.layouts.part import Part
 from pumer_convert.export.layouts.whole_weights import changed_weights, write_weights
 from pumer_convert.models.family import FAMILIES, family_of
@@ -53,6 +54,13 @@ def export_hf(
     whole = part.whole()
     pumer = checkpoint.config.get("pumer", {})
     size = pumer.get("image_size", {}).get("to")
+    if size is None:
+        said = family.spec(family.checked(read_object(whole.path / "config.json"), whole.path)).pictures.size
+        if part.size != said:
+            raise InputError(
+                f"{whole.path}: its processor makes pictures of {part.size[0]}x{part.size[1]} pixels, and its "
+                f"config.json is for {said[0]}x{said[1]}; the layout hf takes a model of which both say the same."
+            )
     fitted, stored = whole if size is None else resized(whole, size), as_stored(whole)
     changed = changed_weights(checkpoint, fitted, own="distill" in read_object(path / "report.json"))
     shapes = ((key, fitted.source.shape(key), stored.source.shape(key)) for key in stored.source.names())

@@ -97,6 +97,11 @@ class _Graph:
                 "graphs of its towers."
             )
         preprocessor = Preprocessor.of_sidecar(values, exported.parent)
+        if preprocessor.image is not None and preprocessor.image.tiles:
+            raise InputError(
+                f"{exported}: its processor cuts pictures into tiles, and Triton's front makes one array of each; "
+                f"{preprocessor.image.uncut} in the checkpoint's, and export it again."
+            )
         labels = labels_of(values, exported) if LOGITS in {port.name for port in outputs} else None
         return cls(exported, values, preprocessor, outputs, _limits(exported, preprocessor), labels)
 

@@ -101,7 +101,8 @@ def unwrapped(names: Sequence[str], file: object) -> tuple[dict[str, str], list[
                 f"{file}: holds '{plain[new]}' and '{name}', two weights for one name; save the model alone."
             )
         plain[new] = name
-    notes = [f"Names in the file have {', '.join(f'{p}.' for p in gone)} before them, which is left off."] if gone else []
+    had = ", ".join(f"{part}." for part in gone)
+    notes = [f"Names in the file have {had} before them, which is left off."] if gone else []
     if any(own in plain for own in average.values()):
         plain = {new: name for new, name in plain.items() if new not in average}
         left = ", ".join(f"'{start}.'" for start in dict.fromkeys(name.partition(".")[0] for name in average))

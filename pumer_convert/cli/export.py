@@ -15,11 +15,12 @@ from pumer_convert.errors import InputError
 from pumer_convert.export.folder import converted_folder, export_folder
 from pumer_convert.export.layouts.hf import export_hf
 from pumer_convert.export.tensorrt import EngineSettings
+from pumer_convert.models.reductions import POSITIONS
 from pumer_convert.models.spec import in_ranges
 from pumer_convert.system.heap import give_back_at_once
 
 LAYOUTS = {
-    "hf": ("-o", "--overwrite", "--json"),
+    "hf": ("-o", "--positions", "--overwrite", "--json"),
     "openvino-genai": ("--into", "-o", "--dtype", "--overwrite", "--json"),
     "ort-genai": ("--into", "-o", "--dtype", "--overwrite", "--json"),
     "embeddings": ("-o", "--dtype", "--overwrite", "--json"),
@@ -46,6 +47,13 @@ LAYOUTS = {
         beside=LAYOUTS,
         help="Instead of that, a reduced vision part as a runtime of the whole model takes it: hf (transformers), "
         "openvino-genai, ort-genai (onnxruntime-genai), or embeddings, for servers that take these.",
+    ),
+    option(
+        "--positions",
+        type=click.Choice(POSITIONS),
+        default=POSITIONS[0],
+        needs="--layout",
+        help="Of what is left of a picture, in hf: those among all of it, or one after the other.",
     ),
     option(
         "--into",
@@ -88,6 +96,7 @@ def command(
     triton: bool,
     triton_backend: str | None,
     layout: str | None,
+    positions: str,
     into: Path | None,
     joint: bool,
     out: Path | None,
@@ -106,6 +115,7 @@ def command(
         progress(f"exporting {checkpoint}")
     if layout is not None:
         how: dict[str, Any] = {"overwrite": overwrite, "progress": progress}
+        how |= {"positions": positions} if layout == "hf" else {}
         _layout(layout, checkpoint, into, out, dtype, how, as_json)
         return
     give_back_at_once()

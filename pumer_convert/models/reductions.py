@@ -16,6 +16,9 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "attention": ("fused", "reference"),
     "proportional_attention": (False, True),
 }
+POSITIONS = ("original", "renumbered")
+"""Which positions a language model gives to what is left of a picture: those among all of it, the first one after the
+other; the first holds where nothing is said."""
 _COUNT = Rule(int)
 
 
@@ -28,7 +31,7 @@ def check_reductions(config: Mapping[str, Any], family: Family, where: object) -
     if not isinstance(pumer, Mapping) or not isinstance(edits, list):
         raise _wrong(where, "pumer", "not an object with a list of edits")
     choices = {key: tuple(word for word in words if word is not None) for key, words in family.choices.items()}
-    allowed = {**_VALUES, **choices}
+    allowed = {**_VALUES, **choices, **({} if family.generation is None else {"positions": POSITIONS})}
     for key, value in pumer.items():
         if key in allowed and not any(
             value is one or (value == one and type(value) is type(one)) for one in allowed[key]

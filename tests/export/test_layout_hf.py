@@ -18,6 +18,7 @@ from transformers import (
 from whole_llava import IMAGE, PAD, inputs, write
 
 import pumer_convert
+from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.cli import cli
 from pumer_convert.convert.apply import apply
 from pumer_convert.convert.load import load
@@ -84,6 +85,29 @@ def test_it_generates_what_the_reduced_model_gives_it_to_read(form: str, tmp_pat
         torch.testing.assert_close(model(**alone, **more).logits, logits[1:, mask[1] == 1], atol=1e-4, rtol=1e-4)
         again = model.generate(**alone, **asked, **more)[:, alone["input_ids"].shape[1] :]
         assert torch.equal(again, found[1:])
+
+
+def test_positions_are_renumbered_where_that_is_asked_for(tmp_path: Path) -> None:
+    part = reduced(tmp_path)
+    words = ["export", str(part), "--layout", "hf", "--positions", "renumbered", "-o", str(tmp_path / "whole")]
+    CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert "positions one after the other" in (tmp_path / "whole" / "README.md").read_text()
+    pumer_convert.register()
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "whole").eval()
+    given, asked = inputs(tmp_path / "whole"), {"max_new_tokens": NEW, "do_sample": False, "eos_token_id": None}
+    dense = LlavaForConditionalGeneration.from_pretrained(tmp_path / "dense").eval()
+    embedded, positions = handed(dense, given, load(part)(given["pixel_values"]), 36, IMAGE)
+    plain = {"inputs_embeds": embedded, "attention_mask": given["attention_mask"], **asked}
+    found = model.generate(**given, **asked)[:, given["input_ids"].shape[1] :]
+    assert torch.equal(found, expected := dense.generate(**plain))
+    assert not torch.equal(expected, dense.generate(**plain, position_ids=positions))
+    config = json.loads((tmp_path / "whole" / "config.json").read_text())
+    config["pumer"]["positions"] = "other"
+    (tmp_path / "whole" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"pumer\.positions.*'other', not one of original, renumbered"):
+        open_checkpoint(tmp_path / "whole")
+    with pytest.raises(InputError, match="positions: 'other'; allowed: original, renumbered"):
+        export_hf(part, tmp_path / "again", positions="other")
 
 
 def test_places_are_those_of_what_was_pruned(tmp_path: Path) -> None:
@@ -174,4 +198,4 @@ def test_weights_that_were_saved_there_since_are_not_replaced(tmp_path: Path) ->
 def test_options_that_mean_nothing_to_it_are_refused(tmp_path: Path, idle: list[str]) -> None:
     found = CliRunner().invoke(cli, ["export", "part", "--layout", "hf", "-o", str(tmp_path / "whole"), *idle])
     assert isinstance(found.exception, InputError)
-    assert "--layout hf takes -o, --overwrite, --json alone beside it; leave" in str(found.exception)
+    assert "--layout hf takes -o, --positions, --overwrite, --json alone beside it; leave" in str(found.exception)

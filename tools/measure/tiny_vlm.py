@@ -5,8 +5,9 @@
 
 Trained once (vlm_training.py); then every kind that prunes at the projector keeps a quarter of the tokens, tokens merge
 in the tower, with their places back or without, or pictures are smaller; what changes tokens is measured again after
-`distill` has taught it by the pictures of training alone. Whole models answer, by transformers. What is done goes by
-steps, not by time; a second run goes on where the first ended.
+`distill` has taught it by the pictures of training alone. Whole models answer, by transformers; where a picture has
+fewer tokens, once with the positions that these had among all of it and once renumbered, as other runtimes do it. What
+is done goes by steps, not by time; a second run goes on where the first ended.
 """
 
 import json
@@ -27,6 +28,7 @@ from pumer_convert.evaluation.bootstrap import interval
 from pumer_convert.evaluation.generate import Generator, generate_each
 from pumer_convert.export.layouts.hf import export_hf
 from pumer_convert.models.family import family_of
+from pumer_convert.models.reductions import POSITIONS
 from pumer_convert.reducers import KINDS as REDUCERS
 from pumer_convert.tasks import open_generation_task
 
@@ -159,10 +161,15 @@ def main(
         for title, one in ((name, part), (f"{name}, taught", taught(part, alone, epochs))):
             if one is None:
                 continue
-            whole = one.with_name(f"{one.name}-whole")
-            told = export_hf(one, whole, overwrite=True)
-            report["rows"].append(row(title, ratio, told["image_tokens"], answered(whole, file), full, file))
-            click.echo(table(report).splitlines()[-1], err=True)
+            for positions in POSITIONS:
+                renumbered = positions != POSITIONS[0]
+                whole = one.with_name(f"{one.name}-whole{'-renumbered' * renumbered}")
+                told = export_hf(one, whole, positions=positions, overwrite=True)
+                own = f"{title}{', renumbered' * renumbered}"
+                report["rows"].append(row(own, ratio, told["image_tokens"], answered(whole, file), full, file))
+                click.echo(table(report).splitlines()[-1], err=True)
+                if told["image_tokens"] == told["dense_tokens"]:
+                    break
     out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     click.echo(table(report))
 

@@ -13,6 +13,7 @@ from pumer_convert.errors import InputError
 from pumer_convert.export.layouts.part import Part
 from pumer_convert.export.layouts.whole_weights import changed_weights, write_weights
 from pumer_convert.models.family import FAMILIES, family_of
+from pumer_convert.models.reductions import POSITIONS
 from pumer_convert.system.json_file import read_object
 from pumer_convert.system.output import output_folder
 from pumer_convert.system.owned import write_report
@@ -32,7 +33,8 @@ weights are those of {whole}{others}; config.json has the reducers under "pumer"
 Without the call of `register` the vision part is the dense one, {without}
 """
 FEWER = """and transformers stops: its features are more than the
-image tokens. With it the kept tokens have the positions that they had among all of them."""
+image tokens. With it the kept tokens have {positions}."""
+KEPT = ("the positions that they had among all of them", "positions one after the other")
 AS_MANY = "which gives as many tokens: nothing is saved."
 
 
@@ -40,6 +42,7 @@ def export_hf(
     path: Path | str,
     out: Path | str,
     *,
+    positions: str = POSITIONS[0],
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -47,12 +50,19 @@ def export_hf(
     (copies on another file system), those of a trained vision part in files written anew, its processor with the new
     number of image tokens, and config.json with the reducers. Gives the report. Raises InputError for a model without a
     language model, for one whose whole is not there any more, and for weights that neither are those of the whole nor
-    were distilled.
+    were distilled. `positions` are those of what is left of a picture: "original" ones, or "renumbered" as other
+    runtimes do it and the published methods of pruning at the projector were measured.
     """
     part, out = Part.at(path, "hf"), Path(out)
     checkpoint, family, path, tokens = part.checkpoint, part.family, part.path, part.tokens
     whole = part.whole()
     pumer = checkpoint.config.get("pumer", {})
+    if positions not in POSITIONS:
+        raise InputError(f"positions: {positions!r}; allowed: {', '.join(POSITIONS)}.")
+    if positions != POSITIONS[0]:
+        if tokens == part.dense:
+            raise InputError(f"{path}: gives as many tokens as the dense one, so that none is renumbered.")
+        pumer = {**pumer, "positions": positions}
     size = pumer.get("image_size", {}).get("to")
     if size is None:
         said = family.spec(family.checked(read_object(whole.path / "config.json"), whole.path)).pictures.size
@@ -89,7 +99,7 @@ def export_hf(
             "dense": part.dense,
             "whole": f"`{whole.path.name}`",
             "others": ", but for those of the vision part" if changed else "",
-            "without": FEWER if tokens < part.dense else AS_MANY,
+            "without": FEWER.format(positions=KEPT[POSITIONS.index(positions)]) if tokens < part.dense else AS_MANY,
         }
         (folder / "README.md").write_text(CARD.format(**told, processor=NESTED_PROCESSOR), "utf-8")
         report = {
@@ -98,6 +108,7 @@ def export_hf(
             "source": origin_entry(whole, out),
             "vision": str(path),
             "image_tokens": tokens,
+            "dense_tokens": part.dense,
             "replaced_weights": len(changed),
         }
         return write_report(folder, report)

@@ -12,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from pumer_convert.errors import InputError
 from pumer_convert.models.body import Body, insert
+from pumer_convert.models.reductions import POSITIONS
 from pumer_convert.models.towers.vision_folders import own_name
 from pumer_convert.models.towers.vision_part import OUTPUT, tokens_of_part
 from pumer_convert.models.towers.vision_positions import original_positions
@@ -24,17 +25,18 @@ class _Part:
     body: Body
     left: int
     dense: int
+    renumbered: bool
 
     @property
-    def whole(self) -> bool:
-        """Whether it gives all of them, so that positions are the dense model's."""
-        return self.left == self.dense
+    def plain(self) -> bool:
+        """Whether positions are as transformers gives them: it has all tokens, or they are to be renumbered."""
+        return self.left == self.dense or self.renumbered
 
 
 class ReducedVision:
     """For a model of transformers, before its dense class: the vision part runs with the reducers that config.json
     records under "pumer", on the weights of the dense model, under the same names, and what is left of a picture has
-    the positions that it had among all of it."""
+    the positions that it had among all of it, unless the config says otherwise."""
 
     network: ClassVar[type[Body]]
     first_position: ClassVar[int] = 0
@@ -51,7 +53,8 @@ class ReducedVision:
             with torch.device("meta"):
                 build: Any = self.network
                 body: Any = insert(build(values), values.get("pumer", {})).eval()
-            self._made = (_Part(body, tokens_of_part(body.settings, values), tokens_of_part(body.settings, {})),)
+            left, dense = tokens_of_part(body.settings, values), tokens_of_part(body.settings, {})
+            self._made = (_Part(body, left, dense, values.get("pumer", {}).get("positions") == POSITIONS[1]),)
         return self._made[0]
 
     def get_image_features(
@@ -111,7 +114,7 @@ class ReducedVision:
         """The dense class's, with the positions that pictures had. Raises InputError for a step behind a cache without
         position_ids, which alone tell where it stands."""
         model: Any = super()
-        if not self.part.whole and position_ids is None and input_ids is not None:
+        if not self.part.plain and position_ids is None and input_ids is not None:
             if cache is not None and cache.get_seq_length():
                 raise InputError("a step behind a cache needs position_ids; generate gives them.")
             if mm_encoder_outputs is None and kwargs.get("pixel_values") is not None:
@@ -119,7 +122,7 @@ class ReducedVision:
                 mm_encoder_outputs = {"image": self.get_image_features(**{name: kwargs.pop(name) for name in names})}
             features = mm_encoder_outputs.get("image") if isinstance(mm_encoder_outputs, dict) else None
             position_ids = self.positions(input_ids, attention_mask, features) + self.first_position
-        if not self.part.whole and attention_mask is None and input_ids is not None and input_ids.shape[1] > 1:
+        if not self.part.plain and attention_mask is None and input_ids is not None and input_ids.shape[1] > 1:
             # Without one, transformers takes a gap in the positions for the beginning of another sequence.
             before = 0 if cache is None else cache.get_seq_length()
             attention_mask = input_ids.new_ones(input_ids.shape[0], before + input_ids.shape[1])
@@ -141,7 +144,7 @@ class OriginalPositions:
         ids = model_kwargs.get("input_ids")
         if ids is None or not ids.shape[1]:
             ids = inputs_tensor
-        if model.model.part.whole or ids.is_floating_point():  # embeddings alone: nothing says what they are of
+        if model.model.part.plain or ids.is_floating_point():  # embeddings alone: nothing says what they are of
             dense: Any = super()
             return dense._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)  # type: ignore[no-any-return]
         # The features are made here, before the positions that follow from them, and handed on.

@@ -131,8 +131,8 @@ def test_the_smallest_config_is_read_with_the_values_of_its_class(kind: str) -> 
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"scale_factor": 4}, "48 x 48 pixels are 6 x 6 patches, which are no whole squares of 4 x 4"),
-    ({"scale_factor": 12}, "48 x 48 pixels are 6 x 6 patches, which are no whole squares of 12 x 12"),
+    ({"scale_factor": 4}, "48 x 48 pixels are 6 x 6 patches, which do not part into squares of 4 x 4"),
+    ({"scale_factor": 12}, "48 x 48 pixels are 6 x 6 patches, which do not part into squares of 12 x 12"),
     ({"scale_factor": 0}, "scale_factor is 0 in its config; allowed"),
     ({"vision_config": {"model_type": "siglip_vision_model"}}, "the tower that is read is idefics3_vision"),
     ({"vision_config": {"use_head": True}}, r"vision_config.use_head .* that key is not known here"),

@@ -11,9 +11,10 @@ import feature_fidelity
 import growth
 import pytest
 import speed
+import tiny_vlm
 
 MEASURE = Path(__file__).parents[2] / "tools" / "measure"
-TOOLS = (accuracy, emoji_clip, equal_cost, feature_fidelity, growth, speed)
+TOOLS = (accuracy, emoji_clip, equal_cost, feature_fidelity, growth, speed, tiny_vlm)
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)

@@ -5,9 +5,9 @@
 
 Trained once (vlm_training.py); then every kind that prunes at the projector keeps a quarter of the tokens, tokens merge
 in the tower, with their places back or without, or pictures are smaller; what changes tokens is measured again after
-`distill` has taught it by the pictures of training alone. Whole models answer, by transformers; where a picture has
-fewer tokens, once with the positions that these had among all of it and once renumbered, as other runtimes do it. What
-is done goes by steps, not by time; a second run goes on where the first ended.
+`distill` has taught it by the pictures of training alone. Whole models answer, in one word, by transformers; where a
+picture has fewer tokens, once with the positions that these had among all of it and once renumbered, as other runtimes
+do it. What is done goes by steps, not by time; a second run goes on where the first ended.
 """
 
 import json
@@ -59,10 +59,11 @@ def ways(dense: Path) -> dict[str, str]:
 
 
 def answered(whole: Path, file: Path, batch: int = 64) -> list[float]:
-    """What a whole model's answer to each question earns; kept beside it."""
+    """What a whole model's answer to each question earns, which is one word: of kinds in training alone it writes more,
+    and begins to do so when tokens are gone. Kept beside it."""
     kept = whole.with_suffix(".answers.json")
     if not kept.exists():
-        generator = Generator.open(open_checkpoint(whole), torch.device("cpu"), "", 3)
+        generator = Generator.open(open_checkpoint(whole), torch.device("cpu"), "", 1)
         samples, task = read_samples(file, "vqa").samples, open_generation_task("vqa")
         (found,) = generate_each([generator], samples, task, batch_size=batch, progress=lambda done, total: None)
         kept.write_text(json.dumps(found.scores.tolist()), "utf-8")
@@ -133,9 +134,9 @@ def table(report: dict[str, Any]) -> str:
 @click.option("--work", type=click.Path(path_type=Path, file_okay=False), help="Folder of scenes and models.")
 @click.option("--steps", default=2500, show_default=True, help="Of the training from scratch.")
 @click.option("--scenes", default=8000, show_default=True, help="To train on.")
-@click.option("--test", default=200, show_default=True, help="Scenes that are asked about.")
-@click.option("--pictures", default=1024, show_default=True, help="To teach by.")
-@click.option("--epochs", default=6, show_default=True, help="Of each distillation.")
+@click.option("--test", default=150, show_default=True, help="Scenes that are asked about.")
+@click.option("--pictures", default=512, show_default=True, help="To teach by.")
+@click.option("--epochs", default=8, show_default=True, help="Of each distillation.")
 @click.option("--table", "only_table", is_flag=True, help="Print the table of OUT and stop.")
 def main(
     out: Path, work: Path | None, steps: int, scenes: int, test: int, pictures: int, epochs: int, only_table: bool
@@ -168,9 +169,9 @@ def main(
                 own = f"{title}{', renumbered' * renumbered}"
                 report["rows"].append(row(own, ratio, told["image_tokens"], answered(whole, file), full, file))
                 click.echo(table(report).splitlines()[-1], err=True)
+                out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
                 if told["image_tokens"] == told["dense_tokens"]:
                     break
-    out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     click.echo(table(report))
 
 

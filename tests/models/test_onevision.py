@@ -14,7 +14,7 @@ from tiny_clip import edit
 from transformers import LlavaOnevisionConfig
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
-from pumer_convert import Pipeline, evaluate
+from pumer_convert import Pipeline
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.convert.load import load
 from pumer_convert.data.preprocess import Preprocessor
@@ -103,11 +103,3 @@ def test_what_is_not_understood_is_refused_by_name(change: dict[str, Any], says:
     edit(folder, lambda values: values.update(change))
     with pytest.raises(InputError, match=says):
         check_complete(open_checkpoint(folder))
-
-
-def test_questions_are_not_put_to_it(tmp_path: Path) -> None:
-    folder = tiny_llava.write_onevision(tmp_path / "dense")
-    (tmp_path / "rows.jsonl").write_text('{"image": "p.png", "question": "what ?", "answer": "it"}\n')
-    Image.new("RGB", (60, 50)).save(tmp_path / "p.png")
-    with pytest.raises(InputError, match="questions are put to LLaVAs alone"):
-        evaluate(folder, tmp_path / "rows.jsonl")

@@ -13,7 +13,7 @@ from PIL import Image
 from registered import DENSE
 from tiny_clip import edit
 
-from pumer_convert import Pipeline, evaluate
+from pumer_convert import Pipeline
 from pumer_convert.checkpoint.read import check_complete, open_checkpoint
 from pumer_convert.convert.apply import apply
 from pumer_convert.convert.load import load
@@ -200,12 +200,3 @@ def test_a_config_with_the_keys_of_published_ones_is_read() -> None:
     found = family_of("idefics3").spec(family_of("idefics3").checked(PUBLISHED, "here"))
     assert found.image_tokens == 1024
     assert found.graphs[0].outputs[0].shape == ("batch", 64, 576)
-
-
-@pytest.mark.parametrize("kind", tiny_tiles.KINDS)
-def test_questions_are_not_put_to_them(kind: str, tmp_path: Path) -> None:
-    folder = tiny_tiles.write(tmp_path / "dense", kind)
-    (tmp_path / "rows.jsonl").write_text('{"image": "p.png", "question": "what ?", "answer": "it"}\n')
-    Image.new("RGB", (60, 50)).save(tmp_path / "p.png")
-    with pytest.raises(InputError, match="questions are put to LLaVAs alone"):
-        evaluate(folder, tmp_path / "rows.jsonl")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import whole_tiles
 from click.testing import CliRunner
 from PIL import Image
 from tiny_clip import write as write_clip
@@ -18,6 +19,8 @@ from pumer_convert.cli import cli
 from pumer_convert.convert.apply import apply
 from pumer_convert.errors import InputError
 from pumer_convert.export.layouts.embeddings import export_embeddings
+from pumer_convert.export.layouts.openvino_genai import export_openvino_genai
+from pumer_convert.export.layouts.ort_genai import export_ort_genai
 
 RECIPE = """recipe: 1
 model: llava
@@ -100,3 +103,14 @@ def test_what_is_written(served: Path, tmp_path: Path) -> None:
     export_embeddings(served.parent / "away", served, overwrite=True)
     with pytest.raises(InputError, match="a clip has no language model to generate with; the layout embeddings is"):
         export_embeddings(write_clip(tmp_path / "clip"), tmp_path / "out")
+
+
+def test_tiles_are_left_to_the_layout_hf(tmp_path: Path) -> None:
+    whole = whole_tiles.write(tmp_path / "dense")
+    for export, more in (
+        (export_embeddings, ()),
+        (export_openvino_genai, (tmp_path / "into",)),
+        (export_ort_genai, (None,)),
+    ):
+        with pytest.raises(InputError, match=r"cuts pictures into tiles, and the layout .* the layout hf takes tiles"):
+            export(whole, *more, tmp_path / "out")

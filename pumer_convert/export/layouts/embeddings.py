@@ -48,7 +48,7 @@ def export_embeddings(
 ) -> dict[str, Any]:
     """Write the vision part at `path`, in `dtype` (None: the recipe's), to the folder `out`, with a program that makes
     embeddings of pictures with it. Gives the report. Raises InputError for a model without a language model."""
-    part, out = Part.at(path, LAYOUT), Path(out)
+    part, out = Part.of_pictures(path, LAYOUT), Path(out)
     token = part.image_token
     with output_folder(out, overwrite, (part.path,)) as folder:
         _, report = part.export(folder, dtype, progress, in_subprocess)

@@ -59,7 +59,7 @@ def export_openvino_genai(
     the report. Raises InputError for a folder of another kind or another model and, without `overwrite`, for one that
     has a vision part of ours already; VerificationError when OpenVINO computes something else than eager.
     """
-    part, into = Part.at(path, LAYOUT), Path(into)
+    part, into = Part.of_pictures(path, LAYOUT), Path(into)
     slot = _Slot.of(into, part)
     if out is None and slot.ours and not overwrite:
         raise InputError(f"{into}: its vision part is one of pumer-convert's already; replace it with --overwrite.")

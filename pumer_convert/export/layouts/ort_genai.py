@@ -64,7 +64,7 @@ def export_ort_genai(
     Raises InputError for a folder of another kind or another width and, without `overwrite`, for one that has a vision
     part of ours already; and where the whole model is not known.
     """
-    part = Part.at(path, LAYOUT)
+    part = Part.of_pictures(path, LAYOUT)
     into, out = None if into is None else Path(into), None if out is None else Path(out)
     if into is None and out is None:
         raise InputError(f"the layout {LAYOUT} is written into a folder of that runtime, or to one of its own.")

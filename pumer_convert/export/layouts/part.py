@@ -9,7 +9,7 @@ from pumer_convert.checkpoint.locate import resolve
 from pumer_convert.checkpoint.origin import origin_of
 from pumer_convert.checkpoint.read import open_checkpoint
 from pumer_convert.errors import InputError
-from pumer_convert.image_processor.picture_input import picture_input
+from pumer_convert.image_processor.picture_input import picture_input, settings_of
 from pumer_convert.models.family import Family, family_of
 from pumer_convert.models.spec import ModelSpec
 from pumer_convert.weights import Checkpoint
@@ -59,6 +59,18 @@ class Part:
         plain = {key: value for key, value in config.items() if key != "pumer"}
         dense, _ = _gives(family.spec(plain, pictures.size))
         return cls(path, layout, checkpoint, family, family.generation, tokens, dense, width, pictures.size)
+
+    @classmethod
+    def of_pictures(cls, path: Path | str, layout: str) -> "Part":
+        """The same for a runtime that makes one row of tokens of a picture. Raises InputError also for a processor that
+        cuts pictures into tiles: what stands between those in a prompt is the model's own."""
+        part = cls.at(path, layout)
+        if settings_of(part.checkpoint.processor, part.family.name).tiles:
+            raise InputError(
+                f"{part.path}: its processor cuts pictures into tiles, and the layout {layout} takes each picture as "
+                "one; the layout hf takes tiles."
+            )
+        return part
 
     @property
     def image_token(self) -> int:

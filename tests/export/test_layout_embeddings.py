@@ -106,7 +106,7 @@ def test_what_is_written(served: Path, tmp_path: Path) -> None:
 
 
 def test_tiles_are_left_to_the_layout_hf(tmp_path: Path) -> None:
-    whole = whole_tiles.write(tmp_path / "dense")
+    whole = whole_tiles.write(tmp_path / "dense", splits=True)
     for export, more in (
         (export_embeddings, ()),
         (export_openvino_genai, (tmp_path / "into",)),

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
 from transformers import (
     AutoModelForImageTextToText,
     Gemma3Config,
@@ -13,7 +12,7 @@ from transformers import (
 
 from pumer_convert.models.gemma3.network import Gemma3
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
-from pumer_convert.models.towers.vision_generation import OriginalPositions, ReducedVision, named_like
+from pumer_convert.models.towers.vision_generation import ReducedForGeneration, ReducedVision, named_like
 from pumer_convert.weights import NESTED_PROCESSOR
 
 
@@ -23,15 +22,10 @@ class ReducedGemma3Model(ReducedVision, Gemma3Model):  # type: ignore[no-untyped
     network = Gemma3
 
 
-class ReducedGemma3(OriginalPositions, Gemma3ForConditionalGeneration):  # type: ignore[no-untyped-call]
+class ReducedGemma3(ReducedForGeneration, Gemma3ForConditionalGeneration):  # type: ignore[no-untyped-call]
     """The same with its language model's head."""
 
-    def __init__(self, config: Gemma3Config) -> None:
-        super(Gemma3ForConditionalGeneration, self).__init__(config)
-        self.model = ReducedGemma3Model(config)
-        language: Any = config.text_config
-        self.lm_head = nn.Linear(language.hidden_size, language.vocab_size, bias=False)
-        self.post_init()  # type: ignore[no-untyped-call]
+    reduced = ReducedGemma3Model
 
 
 MODEL = ReducedGemma3

@@ -12,20 +12,17 @@ from transformers import (
 
 from pumer_convert.models.towers.tiles_generation import ReducedTiles, counted
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
-from pumer_convert.models.towers.vision_generation import OriginalPositions
+from pumer_convert.models.towers.vision_generation import ReducedForGeneration
 
 
 class ReducedIdefics3Model(ReducedTiles, Idefics3Model):  # type: ignore[no-untyped-call]
     """See `ReducedVision`."""
 
 
-class ReducedIdefics3(OriginalPositions, Idefics3ForConditionalGeneration):  # type: ignore[no-untyped-call]
+class ReducedIdefics3(ReducedForGeneration, Idefics3ForConditionalGeneration):  # type: ignore[no-untyped-call]
     """The same with its language model's head."""
 
-    def __init__(self, config: Idefics3Config) -> None:
-        super().__init__(config)
-        self.model = ReducedIdefics3Model(config)
-        self.post_init()  # type: ignore[no-untyped-call]
+    reduced = ReducedIdefics3Model
 
 
 MODEL = ReducedIdefics3

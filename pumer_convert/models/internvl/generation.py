@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
 from transformers import AutoModelForImageTextToText, InternVLConfig, InternVLForConditionalGeneration, InternVLModel
 
 from pumer_convert.models.internvl.network import InternVL
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
-from pumer_convert.models.towers.vision_generation import OriginalPositions, ReducedVision, named_like
+from pumer_convert.models.towers.vision_generation import ReducedForGeneration, ReducedVision, named_like
 from pumer_convert.weights import NESTED_PROCESSOR
 
 
@@ -18,15 +17,10 @@ class ReducedInternVLModel(ReducedVision, InternVLModel):  # type: ignore[no-unt
     network = InternVL
 
 
-class ReducedInternVL(OriginalPositions, InternVLForConditionalGeneration):
+class ReducedInternVL(ReducedForGeneration, InternVLForConditionalGeneration):  # type: ignore[no-untyped-call]
     """The same with its language model's head."""
 
-    def __init__(self, config: InternVLConfig) -> None:
-        super(InternVLForConditionalGeneration, self).__init__(config)
-        self.model = ReducedInternVLModel(config)
-        language: Any = config.text_config
-        self.lm_head = nn.Linear(language.hidden_size, language.vocab_size, bias=False)
-        self.post_init()  # type: ignore[no-untyped-call]
+    reduced = ReducedInternVLModel
 
 
 MODEL = ReducedInternVL

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
 from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration, LlavaModel
 
 from pumer_convert.models.llava.config import USUAL
@@ -11,7 +10,7 @@ from pumer_convert.models.llava.network import Llava
 from pumer_convert.models.spec import grid
 from pumer_convert.models.towers.mlp_part import MlpPart
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
-from pumer_convert.models.towers.vision_generation import OriginalPositions, ReducedVision, named_like
+from pumer_convert.models.towers.vision_generation import ReducedForGeneration, ReducedVision, named_like
 from pumer_convert.weights import NESTED_PROCESSOR
 
 
@@ -22,15 +21,10 @@ class ReducedLlavaModel(ReducedVision, LlavaModel):  # type: ignore[no-untyped-c
     listed = True
 
 
-class ReducedLlava(OriginalPositions, LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]
+class ReducedLlava(ReducedForGeneration, LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]
     """The same with its language model's head."""
 
-    def __init__(self, config: LlavaConfig) -> None:
-        super(LlavaForConditionalGeneration, self).__init__(config)
-        self.model = ReducedLlavaModel(config)
-        language: Any = config.text_config
-        self.lm_head = nn.Linear(language.hidden_size, language.vocab_size, bias=False)
-        self.post_init()  # type: ignore[no-untyped-call]
+    reduced = ReducedLlavaModel
 
 
 MODEL = ReducedLlava

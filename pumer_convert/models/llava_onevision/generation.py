@@ -20,7 +20,7 @@ from pumer_convert.models.llava_onevision.network import LlavaOnevision
 from pumer_convert.models.spec import grid
 from pumer_convert.models.towers.mlp_part import MlpPart
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
-from pumer_convert.models.towers.vision_generation import ReducedVision, named_like
+from pumer_convert.models.towers.vision_generation import ReducedForGeneration, ReducedVision, named_like
 
 
 class ReducedLlavaOnevisionModel(ReducedVision, LlavaOnevisionModel):  # type: ignore[no-untyped-call]
@@ -64,13 +64,10 @@ class ReducedLlavaOnevisionModel(ReducedVision, LlavaOnevisionModel):  # type: i
         return found  # type: ignore[no-any-return]
 
 
-class ReducedLlavaOnevision(LlavaOnevisionForConditionalGeneration):  # type: ignore[no-untyped-call]
+class ReducedLlavaOnevision(ReducedForGeneration, LlavaOnevisionForConditionalGeneration):  # type: ignore[no-untyped-call]
     """The same with its language model's head."""
 
-    def __init__(self, config: LlavaOnevisionConfig) -> None:
-        super().__init__(config)
-        self.model = ReducedLlavaOnevisionModel(config)
-        self.post_init()  # type: ignore[no-untyped-call]
+    reduced = ReducedLlavaOnevisionModel
 
 
 MODEL = ReducedLlavaOnevision

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
 from transformers import (
     AutoModelForImageTextToText,
     PaliGemmaConfig,
@@ -13,7 +12,7 @@ from transformers import (
 
 from pumer_convert.models.paligemma.network import PaliGemma
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
-from pumer_convert.models.towers.vision_generation import OriginalPositions, ReducedVision, named_like
+from pumer_convert.models.towers.vision_generation import ReducedForGeneration, ReducedVision, named_like
 from pumer_convert.weights import NESTED_PROCESSOR, PROCESSOR
 
 
@@ -24,15 +23,10 @@ class ReducedPaliGemmaModel(ReducedVision, PaliGemmaModel):  # type: ignore[no-u
     first_position = 1
 
 
-class ReducedPaliGemma(OriginalPositions, PaliGemmaForConditionalGeneration):  # type: ignore[no-untyped-call]
+class ReducedPaliGemma(ReducedForGeneration, PaliGemmaForConditionalGeneration):  # type: ignore[no-untyped-call]
     """The same with its language model's head."""
 
-    def __init__(self, config: PaliGemmaConfig) -> None:
-        super(PaliGemmaForConditionalGeneration, self).__init__(config)
-        self.model = ReducedPaliGemmaModel(config)
-        language: Any = config.text_config
-        self.lm_head = nn.Linear(language.hidden_size, language.vocab_size, bias=False)
-        self.post_init()  # type: ignore[no-untyped-call]
+    reduced = ReducedPaliGemmaModel
 
 
 MODEL = ReducedPaliGemma

@@ -12,22 +12,17 @@ from transformers import (
 
 from pumer_convert.models.towers.tiles_generation import ReducedTiles, counted
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
-from pumer_convert.models.towers.vision_generation import OriginalPositions
+from pumer_convert.models.towers.vision_generation import ReducedForGeneration
 
 
 class ReducedSmolVLMModel(ReducedTiles, SmolVLMModel):  # type: ignore[no-untyped-call]
     """See `ReducedVision`."""
 
 
-class ReducedSmolVLM(OriginalPositions, SmolVLMForConditionalGeneration):  # type: ignore[no-untyped-call]
+class ReducedSmolVLM(ReducedForGeneration, SmolVLMForConditionalGeneration):  # type: ignore[no-untyped-call]
     """The same with its language model's head."""
 
-    def __init__(self, config: SmolVLMConfig) -> None:
-        super().__init__(config)
-        settings = self.model.text_model.generation_config
-        self.model = ReducedSmolVLMModel(config)
-        self.model.text_model.generation_config = settings
-        self.post_init()  # type: ignore[no-untyped-call]
+    reduced = ReducedSmolVLMModel
 
 
 MODEL = ReducedSmolVLM

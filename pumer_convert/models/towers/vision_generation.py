@@ -136,8 +136,16 @@ class ReducedVision:
         )
 
 
-class OriginalPositions:
-    """The same for a model with its language model's head, whose `model` is a `ReducedVision`."""
+class ReducedForGeneration:
+    """The same for a model with its language model's head, whose `model` is `reduced`, a `ReducedVision`."""
+
+    reduced: ClassVar[type[PreTrainedModel]]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)  # type: ignore[call-arg]
+        model: Any = self
+        model.model = self.reduced(config)
+        model.post_init()
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
         model: Any = self

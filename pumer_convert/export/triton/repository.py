@@ -213,13 +213,8 @@ def _front(folder: Path, graph: _Graph) -> None:
     version, preprocessor, limits = folder / "1", graph.preprocessor, graph.limits
     version.mkdir(parents=True)
     shutil.copy(HERE / "front.py", version / "model.py")
-    images = PACKAGE / "image_processor"
-    for file in (
-        images / "open_picture.py",
-        images / "pixels.py",
-        images / "patches.py",
-        PACKAGE / "runtime" / "scores.py",
-    ):
+    own = [PACKAGE / "image_processor" / f"{name}.py" for name in ("open_picture", "pixels", "patches")]
+    for file in (*own, PACKAGE / "runtime" / "scores.py"):
         shutil.copy(file, version)
     texts, pictures, tokenizer = preprocessor.texts, preprocessor.input, preprocessor.tokenizer
     told: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """The layout hf: transformers loads the whole folder and generates with the reduced vision part."""
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import tiny_clip
 import torch
 from click.testing import CliRunner
 from in_place import handed, without_cache
-from registered import restore
+from registered import DENSE, restore
 from transformers import (
     AutoModelForImageTextToText,
     LlavaForConditionalGeneration,
@@ -120,14 +121,66 @@ def test_places_are_those_of_what_was_pruned(tmp_path: Path) -> None:
     assert torch.equal(found.image.place, found.trace.taken["projector/prune.image"])
 
 
+def test_a_chat_goes_on_behind_its_cache(tmp_path: Path) -> None:
+    """A second picture, and words alone: logits of the last step are those of everything computed anew."""
+    part = reduced(tmp_path)
+    export_hf(part, tmp_path / "whole")
+    pumer_convert.register()
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "whole").eval()
+    dense = LlavaForConditionalGeneration.from_pretrained(tmp_path / "dense").eval()
+    random = torch.Generator().manual_seed(5)
+    pixels = torch.randn(2, 3, 48, 48, generator=random)
+    asked = {"max_new_tokens": 2, "do_sample": False, "eos_token_id": None, "pad_token_id": PAD}
+    more = {"return_dict_in_generate": True, "output_logits": True}
+    first = torch.tensor([[5, *[IMAGE] * 9, 7]])
+    said = model.generate(input_ids=first, pixel_values=pixels[:1], **asked, **more)
+    for added, pictures in (([3, *[IMAGE] * 9, 8], 2), ([3, 8], 1)):
+        ids = torch.cat([said.sequences, torch.tensor([added])], 1)
+        new = {"pixel_values": pixels[1:]} if pictures == 2 else {}
+        cache = copy.deepcopy(said.past_key_values)
+        found = model.generate(input_ids=ids, cache=cache, **new, **asked, **more)
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        embedded, positions = handed(dense, given, load(part)(pixels[:pictures]), 36, IMAGE)
+        expected = dense(inputs_embeds=embedded, position_ids=positions, attention_mask=given["attention_mask"])
+        torch.testing.assert_close(found.logits[0][0], expected.logits[0, -1], atol=1e-4, rtol=1e-4)
+    with pytest.raises(InputError, match="the ids are not those of the whole prompt; give all of them"):
+        alone = {"input_ids": torch.tensor([[3, 8]]), "attention_mask": torch.ones(1, 15, dtype=torch.int64)}
+        model.generate(**alone, cache=said.past_key_values, **asked)
+
+
+def test_embeddings_beside_pictures_do_not_say_where_they_stand(tmp_path: Path) -> None:
+    export_hf(reduced(tmp_path), tmp_path / "whole")
+    pumer_convert.register()
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "whole").eval()
+    given = inputs(tmp_path / "whole")
+    embedded = model.get_input_embeddings()(given["input_ids"])
+    pictures = {"inputs_embeds": embedded, "pixel_values": given["pixel_values"]}
+    for call in (model, lambda **given: model.generate(**given, max_new_tokens=1, pad_token_id=PAD)):
+        with pytest.raises(InputError, match="embeddings beside pictures do not say where these stand; give input_ids"):
+            call(**pictures, attention_mask=given["attention_mask"])
+
+
+def test_what_is_saved_again_loads_again(tmp_path: Path) -> None:
+    export_hf(reduced(tmp_path), tmp_path / "whole")
+    pumer_convert.register()
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "whole").eval()
+    model.save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["architectures"] == [DENSE["llava"].__name__]
+    given = inputs(tmp_path / "whole")
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path / "again").eval()
+    assert type(again) is type(model)
+    assert torch.equal(again(**given).logits, model(**given).logits)
+
+
 def test_a_step_behind_a_cache_has_to_say_where_it_stands(tmp_path: Path) -> None:
     export_hf(reduced(tmp_path), tmp_path / "whole")
     pumer_convert.register()
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "whole").eval()
     given = inputs(tmp_path / "whole")
     cache = model(**given).past_key_values
-    with pytest.raises(InputError, match="a step behind a cache needs position_ids; generate gives them"):
-        model(input_ids=given["input_ids"][:, -1:], attention_mask=given["attention_mask"], cache=cache)
+    for network, name in ((model, "cache"), (model.model, "cache"), (model.model, "past_key_values")):
+        with pytest.raises(InputError, match="a step behind a cache needs position_ids; generate gives them"):
+            network(input_ids=given["input_ids"][:, -1:], attention_mask=given["attention_mask"], **{name: cache})
     del given["pixel_values"]
     with pytest.raises(InputError, match="nothing says which tokens are left of the pictures; give generate pixel"):
         model.generate(**given, max_new_tokens=1, pad_token_id=PAD)

@@ -80,6 +80,9 @@ def test_it_generates_what_the_reduced_model_gives_it_to_read(steps: str, tmp_pa
     )
     _, positions = handed(own, prompts(tokens), vision(prompts(tokens)["pixel_values"]), 9, IMAGE)
     assert torch.equal(found, own.generate(**prompts(tokens), **asked, position_ids=positions))
+    logits = own(**prompts(tokens), position_ids=positions).logits
+    torch.testing.assert_close(network(**prompts(tokens)).logits, logits, atol=1e-4, rtol=1e-4)
+    assert tokens == 9 or not torch.allclose(own(**prompts(tokens)).logits, logits, atol=1e-2)
     assert found[:, -6:].unique().numel() > 1
     with pytest.raises(InputError, match="was reduced for the features"):
         network.get_image_features(prompts(tokens)["pixel_values"], vision_feature_layer=-2)

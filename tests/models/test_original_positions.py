@@ -22,6 +22,12 @@ def test_padding_on_either_side_changes_nothing() -> None:
     assert found == [[0, 0, 0, 3, 6, 10], [0, 1, 2, 9, 11, 0]]
 
 
+def test_pictures_behind_a_cache_have_no_places() -> None:
+    pictures = torch.tensor([[False, True, True, False, True, True, False]])
+    found = original_positions(pictures, torch.ones_like(pictures), torch.tensor([[1, 8]]), 9, cached=4)
+    assert found[0, 3:].tolist() == [10, 12, 19, 20]
+
+
 def test_all_of_a_picture_are_counted_on() -> None:
     assert positions(["wiiiw", "www.."], [[0, 1, 2]], 3) == [[0, 1, 2, 3, 4], [0, 1, 2, 0, 0]]
 

@@ -35,6 +35,8 @@ Without the call of `register` the vision part is the dense one, {without}
 FEWER = """and transformers stops: its features are more than the
 image tokens. With it the kept tokens have {positions}."""
 KEPT = ("the positions that they had among all of them", "positions one after the other")
+TILED = ("max_image_size", "image_grid_pinpoints")
+"""Keys of processors that cut pictures into tiles."""
 AS_MANY = "which gives as many tokens: nothing is saved."
 
 
@@ -71,6 +73,11 @@ def export_hf(
                 f"{whole.path}: its processor makes pictures of {part.size[0]}x{part.size[1]} pixels, and its "
                 f"config.json is for {said[0]}x{said[1]}; the layout hf takes a model of which both say the same."
             )
+    elif any(key in (checkpoint.processor or {}) for key in TILED):
+        raise InputError(
+            f"{path}: its recipe has an image_size, and how pictures are cut into tiles of that, the whole model says "
+            "in several places; the layout hf takes such a part with the image size of the whole."
+        )
     fitted, stored = whole if size is None else resized(whole, size), as_stored(whole)
     changed = changed_weights(checkpoint, fitted, own="distill" in read_object(path / "report.json"))
     shapes = ((key, fitted.source.shape(key), stored.source.shape(key)) for key in stored.source.names())
@@ -140,7 +147,8 @@ def _changed(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def register() -> None:
-    """From now on transformers' AutoModel classes load the folders of the layout hf with their vision part reduced."""
+    """From now on transformers' AutoModelForImageTextToText loads the folders of the layout hf with their vision part
+    reduced; its other Auto classes make the dense model of them."""
     for name in FAMILIES:
         if (place := family_of(name).generation) is not None:
             importlib.import_module(place).register()

@@ -3,6 +3,7 @@
 import inspect
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +17,8 @@ from pumer_convert.models.reductions import POSITIONS
 from pumer_convert.models.towers.vision_folders import own_name
 from pumer_convert.models.towers.vision_part import OUTPUT, tokens_of_part
 from pumer_convert.models.towers.vision_positions import original_positions
+
+BESIDE = "embeddings beside pictures do not say where these stand; give input_ids as well, or position_ids."
 
 
 @dataclass(frozen=True)
@@ -87,20 +90,25 @@ class ReducedVision:
         features.places = found.image.place
         return features  # type: ignore[no-any-return]
 
-    def positions(self, ids: Tensor, mask: Tensor | None, features: Any, *, cached: bool = False) -> Tensor:
-        """The position of each token of prompts `ids` [B, S], int64 [B, S], from 0 on; see `original_positions`. With
-        `cached` pictures are in the cache, and only what follows is of interest. Raises InputError where nothing says
-        which tokens are left of the pictures."""
+    def positions(self, ids: Tensor, mask: Tensor | None, features: Any, cached: int = 0) -> Tensor:
+        """The position of each token of prompts `ids` [B, S], int64 [B, S], from 0 on; see `original_positions`. Raises
+        InputError where nothing says which tokens are left of the pictures, or where these are others than the
+        prompts'."""
+        if mask is not None and mask.shape != ids.shape:
+            raise InputError("the ids are not those of the whole prompt; give all of them, or position_ids.")
         part, valid = self.part, torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
         pictures = ids == self.config.image_token_id  # type: ignore[attr-defined]
+        new = int(pictures[:, cached:].sum())
         places = getattr(features, "places", None)
         if places is None:
-            if bool(pictures.any()) and not cached:
+            if new:
                 raise InputError(
                     "nothing says which tokens are left of the pictures; give generate pixel_values, or position_ids."
                 )
-            places = torch.arange(part.left, device=ids.device).expand(int(pictures.sum()) // part.left, part.left)
-        return original_positions(pictures, valid, places, part.dense)
+            places = torch.zeros(0, part.left, dtype=torch.int64, device=ids.device)
+        if new != places.numel():
+            raise InputError(f"the prompts have {new} tokens for pictures, of which {places.numel()} are given.")
+        return original_positions(pictures, valid, places, part.dense, cached)
 
     def forward(
         self,
@@ -111,17 +119,22 @@ class ReducedVision:
         mm_encoder_outputs: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """The dense class's, with the positions that pictures had. Raises InputError for a step behind a cache without
-        position_ids, which alone tell where it stands."""
+        """The dense class's, with the positions that pictures had. Raises InputError for a step behind a cache, and for
+        embeddings beside pictures, without position_ids, which alone tell where they stand."""
         model: Any = super()
-        if not self.part.plain and position_ids is None and input_ids is not None:
+        if (older := kwargs.pop("past_key_values", None)) is not None:
+            cache = older
+        if not self.part.plain and position_ids is None:
             if cache is not None and cache.get_seq_length():
                 raise InputError("a step behind a cache needs position_ids; generate gives them.")
             if mm_encoder_outputs is None and kwargs.get("pixel_values") is not None:
                 names = [name for name in inspect.signature(self.get_image_features).parameters if name in kwargs]
                 mm_encoder_outputs = {"image": self.get_image_features(**{name: kwargs.pop(name) for name in names})}
             features = mm_encoder_outputs.get("image") if isinstance(mm_encoder_outputs, dict) else None
-            position_ids = self.positions(input_ids, attention_mask, features) + self.first_position
+            if input_ids is not None:
+                position_ids = self.positions(input_ids, attention_mask, features) + self.first_position
+            elif mm_encoder_outputs is not None:
+                raise InputError(BESIDE)
         if not self.part.plain and attention_mask is None and input_ids is not None and input_ids.shape[1] > 1:
             # Without one, transformers takes a gap in the positions for the beginning of another sequence.
             before = 0 if cache is None else cache.get_seq_length()
@@ -152,19 +165,29 @@ class ReducedForGeneration:
         ids = model_kwargs.get("input_ids")
         if ids is None or not ids.shape[1]:
             ids = inputs_tensor
-        if model.model.part.plain or ids.is_floating_point():  # embeddings alone: nothing says what they are of
+        alone = ids.is_floating_point()
+        if alone and not model.model.part.plain and {"pixel_values", "mm_encoder_outputs"} & set(model_kwargs):
+            raise InputError(BESIDE)
+        if alone or model.model.part.plain:  # of embeddings alone nothing says what they are of
             dense: Any = super()
             return dense._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)  # type: ignore[no-any-return]
         # The features are made here, before the positions that follow from them, and handed on.
         model._prepare_multimodal_encoder_kwargs_for_generation(model_kwargs)
-        cache = model_kwargs.get("cache")
-        found: Tensor = model.model.positions(
-            ids,
-            model_kwargs.get("attention_mask"),
-            model_kwargs["mm_encoder_outputs"].get("image"),
-            cached=cache is not None and cache.get_seq_length() > 0,
-        )
+        cache, features = model_kwargs.get("cache"), model_kwargs["mm_encoder_outputs"].get("image")
+        cached = 0 if cache is None else cache.get_seq_length()
+        found: Tensor = model.model.positions(ids, model_kwargs.get("attention_mask"), features, cached)
         return found
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """transformers', under the name of the dense class: what is reduced config.json says under "pumer"."""
+        model: Any = self
+        dense: Any = super()
+        dense.save_pretrained(save_directory, *args, **kwargs)
+        file = Path(save_directory) / "config.json"
+        values = json.loads(file.read_text("utf-8"))
+        own = next(cls for cls in type(self).__mro__ if cls.__module__.startswith("transformers."))
+        values["architectures"] = model.config.architectures = [own.__name__]
+        file.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
 
 
 def named_like(cls: type[PreTrainedModel], known: str) -> None:

@@ -190,6 +190,11 @@ class Preprocessor:
         except ValueError as error:
             raise InputError(f"{name}: {error}.") from None
 
+    @property
+    def cuts(self) -> bool:
+        """Whether pictures become tiles."""
+        return self.image is not None and self.image.tiles
+
     def tiles(self, image: Image.Image, name: str = "a picture") -> list[NDArray[np.float32]]:
         """The tiles of an upright picture, each as `pixels` gives a picture; where the processor does not cut them, the
         picture alone. Raises InputError as `pixels` does."""

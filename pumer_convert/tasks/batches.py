@@ -75,6 +75,8 @@ def batches(
 
     Raises InputError at once for samples or sizes that do not fit, and when a picture turns out to be broken.
     """
+    if teacher is not None and (preprocessor.cuts or teacher.cuts):
+        raise InputError("the teacher cuts pictures into other tiles, whose tokens say nothing of these.")
     if batch_size < 1 or not 0 <= rank < world or start < 0:
         raise InputError(f"batches of {batch_size}, from {start} on, for rank {rank} of {world}: that is not possible.")
     rows = task.rows(samples, train=train, seed=seed, epoch=epoch)
@@ -131,7 +133,11 @@ def _pixels(
     """The pixels of a row's picture; the candidates of a query share the one they have in common."""
     if (picture.name, place) not in made:
         random = None if key is None else np.random.default_rng([*key, row.index, place])
-        made[picture.name, place] = preprocessor.pixels(picture.open(), random, picture.name)
+        if preprocessor.cuts:  # one tile, always the same: what a teacher gives is kept by the row
+            tiles = preprocessor.tiles(picture.open(), picture.name)
+            made[picture.name, place] = tiles[row.index % len(tiles)]
+        else:
+            made[picture.name, place] = preprocessor.pixels(picture.open(), random, picture.name)
     return made[picture.name, place]
 
 

@@ -143,8 +143,8 @@ def test_a_chat_goes_on_behind_its_cache(tmp_path: Path) -> None:
         embedded, positions = handed(dense, given, load(part)(pixels[:pictures]), 36, IMAGE)
         expected = dense(inputs_embeds=embedded, position_ids=positions, attention_mask=given["attention_mask"])
         torch.testing.assert_close(found.logits[0][0], expected.logits[0, -1], atol=1e-4, rtol=1e-4)
+    alone = {"input_ids": torch.tensor([[3, 8]]), "attention_mask": torch.ones(1, 15, dtype=torch.int64)}
     with pytest.raises(InputError, match="the ids are not those of the whole prompt; give all of them"):
-        alone = {"input_ids": torch.tensor([[3, 8]]), "attention_mask": torch.ones(1, 15, dtype=torch.int64)}
         model.generate(**alone, cache=said.past_key_values, **asked)
 
 

@@ -149,3 +149,12 @@ def test_a_dense_model_is_what_it_was(kind: str, tmp_path: Path) -> None:
     given["pixel_attention_mask"][..., 40:] = 0
     with pytest.raises(InputError, match="pixel_attention_mask hides a part of a tile"):
         own(**given)
+
+
+def test_tiles_of_another_size_are_left_to_the_whole_model(tmp_path: Path) -> None:
+    whole_tiles.write(tmp_path / "dense", scale_factor=2, splits=True)
+    (tmp_path / "r.yaml").write_text("recipe: 1\nmodel: idefics3\nimage_size: 32\nreduce: []\n")
+    apply(tmp_path / "dense", tmp_path / "r.yaml", tmp_path / "part")
+    with pytest.raises(InputError, match="the layout hf takes such a part with the image size of the whole"):
+        export_hf(tmp_path / "part", tmp_path / "whole")
+    assert not (tmp_path / "whole").exists()

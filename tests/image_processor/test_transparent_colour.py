@@ -12,8 +12,8 @@ from test_processor_values import theirs
 from transformers.image_utils import load_image
 
 from pumer_convert.image_processor.open_picture import open_picture
-from pumer_convert.image_processor.pixels import to_pixels
 from pumer_convert.image_processor.settings import CLASSES, image_settings
+from pumer_convert.image_processor.tiles import to_tiles
 from pumer_convert.models.transforms import squashed, transform
 
 
@@ -39,11 +39,12 @@ def test_it_becomes_white_where_transformers_makes_it_so(files: list[Path], kind
     settings = image_settings({"image_processor_type": f"{kind}ImageProcessor", **told}, "")
     make, plain = theirs(kind)(**told), image_settings({"do_convert_rgb": False}, f"{kind}ImageProcessor")
     for file in files:
-        got = to_pixels(open_picture(file), settings)
+        got = np.stack(to_tiles(open_picture(file), settings))
         with Image.open(file) as opened:  # of a path, load_image would leave a GIF open
-            want = make(load_image(opened))["pixel_values"][0]
+            want = np.asarray(make(load_image(opened))["pixel_values"][0]).reshape(-1, *got.shape[1:])
         np.testing.assert_allclose(got, want, atol=1e-6, err_msg=file.name)
-        assert settings.on_white != np.array_equal(got, to_pixels(open_picture(file), plain)), "it is a colour there"
+        coloured = np.stack(to_tiles(open_picture(file), plain))
+        assert settings.on_white != np.array_equal(got, coloured), "it is a colour there"
 
 
 def test_the_pictures_of_originals_keep_the_colour(files: list[Path]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_gemmas
+import tiny_tiles
 import torch
 import torch.nn.functional as F
 import whole_llava
@@ -21,10 +22,13 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 import pumer_convert
 from pumer_convert.cli import cli
+from pumer_convert.data.preprocess import Preprocessor
 from pumer_convert.data.sample import Sample
 from pumer_convert.errors import InputError
 from pumer_convert.export.layouts.hf import export_hf
 from pumer_convert.recipe.settings import Augment
+from pumer_convert.tasks.batches import batches
+from pumer_convert.tasks.towers import Task
 from pumer_convert.training.work import WorkFolder
 
 STEPS = {
@@ -284,3 +288,26 @@ def test_teachers_that_do_not_fit(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=says):
             pumer_convert.distill(student, teacher, samples, None, tmp_path / "out", QUICK)
     assert not WorkFolder(tmp_path / "out").path.exists()
+
+
+def test_of_a_picture_in_tiles_one_teaches(tmp_path: Path) -> None:
+    tiny_tiles.write(tmp_path / "dense", scale_factor=2, splits=True)
+    (tmp_path / "r.yaml").write_text(
+        "recipe: 1\nmodel: idefics3\nreduce: [{at: vision.0, merge: {image: 0.4}, unmerge: before_projector}]\n"
+    )
+    pumer_convert.apply(tmp_path / "dense", tmp_path / "r.yaml", student := tmp_path / "part")
+    samples = alone(tmp_path / "pictures")
+    preprocessor = Preprocessor.of(student)
+    batch = next(batches(samples, Task(captions=False), preprocessor, len(samples)))
+    for sample, index, own in zip(samples, batch.indices, batch.inputs["pixel_values"], strict=True):
+        tiles = preprocessor.tiles(sample.pictures[0].open())
+        assert len(tiles) > 1
+        assert np.array_equal(own.numpy(), tiles[index % len(tiles)])
+    settings = QUICK.replaced({"epochs": 4, "learning_rate": 1e-3})
+    report = pumer_convert.distill(student, None, samples, samples, tmp_path / "out", settings)
+    first, *_, last = [one["validation"]["cosine"] for one in report["distill"]["validations"]]
+    assert last > first
+    file = student / "preprocessor_config.json"
+    file.write_text(file.read_text().replace('"do_image_splitting": true', '"do_image_splitting": false'))
+    with pytest.raises(InputError, match="the teacher cuts pictures into other tiles, whose tokens say nothing"):
+        pumer_convert.distill(student, None, samples, None, tmp_path / "again", settings)

@@ -37,8 +37,8 @@ def draw_survivors(
         pixels = torch.from_numpy(preprocessor.pixels(picture))[None]
         with torch.inference_mode():
             output = model(torch.from_numpy(ids), torch.from_numpy(mask), pixels)
-        source = output.image.source[0].numpy()
-        side = round((len(source) - 1) ** 0.5)
+        source = output.image.source[0, 1:].numpy()  # without CLS
+        side = round(len(source) ** 0.5)
         kept = survivors(np.asarray(picture), source, side, side)
         panels.append(_panel(picture, kept, sample.text, f"dense: {answers[0][i]}   reduced: {answers[1][i]}"))
     sheet = Image.new("RGB", (panels[0].width, sum(panel.height for panel in panels)), "white")

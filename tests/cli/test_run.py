@@ -114,10 +114,10 @@ def test_a_text_that_is_cut_is_told(clip: Path, picture: Path) -> None:
     assert found.stderr == "note: 1 of 2 texts were longer than 77 tokens and cut.\n"
 
 
-def test_show_draws_of_models_that_answer(
+def test_show_asks_a_tower_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], clip: Path, picture: Path, tmp_path: Path
 ) -> None:
     words = ("show", clip, "--image", picture, "--text", "a", "-o", tmp_path / "left.png")
     code, err = run(monkeypatch, capsys, *words)
-    assert (code, "gives embeddings and answers no question" in err) == (2, True)
+    assert (code, "reads its pictures without a text; leave it out" in err) == (2, True)
     assert not (tmp_path / "left.png").exists()

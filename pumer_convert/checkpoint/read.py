@@ -34,9 +34,9 @@ from pumer_convert.weights import (
 )
 
 READABLE = (
-    "transformers folders of ViLT, BridgeTower, CLIP, SigLIP, VisionTextDualEncoder, DINOv2, LLaVA, PaliGemma, "
-    "Gemma 3 and InternVL, CLIP and SigLIP of open_clip, original ViLT, METER and CLIP+FDT files, published PuMer "
-    "folders, and the folders that pumer-convert writes"
+    "transformers folders of ViLT, BridgeTower, CLIP, SigLIP, VisionTextDualEncoder, DINOv2, LLaVA, LLaVA-OneVision, "
+    "PaliGemma, Gemma 3, InternVL, Idefics3 and SmolVLM, CLIP and SigLIP of open_clip, original ViLT, METER and "
+    "CLIP+FDT files, published PuMer folders, and the folders that pumer-convert writes"
 )
 _BARE = (".ckpt", ".pt", ".pth", ".pth.tar", ".safetensors", ".bin")
 _STATES = re.compile(r"(optimizer|scheduler|scaler|sampler|training_args|rng_state|random_states)\b|\w*_states_")

@@ -59,6 +59,8 @@ def write_safetensors(
 def rewrite(old: Path, new: Path, changed: Mapping[str, tuple[int, ...]], read: "Callable[[str], Tensor]") -> None:
     """Write the safetensors file `old` again as `new`, in which the tensors `changed` to these shapes are what `read`
     gives, in the type they had. The others are copied byte by byte: whatever they are, they are not looked at."""
+    import torch
+
     header, entries = {"__metadata__": {"format": "pt"}}, safetensors_header(old)
     order = sorted(entries, key=lambda name: entries[name]["data_offsets"])
     offset = 0
@@ -77,8 +79,6 @@ def rewrite(old: Path, new: Path, changed: Mapping[str, tuple[int, ...]], read: 
         for name in order:
             start, end = entries[name]["data_offsets"]
             if name in changed:
-                import torch
-
                 kind = getattr(torch, DTYPES[entries[name]["dtype"]])
                 out.write(read(name).to(kind).contiguous().flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
                 continue

@@ -68,10 +68,8 @@ class Generator:
     def prompt(self, sample: Sample) -> str:
         """The question of a sample as the model is asked it. Raises InputError for one with a picture's token in it."""
         text = sample.text
-        for holder in (
-            self.processor,
-            self.processor.tokenizer,
-        ):  # what stands for a picture, and for one of its tokens
+        # What stands for a picture, and for one of its tokens.
+        for holder in (self.processor, self.processor.tokenizer):
             if (token := getattr(holder, "image_token", None)) and token in f"{text} {self.instruction}":
                 raise InputError(f"{sample.where}: '{token}' in a question would stand for a picture.")
         if self.prompt_of is not None:

@@ -138,14 +138,14 @@ def to_pixels(image: Image.Image, settings: ImageSettings) -> NDArray[np.float32
 
     Raises ValueError for a picture that is too thin.
     """
+    if settings.tiles:
+        raise ValueError(f"the processor cuts pictures into tiles, and here each is one; {settings.uncut}")
     image = on_white(image, settings)
     if settings.padded is not None and image.width != image.height:
         side = max(image.size)
         square = Image.new("RGB", (side, side), tuple(settings.padded))
         square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         image = square
-    if settings.tiles:
-        raise ValueError(f"the processor cuts pictures into tiles, and here each is one; {settings.uncut}")
     if settings.fit == "squash":
         image = resize(image, settings.before(image.height, image.width), settings)
     image = resize(image, settings.resized(image.height, image.width), settings)

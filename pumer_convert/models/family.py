@@ -64,9 +64,9 @@ class Family(ABC):
     heads, cross_modal
                      how the names of parameters begin that learn faster.
     generation       the module with its class of transformers that generates with a reduced vision part, `MODEL`, the
-                     first words of its language model's weights, `LANGUAGE`, `register` and `count` (see
-                     models/llava/generation.py) and, where no chat template says how it is asked, `prompt_of` and
-                     `INSTRUCTION` (see models/paligemma/generation.py); None where there is no language model.
+                     first words of its language model's weights, `LANGUAGE`, `count` (see models/llava/generation.py)
+                     and, where no chat template says how it is asked, `prompt_of` and `INSTRUCTION` (see
+                     models/paligemma/generation.py); None where there is no language model.
     choices          keys of a recipe that not every family has, with what each may say; the first is what holds where
                      it says nothing. What holds stands in config.json under "pumer", but for None.
     """

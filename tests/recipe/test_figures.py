@@ -132,20 +132,6 @@ IDEFICS3_8B = {
     "text_config": {"hidden_size": 4096, "intermediate_size": 14336, "num_key_value_heads": 8},
     "scale_factor": 2,
 }
-QWEN2_05B = {
-    "hidden_size": 896,
-    "intermediate_size": 4864,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 14,
-    "num_key_value_heads": 2,
-}
-QWEN2_7B = {
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-}
 
 
 def _onevision(language: dict[str, Any]) -> dict[str, Any]:

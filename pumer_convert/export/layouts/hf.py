@@ -50,10 +50,10 @@ def export_hf(
 ) -> dict[str, Any]:
     """Write the whole model that the reduced vision part at `path` is of to the folder `out`: its weights as hard links
     (copies on another file system), those of a trained vision part in files written anew, its processor with the new
-    number of image tokens, and config.json with the reducers. Gives the report. Raises InputError for a model without a
-    language model, for one whose whole is not there any more, and for weights that neither are those of the whole nor
-    were distilled. `positions` are those of what is left of a picture: "original" ones, or "renumbered" as other
-    runtimes do it and the published methods of pruning at the projector were measured.
+    number of image tokens, and config.json with the reducers. `positions` are those of what is left of a picture:
+    "original" ones, or "renumbered" as other runtimes do it and the published methods of pruning at the projector were
+    measured. Gives the report. Raises InputError for a model without a language model, for one whose whole is not there
+    any more, and for weights that neither are those of the whole nor were distilled.
     """
     part, out = Part.at(path, "hf"), Path(out)
     checkpoint, family, path, tokens = part.checkpoint, part.family, part.path, part.tokens
@@ -149,6 +149,9 @@ def _changed(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 def register() -> None:
     """From now on transformers' AutoModelForImageTextToText loads the folders of the layout hf with their vision part
     reduced; its other Auto classes make the dense model of them."""
+    from transformers import AutoModelForImageTextToText
+
     for name in FAMILIES:
         if (place := family_of(name).generation) is not None:
-            importlib.import_module(place).register()
+            whole = importlib.import_module(place).MODEL
+            AutoModelForImageTextToText.register(whole.config_class, whole, exist_ok=True)

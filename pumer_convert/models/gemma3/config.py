@@ -57,5 +57,5 @@ def checked_config(config: Mapping[str, Any], where: object) -> dict[str, Any]:
         "architectures": [found.architecture],
         "vision_config": {"model_type": SIGLIP, **vars(found.vision)},
         "text_config": language_section(config.get("text_config"), found.language),
-        "mm_tokens_per_image": config.get("mm_tokens_per_image", 256),
+        "mm_tokens_per_image": read_values(_Own, config, where)["mm_tokens_per_image"],
     }

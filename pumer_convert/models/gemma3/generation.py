@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import (
-    AutoModelForImageTextToText,
-    Gemma3Config,
-    Gemma3ForConditionalGeneration,
-    Gemma3Model,
-)
+from transformers import Gemma3ForConditionalGeneration, Gemma3Model
 
 from pumer_convert.models.gemma3.network import Gemma3
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
@@ -36,8 +31,3 @@ named_like(ReducedGemma3Model, "Gemma3Model")
 def count(config: Mapping[str, Any], tokens: int) -> dict[str, dict[str, Any]]:
     """Where files of a checkpoint say that a picture has that many `tokens`: name -> the keys that do."""
     return {NESTED_PROCESSOR: {"processor_class": "Gemma3Processor", "image_seq_length": tokens}}
-
-
-def register() -> None:
-    """From now on transformers' AutoModelForImageTextToText loads every Gemma 3 as this class."""
-    AutoModelForImageTextToText.register(Gemma3Config, ReducedGemma3, exist_ok=True)

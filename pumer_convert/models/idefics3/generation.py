@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import (
-    AutoModelForImageTextToText,
-    Idefics3Config,
-    Idefics3ForConditionalGeneration,
-    Idefics3Model,
-)
+from transformers import Idefics3ForConditionalGeneration, Idefics3Model
 
 from pumer_convert.models.towers.tiles_generation import ReducedTiles, counted
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
@@ -31,8 +26,3 @@ MODEL = ReducedIdefics3
 def count(config: Mapping[str, Any], tokens: int) -> Mapping[str, dict[str, Any]]:
     """See `counted`."""
     return counted("Idefics3Processor", tokens)
-
-
-def register() -> None:
-    """From now on transformers' AutoModelForImageTextToText loads every Idefics3 as this class."""
-    AutoModelForImageTextToText.register(Idefics3Config, ReducedIdefics3, exist_ok=True)

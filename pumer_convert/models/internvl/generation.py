@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import AutoModelForImageTextToText, InternVLConfig, InternVLForConditionalGeneration, InternVLModel
+from transformers import InternVLForConditionalGeneration, InternVLModel
 
 from pumer_convert.models.internvl.network import InternVL
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
@@ -33,8 +33,3 @@ def count(config: Mapping[str, Any], tokens: int) -> dict[str, dict[str, Any]]:
     do."""
     says = {"image_seq_length": tokens}
     return {NESTED_PROCESSOR: {"processor_class": "InternVLProcessor", **says}, "config.json": says}
-
-
-def register() -> None:
-    """From now on transformers' AutoModelForImageTextToText loads every InternVL as this class."""
-    AutoModelForImageTextToText.register(InternVLConfig, ReducedInternVL, exist_ok=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration, LlavaModel
+from transformers import LlavaForConditionalGeneration, LlavaModel
 
 from pumer_convert.models.llava.config import USUAL
 from pumer_convert.models.llava.network import Llava
@@ -46,8 +46,3 @@ def count(config: Mapping[str, Any], tokens: int) -> dict[str, dict[str, Any]]:
         "num_additional_image_tokens": tokens - rows * columns + settings.trimmed,
     }
     return {NESTED_PROCESSOR: processor, "config.json": {"image_seq_length": tokens}}
-
-
-def register() -> None:
-    """From now on transformers' AutoModelForImageTextToText loads every LLaVA as this class."""
-    AutoModelForImageTextToText.register(LlavaConfig, ReducedLlava, exist_ok=True)

@@ -5,12 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModelForImageTextToText,
-    LlavaOnevisionConfig,
-    LlavaOnevisionForConditionalGeneration,
-    LlavaOnevisionModel,
-)
+from transformers import LlavaOnevisionForConditionalGeneration, LlavaOnevisionModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.llava_onevision.modeling_llava_onevision import image_size_to_num_patches
 
@@ -87,8 +82,3 @@ def count(config: Mapping[str, Any], tokens: int) -> dict[str, dict[str, Any]]:
             "of patches; for the layout hf merge with `unmerge: before_projector` alone, and leave the projector."
         )
     return {}
-
-
-def register() -> None:
-    """From now on transformers' AutoModelForImageTextToText loads every LLaVA-OneVision as this class."""
-    AutoModelForImageTextToText.register(LlavaOnevisionConfig, ReducedLlavaOnevision, exist_ok=True)

@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import (
-    AutoModelForImageTextToText,
-    PaliGemmaConfig,
-    PaliGemmaForConditionalGeneration,
-    PaliGemmaModel,
-)
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaModel
 
 from pumer_convert.models.paligemma.network import PaliGemma
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
@@ -45,8 +40,3 @@ def count(config: Mapping[str, Any], tokens: int) -> dict[str, dict[str, Any]]:
     """Where files of a checkpoint say that a picture has that many `tokens`: name -> the keys that do."""
     says = {"image_seq_length": tokens}
     return {NESTED_PROCESSOR: {"processor_class": "PaliGemmaProcessor", "image_processor": says}, PROCESSOR: says}
-
-
-def register() -> None:
-    """From now on transformers' AutoModelForImageTextToText loads every PaliGemma as this class."""
-    AutoModelForImageTextToText.register(PaliGemmaConfig, ReducedPaliGemma, exist_ok=True)

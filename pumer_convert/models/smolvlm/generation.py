@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import (
-    AutoModelForImageTextToText,
-    SmolVLMConfig,
-    SmolVLMForConditionalGeneration,
-    SmolVLMModel,
-)
+from transformers import SmolVLMForConditionalGeneration, SmolVLMModel
 
 from pumer_convert.models.towers.tiles_generation import ReducedTiles, counted
 from pumer_convert.models.towers.vision_folders import LANGUAGE as LANGUAGE
@@ -31,8 +26,3 @@ MODEL = ReducedSmolVLM
 def count(config: Mapping[str, Any], tokens: int) -> Mapping[str, dict[str, Any]]:
     """See `counted`."""
     return counted("SmolVLMProcessor", tokens)
-
-
-def register() -> None:
-    """From now on transformers' AutoModelForImageTextToText loads every SmolVLM as this class."""
-    AutoModelForImageTextToText.register(SmolVLMConfig, ReducedSmolVLM, exist_ok=True)
